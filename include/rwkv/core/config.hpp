@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// Ground floor: what the compiler and the target offer. Freestanding: no heap, no exceptions.
+#pragma once
+
+#include <cassert>
+#include <cstddef>
+#include <cstdint>
+
+// Everything lives in `rwkv::inline RWKV_ABI`. The tag names the instruction set a translation unit
+// was compiled for, so that objects built with different -m flags never share an inline function
+// (a linker would keep one copy of it, and an older processor would then meet AVX-512 code).
+#if defined(__AVX512F__) && defined(__AVX512BW__)
+#define RWKV_ABI v0_1_avx512
+#elif defined(__AVX2__) && defined(__FMA__)
+#define RWKV_ABI v0_1_avx2
+#elif defined(__AVX__)
+#define RWKV_ABI v0_1_avx
+#else
+#define RWKV_ABI v0_1
+#endif
+
+// Entry points that can fail for reasons outside the program throw `rwkv::Error`; without
+// exceptions they call `rwkv::error_handler` (core/error.hpp).
+#if defined(__cpp_exceptions) || defined(_CPPUNWIND)
+#define RWKV_HAS_EXCEPTIONS 1
+#else
+#define RWKV_HAS_EXCEPTIONS 0
+#endif
+
+// Preconditions of inner functions. Active in debug builds; replace it to route into a firmware's
+// own trap.
+#ifndef RWKV_ASSERT
+#if defined(NDEBUG) || (defined(__STDC_HOSTED__) && __STDC_HOSTED__ == 0)
+#define RWKV_ASSERT(condition) ((void)0)
+#else
+#define RWKV_ASSERT(condition) assert(condition)
+#endif
+#endif
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#define RWKV_RESTRICT __restrict
+#define RWKV_INLINE __forceinline
+#else
+#define RWKV_RESTRICT __restrict__
+#define RWKV_INLINE inline __attribute__((always_inline))
+#endif
+
+namespace rwkv::inline RWKV_ABI {
+
+/// Index of a vocabulary entry.
+using Token = std::uint32_t;
+
+/// A dimension that is known only at run time (see `Shape`).
+inline constexpr std::size_t dynamic = static_cast<std::size_t>(-1);
+
+/// Every buffer of the library starts on such a boundary: a cache line, and the widest vector
+/// register.
+inline constexpr std::size_t alignment = 64;
+
+}  // namespace rwkv::inline RWKV_ABI

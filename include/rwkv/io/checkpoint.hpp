@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every file format becomes: named tensors under the official RWKV names, plus metadata.
+// Nobody above io/ knows which kind of file a checkpoint came from.
+#pragma once
+
+#include <rwkv/core/dtype.hpp>
+#include <rwkv/core/error.hpp>
+
+#include <cstring>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace rwkv::inline RWKV_ABI::io {
+
+/// A strided view of stored elements. `bytes` starts at element (0, ..., 0) and covers every
+/// element that the shape and the strides can reach; readers guarantee it, so that element access
+/// needs no check.
+struct Tensor {
+  DType dtype = DType::f32;
+  std::vector<std::size_t> shape;   ///< slowest dimension first; empty = a scalar
+  std::vector<std::size_t> stride;  ///< in elements, one per dimension
+  std::span<const std::byte> bytes;
+
+  [[nodiscard]] std::size_t size() const noexcept {
+    std::size_t n = 1;
+    for (const std::size_t d : shape) n *= d;
+    return n;
+  }
+
+  /// True if the elements lie one after the other in C order.
+  [[nodiscard]] bool contiguous() const noexcept {
+    std::size_t expected = 1;
+    for (std::size_t d = shape.size(); d-- > 0;) {
+      if (shape[d] != 1 && stride[d] != expected) return false;
+      expected *= shape[d];
+    }
+    return true;
+  }
+
+  /// The same elements seen with the two last dimensions exchanged (no copy).
+  [[nodiscard]] Tensor transposed() const {
+    Tensor t = *this;
+    if (const std::size_t n = shape.size(); n >= 2) {
+      std::swap(t.shape[n - 1], t.shape[n - 2]);
+      std::swap(t.stride[n - 1], t.stride[n - 2]);
+    }
+    return t;
+  }
+
+  /// The element at `offset` elements from the start, converted to a number.
+  template <class To = float>
+  [[nodiscard]] To at_offset(std::size_t offset) const noexcept {
+    const std::byte* p = bytes.data() + offset * size_of(dtype);
+    const auto load = [p]<class T>(T value) {
+      std::memcpy(&value, p, sizeof value);  // tensors in files are not always aligned
+      return value;
+    };
+    switch (dtype) {
+      case DType::f64:
+        return static_cast<To>(load(double{}));
+      case DType::f32:
+        return static_cast<To>(load(float{}));
+      case DType::f16:
+        return static_cast<To>(to_float(load(half{})));
+      case DType::bf16:
+        return static_cast<To>(to_float(load(bfloat16{})));
+      case DType::i64:
+        return static_cast<To>(load(std::int64_t{}));
+      case DType::i32:
+        return static_cast<To>(load(std::int32_t{}));
+      case DType::u8:
+        return static_cast<To>(load(std::uint8_t{}));
+    }
+    return To{};
+  }
+
+  /// All elements in C order.
+  template <class To = float>
+  [[nodiscard]] std::vector<To> values() const {
+    std::vector<To> out(size());
+    std::vector<std::size_t> index(shape.size(), 0);
+    std::size_t offset = 0;
+    for (To& value : out) {
+      value = at_offset<To>(offset);
+      for (std::size_t d = shape.size(); d-- > 0;) {
+        offset += stride[d];
+        if (++index[d] < shape[d]) break;
+        offset -= stride[d] * shape[d];
+        index[d] = 0;
+      }
+    }
+    return out;
+  }
+};
+
+/// Strides of a C-order tensor.
+[[nodiscard]] inline std::vector<std::size_t> c_order(const std::vector<std::size_t>& shape) {
+  std::vector<std::size_t> stride(shape.size());
+  std::size_t step = 1;
+  for (std::size_t d = shape.size(); d-- > 0;) {
+    stride[d] = step;
+    step *= shape[d];
+  }
+  return stride;
+}
+
+/// "[3, 64]"
+[[nodiscard]] inline std::string to_string(const std::vector<std::size_t>& shape) {
+  std::string s = "[";
+  for (std::size_t d = 0; d < shape.size(); ++d) s += (d ? ", " : "") + std::to_string(shape[d]);
+  return s + "]";
+}
+
+/// An opened model file: tensors by official name. Copies share the underlying bytes.
+struct Checkpoint {
+  std::string source;  ///< the path or a description, for messages
+  std::string format;  ///< "pth", "safetensors", "gguf", "ggmf"
+  std::map<std::string, Tensor, std::less<>> tensors;
+  std::map<std::string, std::string, std::less<>> metadata;
+  /// Token bytes by id when the file carries a vocabulary (ids without text are empty).
+  std::optional<std::vector<std::string>> vocabulary;
+  std::vector<std::shared_ptr<const void>> storage;  ///< keeps `Tensor::bytes` alive
+
+  [[nodiscard]] const Tensor* find(std::string_view name) const {
+    const auto it = tensors.find(name);
+    return it == tensors.end() ? nullptr : &it->second;
+  }
+
+  /// The tensor called `name`; throws `Error` (format) naming the file when it is missing.
+  [[nodiscard]] const Tensor& get(std::string_view name) const {
+    if (const Tensor* t = find(name)) return *t;
+    fail_with(ErrorCategory::format, source, ": tensor ", std::string(name), " is missing");
+  }
+};
+
+}  // namespace rwkv::inline RWKV_ABI::io
