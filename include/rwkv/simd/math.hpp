@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// exp, sigmoid and tanh, written once for one float and for a vector of them: where the processor
+// has a fused multiply-add, both give the same bits. Freestanding. The polynomials are our own
+// minimax fits.
+#pragma once
+
+#include <rwkv/simd/scalar.hpp>
+
+namespace rwkv::inline RWKV_ABI::simd {
+
+/// e^x within 2 ulp. Below -87.33 it returns 0, above 88.37 it stops growing at 2.4e38; NaN stays
+/// NaN.
+template <class L>
+RWKV_INLINE L exp(L x) noexcept {
+  constexpr float shift = 0x1.8p23f;  // adding it leaves the nearest integer in the low bits
+  const auto c = [](float f) { return L::broadcast(f); };
+  const L clamped = max(c(-87.33f), min(c(88.37f), x));
+  const L shifted = fma(clamped, c(0x1.715476p0f), c(shift));  // n = round(x / ln 2)
+  const L n = shifted - c(shift);
+  L r = fma(n, c(-0x1.62e4p-1f),
+            clamped);  // r = x - n ln 2, ln 2 in two parts; the first product is exact
+  r = fma(n, c(-0x1.7f7d1cp-20f), r);
+  L q = c(0x1.6a23cep-10f);  // e^r = 1 + r + r^2 q(r), relative error 3e-9 for |r| <= ln 2 / 2
+  q = fma(q, r, c(0x1.123a2p-7f));
+  q = fma(q, r, c(0x1.5558f2p-5f));
+  q = fma(q, r, c(0x1.555492p-3f));
+  q = fma(q, r, c(0x1.fffffcp-2f));
+  const L p = fma(r * r, q, r) + c(1.0f);
+  return select_less(x, c(-87.33f), c(0.0f), p * exp2_of_shifted(shifted));
+}
+
+/// 1 / (1 + e^-x), never below 4e-39; exactly 1 from x = 17 on.
+template <class L>
+RWKV_INLINE L sigmoid(L x) noexcept {
+  const L one = L::broadcast(1.0f);
+  return one / (one + simd::exp(L::broadcast(0.0f) - x));
+}
+
+/// Hyperbolic tangent: relative error below 3e-7 everywhere.
+template <class L>
+RWKV_INLINE L tanh(L x) noexcept {
+  const auto c = [](float f) { return L::broadcast(f); };
+  // Near zero an odd polynomial, because 1 - 2 / (e^2x + 1) cancels there.
+  const L z = x * x;
+  L p = c(-0.0057170447f);
+  p = fma(p, z, c(0.020650586f));
+  p = fma(p, z, c(-0.053743497f));
+  p = fma(p, z, c(0.13331491f));
+  p = fma(p, z, c(-0.33333284f));
+  const L small = fma(x * z, p, x);
+  const L large = c(1.0f) - c(2.0f) / (simd::exp(x + x) + c(1.0f));
+  return select_less(z, c(0.390625f), small, large);
+}
+
+}  // namespace rwkv::inline RWKV_ABI::simd

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// The scalar twin of simd/xsimd.hpp: one float with the interface of a vector register. Kernels are
+// written once, as templates on a lanes type; this one serves processors without SIMD and the ends
+// of loops. Freestanding.
+//
+// A lanes type L offers: width, load (float, half, bfloat16), store, broadcast, + - * /, and as
+// free functions fma, min, max, sqrt, select_less, and the two integer steps that exp needs
+// (simd/math.hpp).
+#pragma once
+
+#include <rwkv/core/half.hpp>
+
+namespace rwkv::inline RWKV_ABI::simd {
+
+struct Scalar {
+  static constexpr std::size_t width = 1;
+  float v;
+
+  static Scalar broadcast(float f) noexcept { return {f}; }
+  static Scalar load(const float* p) noexcept { return {*p}; }
+  static Scalar load(const half* p) noexcept { return {to_float(*p)}; }
+  static Scalar load(const bfloat16* p) noexcept { return {to_float(*p)}; }
+  void store(float* p) const noexcept { *p = v; }
+
+  friend Scalar operator+(Scalar a, Scalar b) noexcept { return {a.v + b.v}; }
+  friend Scalar operator-(Scalar a, Scalar b) noexcept { return {a.v - b.v}; }
+  friend Scalar operator*(Scalar a, Scalar b) noexcept { return {a.v * b.v}; }
+  friend Scalar operator/(Scalar a, Scalar b) noexcept { return {a.v / b.v}; }
+
+  /// a * b + c, with one rounding wherever the processor has the instruction.
+  friend Scalar fma(Scalar a, Scalar b, Scalar c) noexcept {
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__AVX512F__)
+    return {__builtin_fmaf(a.v, b.v, c.v)};
+#else
+    return {a.v * b.v + c.v};
+#endif
+  }
+  /// A NaN in `b` comes through; so callers put the variable second.
+  friend Scalar min(Scalar a, Scalar b) noexcept { return {a.v < b.v ? a.v : b.v}; }
+  friend Scalar max(Scalar a, Scalar b) noexcept { return {a.v > b.v ? a.v : b.v}; }
+  friend Scalar sqrt(Scalar a) noexcept { return {__builtin_sqrtf(a.v)}; }
+  /// a < b ? x : y
+  friend Scalar select_less(Scalar a, Scalar b, Scalar x, Scalar y) noexcept {
+    return a.v < b.v ? x : y;
+  }
+  /// 2^n where n is the integer in the low bits of `shifted` = n + 1.5 * 2^23, -126 <= n <= 127.
+  friend Scalar exp2_of_shifted(Scalar shifted) noexcept {
+    const auto bits = std::bit_cast<std::uint32_t>(shifted.v);
+    return {std::bit_cast<float>((bits + 127u) << 23)};
+  }
+};
+
+}  // namespace rwkv::inline RWKV_ABI::simd
