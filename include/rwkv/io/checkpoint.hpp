@@ -116,12 +116,14 @@ struct Tensor {
   return s + "]";
 }
 
+using Metadata = std::map<std::string, std::string, std::less<>>;
+
 /// An opened model file: tensors by official name. Copies share the underlying bytes.
 struct Checkpoint {
   std::string source;  ///< the path or a description, for messages
   std::string format;  ///< "pth", "safetensors", "gguf", "ggmf"
   std::map<std::string, Tensor, std::less<>> tensors;
-  std::map<std::string, std::string, std::less<>> metadata;
+  Metadata metadata;
   /// Token bytes by id when the file carries a vocabulary (ids without text are empty).
   std::optional<std::vector<std::string>> vocabulary;
   std::vector<std::shared_ptr<const void>> storage;  ///< keeps `Tensor::bytes` alive

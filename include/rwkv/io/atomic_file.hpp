@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+// Files that are either completely written or not there at all: bytes go to a temporary file beside
+// the target, and commit() renames it. A crash, a full disk or an exception leaves an earlier file
+// as it was.
+//
+//   AtomicFile file("model.safetensors");
+//   file.write(header);
+//   file.write(data);
+//   file.commit();
+#pragma once
+
+#include <rwkv/core/error.hpp>
+
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <system_error>
+
+#if __has_include(<unistd.h>)
+#include <fcntl.h>
+#include <unistd.h>
+#endif
+
+namespace rwkv::inline RWKV_ABI::io {
+
+/// Writes a file as a whole or not at all. A symbolic link is followed: the file it points to is
+/// replaced. A target that is not a regular file (a pipe, /dev/stdout) is written directly. All
+/// failures throw `Error` (io) naming the path and the system's reason. Use from one thread.
+class AtomicFile {
+ public:
+  explicit AtomicFile(const std::filesystem::path& path) : path_(path) {
+    std::error_code status_error;
+    const auto status = std::filesystem::status(path_, status_error);
+    if (std::filesystem::is_directory(status)) refuse("open", "is a directory");
+    if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
+      file_ = std::fopen(path_.string().c_str(), "wb");
+      if (file_ == nullptr) refuse("open", reason(errno));
+      return;
+    }
+    target_ = follow_links(path_);
+    open_temporary();
+    if (std::filesystem::exists(status)) {
+      std::error_code ignored;  // a file system without permissions is no reason to fail
+      std::filesystem::permissions(temporary_, status.permissions(), ignored);
+    }
+  }
+
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  /// Discards everything unless commit() has succeeded.
+  ~AtomicFile() { discard(); }
+
+  /// Appends `bytes`.
+  void write(std::span<const std::byte> bytes) {
+    RWKV_ASSERT(file_ != nullptr);
+    const std::size_t done = bytes.empty() ? 0 : std::fwrite(bytes.data(), 1, bytes.size(), file_);
+    written_ += done;
+    if (done != bytes.size()) refuse_and_discard("write", errno);
+  }
+
+  /// Makes the file visible under its name; nothing can be written afterwards.
+  void commit() {
+    RWKV_ASSERT(file_ != nullptr);
+    if (std::fflush(file_) != 0) refuse_and_discard("write", errno);
+#if __has_include(<unistd.h>)
+    if (!temporary_.empty() && ::fsync(::fileno(file_)) != 0) refuse_and_discard("write", errno);
+#endif
+    std::FILE* file = file_;
+    file_ = nullptr;
+    if (std::fclose(file) != 0) refuse_and_discard("close", errno);
+    if (temporary_.empty()) return;
+    std::error_code error;
+    std::filesystem::rename(temporary_, target_, error);
+    if (error) refuse_and_discard("replace", error.value());
+    temporary_.clear();
+    persist_directory();
+  }
+
+ private:
+  static std::string reason(int error) { return std::generic_category().message(error); }
+
+  [[noreturn]] void refuse(const char* verb, const std::string& why) const {
+    fail_with(ErrorCategory::io, path_.string(), ": cannot ", verb, " this file: ", why);
+  }
+
+  [[noreturn]] void refuse_and_discard(const char* verb, int error) {
+    discard();
+    refuse(verb, reason(error) + " (after " + std::to_string(written_) + " bytes)");
+  }
+
+  void discard() noexcept {
+    if (file_ != nullptr) std::fclose(file_);
+    file_ = nullptr;
+    std::error_code ignored;
+    if (!temporary_.empty()) std::filesystem::remove(temporary_, ignored);
+    temporary_.clear();
+  }
+
+  // By hand, because the last link may point to a file that does not exist yet.
+  std::filesystem::path follow_links(std::filesystem::path path) const {
+    constexpr int as_many_as_linux_follows = 40;
+    for (int i = 0; i < as_many_as_linux_follows; ++i) {
+      std::error_code error;
+      if (!std::filesystem::is_symlink(std::filesystem::symlink_status(path, error))) return path;
+      const std::filesystem::path to = std::filesystem::read_symlink(path, error);
+      if (error) refuse("open", error.message());
+      path = path.parent_path() / to;  // an absolute `to` replaces the whole path
+    }
+    refuse("open", "too many symbolic links");
+  }
+
+  // The same directory, so that the rename cannot cross file systems; a short name of its own, so
+  // that the longest legal target name works; exclusive creation, so that no two writers share it.
+  void open_temporary() {
+    auto number =
+        static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
+    number ^= reinterpret_cast<std::uintptr_t>(this);
+    for (int attempt = 0; attempt < 100 && file_ == nullptr; ++attempt) {
+      temporary_ = target_.parent_path() / (".rwkv-" + std::to_string(number++) + ".tmp");
+      file_ = std::fopen(temporary_.string().c_str(), "wbx");
+      if (file_ == nullptr && errno != EEXIST) break;
+    }
+    if (file_ != nullptr) return;
+    const int error = errno;
+    temporary_.clear();  // somebody else's, or not there
+    refuse("create", reason(error));
+  }
+
+  // The rename itself survives a power failure only once the directory is on the disk.
+  void persist_directory() const noexcept {
+#if __has_include(<unistd.h>)
+    const auto parent = target_.parent_path();
+    const int fd = ::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    ::fsync(fd);
+    ::close(fd);
+#endif
+  }
+
+  std::filesystem::path path_;       // as given, for messages
+  std::filesystem::path target_;     // what is replaced
+  std::filesystem::path temporary_;  // empty when writing directly, and after the rename
+  std::FILE* file_ = nullptr;
+  std::uint64_t written_ = 0;
+};
+
+}  // namespace rwkv::inline RWKV_ABI::io

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+// The safetensors container: an 8-byte header length, a JSON header, raw little-endian data.
+// Reading gives views of the caller's bytes under the names in the file; writing is deterministic
+// (the same tensors give the same bytes) and atomic.
+#pragma once
+
+#include <rwkv/io/atomic_file.hpp>
+#include <rwkv/io/checkpoint.hpp>
+#include <rwkv/io/safetensors_header.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <numeric>
+
+namespace rwkv::inline RWKV_ABI::io {
+
+/// True if `bytes` begin like a safetensors file.
+[[nodiscard]] inline bool is_safetensors(std::span<const std::byte> bytes) noexcept {
+  if (bytes.size() < 10) return false;
+  std::uint64_t header = 0;
+  std::memcpy(&header, bytes.data(), sizeof header);
+  return header >= 2 && header <= bytes.size() - 8 && bytes[8] == std::byte{'{'};
+}
+
+/// Reads a safetensors file whose content is `bytes`, which must outlive the result. `source` names
+/// it in messages. Names are kept as they are in the file; `read_checkpoint` maps them.
+/// Throws `Error` (format) unless every tensor lies inside the file, matches its shape, and the
+/// tensors cover the data without overlap or gap; (unsupported) for element types without a DType.
+/// Time and memory O(header).
+[[nodiscard]] inline Checkpoint read_safetensors(std::span<const std::byte> bytes,
+                                                 const std::string& source) {
+  detail::Cursor in(bytes, source);
+  const auto header_length = in.get<std::uint64_t>("the header length");
+  auto header =
+      detail::read_safetensors_header(in.text(header_length, "the safetensors header"), source);
+  const auto data = in.take(in.remaining(), "the data");
+
+  Checkpoint checkpoint;
+  checkpoint.source = source;
+  checkpoint.format = "safetensors";
+  checkpoint.metadata = std::move(header.metadata);
+  std::vector<const detail::SafetensorsEntry*> by_offset;
+  by_offset.reserve(header.entries.size());
+  for (const auto& [name, entry] : header.entries) {
+    if (entry.begin > entry.end || entry.end > data.size())
+      detail::refuse_tensor(ErrorCategory::format, source, name, " lies at bytes ", entry.begin,
+                            " to ", entry.end, " of ", data.size(), " data bytes");
+    const auto size = detail::byte_count(entry.shape, entry.dtype);
+    if (!size || *size != entry.end - entry.begin)
+      detail::refuse_tensor(ErrorCategory::format, source, name, " of shape ",
+                            to_string(entry.shape), " and type ", std::string(name_of(entry.dtype)),
+                            " does not fill the ", entry.end - entry.begin, " bytes it claims");
+    checkpoint.tensors.emplace(name,
+                               Tensor{entry.dtype, entry.shape, c_order(entry.shape),
+                                      data.subspan(static_cast<std::size_t>(entry.begin), *size)});
+    by_offset.push_back(&entry);
+  }
+
+  std::sort(by_offset.begin(), by_offset.end(), [](const auto* a, const auto* b) {
+    return a->begin != b->begin ? a->begin < b->begin : a->end < b->end;
+  });
+  std::uint64_t covered = 0;
+  for (const auto* entry : by_offset) {
+    if (entry->begin != covered)
+      fail_with(ErrorCategory::format, source, ": the tensors ",
+                entry->begin < covered ? "overlap" : "leave a gap", " at data byte ", entry->begin);
+    covered = entry->end;
+  }
+  if (covered != data.size())
+    fail_with(ErrorCategory::format, source, ": ", data.size() - covered,
+              " bytes at the end belong to no tensor");
+  return checkpoint;
+}
+
+/// A tensor to be written: `bytes` holds its elements in C order.
+struct NamedTensor {
+  std::string name;
+  DType dtype = DType::f32;
+  std::vector<std::size_t> shape;
+  std::span<const std::byte> bytes;
+};
+
+/// A `NamedTensor` that views `values`.
+template <class T>
+[[nodiscard]] NamedTensor named_tensor(std::string name, std::vector<std::size_t> shape,
+                                       std::span<const T> values) {
+  return {std::move(name), dtype_of<T>, std::move(shape), std::as_bytes(values)};
+}
+
+namespace detail {
+
+/// What a safetensors file consists of: the length field and header, then tensors in this order.
+struct SafetensorsPlan {
+  std::string head;
+  std::vector<std::size_t> order;
+};
+
+// The format allows no gaps, so alignment comes from the order: lengths divisible by 64 first, then
+// by 32, 16, ... Each tensor then starts at a multiple of the power of two that divides its own
+// length, hence at least at a multiple of its element size.
+[[nodiscard]] inline SafetensorsPlan plan_safetensors(std::span<const NamedTensor> tensors,
+                                                      const Metadata& metadata) {
+  const auto refuse = [](const std::string& name, const auto&... why) {
+    fail_with(ErrorCategory::argument, "cannot write tensor ", printable(name), why...);
+  };
+  SafetensorsPlan plan;
+  plan.order.resize(tensors.size());
+  std::iota(plan.order.begin(), plan.order.end(), std::size_t{0});
+  const auto divisor = [&](std::size_t i) {
+    return std::min(std::countr_zero(tensors[i].bytes.size()), std::countr_zero(alignment));
+  };
+  std::sort(plan.order.begin(), plan.order.end(), [&](std::size_t a, std::size_t b) {
+    if (divisor(a) != divisor(b)) return divisor(a) > divisor(b);
+    return tensors[a].name < tensors[b].name;
+  });
+
+  std::string json = "{";
+  const auto field = [&json](const std::string& key, const nlohmann::json& value) {
+    if (json.size() > 1) json += ',';
+    json += nlohmann::json(key).dump() + ':' + value.dump();
+  };
+  for (const auto& [key, value] : metadata)
+    if (!is_utf8(key) || !is_utf8(value))
+      fail_with(ErrorCategory::argument, "metadata ", printable(key), " is not UTF-8");
+  if (!metadata.empty()) field("__metadata__", metadata);
+
+  std::size_t offset = 0;
+  std::vector<std::string_view> names;
+  names.reserve(tensors.size());
+  for (const std::size_t i : plan.order) {
+    const NamedTensor& tensor = tensors[i];
+    if (!is_utf8(tensor.name)) refuse(tensor.name, ": the name is not UTF-8");
+    if (tensor.name == "__metadata__") refuse(tensor.name, ": the name is reserved");
+    if (byte_count(tensor.shape, tensor.dtype) != tensor.bytes.size())
+      refuse(tensor.name, ": ", tensor.bytes.size(), " bytes for shape ", to_string(tensor.shape),
+             " and type ", std::string(name_of(tensor.dtype)));
+    names.push_back(tensor.name);
+    field(tensor.name, {{"dtype", safetensors_name_of(tensor.dtype)},
+                        {"shape", tensor.shape},
+                        {"data_offsets", {offset, offset + tensor.bytes.size()}}});
+    offset += tensor.bytes.size();
+  }
+  std::sort(names.begin(), names.end());
+  if (const auto twice = std::adjacent_find(names.begin(), names.end()); twice != names.end())
+    refuse(std::string(*twice), ": the name occurs twice");
+  json += '}';
+
+  const std::size_t padded = (json.size() + 8 + alignment - 1) / alignment * alignment - 8;
+  const auto length = static_cast<std::uint64_t>(padded);
+  plan.head.resize(8);
+  std::memcpy(plan.head.data(), &length, 8);
+  plan.head += json;
+  plan.head.resize(8 + padded, ' ');
+  return plan;
+}
+
+}  // namespace detail
+
+/// The safetensors file that holds `tensors` and `metadata`. The same input, in any order, gives
+/// the same bytes; data starts on a 64-byte boundary, and so does every tensor whose length is a
+/// multiple of 64. Throws `Error` (argument) for a name used twice, text that is not UTF-8, or
+/// bytes that do not match a shape.
+[[nodiscard]] inline std::vector<std::byte> serialize_safetensors(
+    std::span<const NamedTensor> tensors, const Metadata& metadata = {}) {
+  const auto plan = detail::plan_safetensors(tensors, metadata);
+  const auto head = std::as_bytes(std::span(plan.head));
+  std::vector<std::byte> out(head.begin(), head.end());
+  for (const std::size_t i : plan.order)
+    out.insert(out.end(), tensors[i].bytes.begin(), tensors[i].bytes.end());
+  return out;
+}
+
+/// Writes the bytes of `serialize_safetensors` to `path`, as a whole or not at all. Throws `Error`
+/// (io) when the file cannot be written; an earlier file of that name is then unchanged.
+inline void write_safetensors(const std::filesystem::path& path,
+                              std::span<const NamedTensor> tensors, const Metadata& metadata = {}) {
+  const auto plan = detail::plan_safetensors(tensors, metadata);
+  AtomicFile file(path);
+  file.write(std::as_bytes(std::span(plan.head)));
+  for (const std::size_t i : plan.order) file.write(tensors[i].bytes);
+  file.commit();
+}
+
+}  // namespace rwkv::inline RWKV_ABI::io
