@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+# How the project compiles its own programs (examples, tests, benchmarks). Nothing here is exported.
+
+add_library(rwkv_warnings INTERFACE)
+if(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
+  target_compile_options(rwkv_warnings INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+    # GCC's note on how vector pairs are passed between functions; xsimd >= 11 triggers it.
+    target_compile_options(rwkv_warnings INTERFACE -Wno-psabi)
+  endif()
+  if(RWKV_WERROR)
+    target_compile_options(rwkv_warnings INTERFACE -Werror)
+  endif()
+elseif(MSVC)
+  target_compile_options(rwkv_warnings INTERFACE /W4 $<$<BOOL:${RWKV_WERROR}>:/WX>)
+endif()
+
+add_library(rwkv_native INTERFACE)
+if(RWKV_NATIVE AND CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
+  target_compile_options(rwkv_native INTERFACE -march=native)
+endif()
+
+# rwkv_add_program(<target> <source>...): an executable that uses the library, at our warning level.
+function(rwkv_add_program target)
+  add_executable(${target} ${ARGN})
+  target_link_libraries(${target} PRIVATE rwkv::rwkv rwkv_warnings rwkv_native)
+endfunction()

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+# cmake -D root=<source dir> -P includes_go_down.cmake
+#
+# The floors of the house: a header includes headers of its own floor or of floors below. Each room
+# is a regular expression over the path under include/rwkv; the folders among the machinery may
+# include only what is listed for them.
+cmake_minimum_required(VERSION 3.25)
+
+set(floors  # from the roof to the ground
+  "(tokenizer|sampler|generate|chat)\\.hpp|text/.*"
+  "(model|forward|hybrid|static_model|load|train|automata)\\.hpp|train/.*"
+  "(embedding|block|time_mix|sparse_attention|channel_mix|head)\\.hpp"
+  "(state|kv_cache|workspace)\\.hpp"
+  "(weights|shape)\\.hpp|io/.*"
+  "(kernels|quant|exec|simd|core|cuda)/.*")
+set(kernels_may_include kernels quant exec simd core)
+set(quant_may_include quant simd core)
+set(exec_may_include exec core)
+set(simd_may_include simd core)
+set(core_may_include core)
+set(cuda_may_include cuda core)
+
+# Who may know a third party.
+set(xsimd_allowed "simd/.*")
+set(nlohmann_allowed "io/.*")
+set(Eigen_allowed "(kernels|train)/.*")
+
+set(violations "")
+function(floor_of header out)
+  set(level 0)
+  foreach(floor IN LISTS floors)
+    if(header MATCHES "^(${floor})$")
+      set(${out} ${level} PARENT_SCOPE)
+      return()
+    endif()
+    math(EXPR level "${level} + 1")
+  endforeach()
+  message(FATAL_ERROR "rwkv/${header} stands on no floor; give it one in includes_go_down.cmake")
+endfunction()
+
+file(GLOB_RECURSE headers RELATIVE ${root}/include/rwkv ${root}/include/rwkv/*.hpp)
+foreach(header IN LISTS headers)
+  floor_of(${header} level)
+  string(REGEX MATCH "^[^/]+" room ${header})
+  file(STRINGS ${root}/include/rwkv/${header} lines REGEX "^ *# *include")
+  foreach(line IN LISTS lines)
+    if(line MATCHES "<rwkv/([^>]+)>")
+      set(included ${CMAKE_MATCH_1})
+      floor_of(${included} included_level)
+      string(REGEX MATCH "^[^/]+" included_room ${included})
+      if(included_level LESS level
+         OR (DEFINED ${room}_may_include AND NOT included_room IN_LIST ${room}_may_include))
+        list(APPEND violations "rwkv/${header} includes rwkv/${included}, which is above it")
+      endif()
+    elseif(line MATCHES "<(xsimd|nlohmann|Eigen)/")
+      set(library ${CMAKE_MATCH_1})
+      if(NOT header MATCHES "^${${library}_allowed}$")
+        list(APPEND violations "rwkv/${header} includes ${library}, which belongs elsewhere")
+      endif()
+    elseif(line MATCHES "<iostream>|\"")
+      list(APPEND violations "rwkv/${header}: ${line}")
+    endif()
+  endforeach()
+endforeach()
+
+if(NOT headers)
+  message(FATAL_ERROR "no headers under ${root}/include/rwkv")
+endif()
+if(violations)
+  list(JOIN violations "\n  " violations)
+  message(FATAL_ERROR "includes that do not go down:\n  ${violations}")
+endif()
