@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// One block:  x = x + TimeMix(LN(x; ln1));  x = x + ChannelMix(LN(x; ln2))
+#pragma once
+
+#include <rwkv/channel_mix.hpp>
+#include <rwkv/time_mix.hpp>
+
+namespace rwkv::inline RWKV_ABI {
+
+namespace detail {
+
+/// normed = LN(x; weights), row by row
+template <class L, class Work, class Exec>
+void layer_norm(const NormWeights& p, const Pass& pass, Work& work, Exec& exec) {
+  const std::size_t channels = work.shape().embed();
+  kernels::for_each(pass.rows, 2 * channels, exec, [&](std::size_t m) {
+    kernels::normalise<L>(work.row(Work::x, m), p.weight, p.bias, kernels::layer_norm_epsilon,
+                          work.row(Work::normed, m), channels);
+  });
+}
+
+}  // namespace detail
+
+template <class L, class Matrix, class Work, class Exec>
+void block(const BlockWeights<Matrix>& p, Eigenvalues eigenvalues, std::size_t layer,
+           const detail::Pass& pass, Work& work, Exec& exec) {
+  detail::layer_norm<L>(p.ln1, pass, work, exec);
+  time_mix<L>(p.att, eigenvalues, layer, pass, work, exec);
+  detail::layer_norm<L>(p.ln2, pass, work, exec);
+  channel_mix<L>(p.ffn, layer, pass, work, exec);
+}
+
+}  // namespace rwkv::inline RWKV_ABI

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// The channel mix. For each row, u being the output of ln2:
+//
+//   out = Wv max(0, Wk (u + (u_prev - u) x_k))^2
+#pragma once
+
+#include <rwkv/time_mix.hpp>
+
+namespace rwkv::inline RWKV_ABI {
+
+/// Adds the channel mix of `normed` to `x`; advances the states of the pass's sequences in layer
+/// `layer`.
+template <class L, class Matrix, class Work, class Exec>
+void channel_mix(const ChannelMixWeights<Matrix>& p, std::size_t layer, const detail::Pass& pass,
+                 Work& work, Exec& exec) {
+  using W = Work;
+  const std::size_t channels = work.shape().embed();
+  const std::size_t ld = work.stride();
+  const std::size_t ldh = work.hidden_stride();
+
+  const auto state_row = [layer](auto& of) { return of.ffn_x_prev(layer); };
+  detail::find_previous(pass, work, state_row);
+  kernels::for_each(pass.rows, channels, exec, [&](std::size_t m) {
+    kernels::token_shift<L>(work.row(W::normed, m), work.previous()[m], p.x_k, work.row(W::xk, m),
+                            channels);
+  });
+  detail::keep_last(pass, work, state_row);
+
+  kernels::run<L, Matrix>(
+      {{p.key, work[W::xk], ld, work.hidden(), ldh, kernels::Activation::relu_squared}}, pass.rows,
+      exec);
+  kernels::run<L, Matrix>({{p.value, work.hidden(), ldh, work[W::xr], ld}}, pass.rows, exec);
+  kernels::for_each(pass.rows, channels, exec, [&](std::size_t m) {
+    kernels::add<L>(work.row(W::xr, m), work.row(W::x, m), channels);
+  });
+}
+
+}  // namespace rwkv::inline RWKV_ABI

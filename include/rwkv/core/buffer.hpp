@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// Zero-initialised, cache-line aligned storage whose size is a constant (no heap) or a run-time
+// number.
+#pragma once
+
+#include <rwkv/core/config.hpp>
+
+#include <algorithm>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+namespace rwkv::inline RWKV_ABI {
+
+/// `N` elements inside the object; `N == dynamic`: on the heap. A value type; T must be trivial.
+template <class T, std::size_t N>
+class Buffer {
+  static_assert(std::is_trivially_copyable_v<T>);
+
+ public:
+  constexpr Buffer() = default;
+  constexpr explicit Buffer(std::size_t size) { RWKV_ASSERT(size == N), (void)size; }
+  [[nodiscard]] constexpr T* data() noexcept { return data_; }
+  [[nodiscard]] constexpr const T* data() const noexcept { return data_; }
+  [[nodiscard]] static constexpr std::size_t size() noexcept { return N; }
+
+ private:
+  alignas(alignment) T data_[N]{};
+};
+
+template <class T>
+class Buffer<T, dynamic> {
+  static_assert(std::is_trivially_copyable_v<T>);
+
+ public:
+  Buffer() = default;
+  explicit Buffer(std::size_t size) : size_(size) {
+    if (size == 0) return;
+    data_ = static_cast<T*>(::operator new (size * sizeof(T), std::align_val_t{alignment}));
+    std::fill_n(data_, size, T{});
+  }
+  Buffer(const Buffer& other) : size_(other.size_) {
+    if (size_ == 0) return;
+    data_ = static_cast<T*>(::operator new (size_ * sizeof(T), std::align_val_t{alignment}));
+    std::copy_n(other.data_, size_, data_);
+  }
+  Buffer(Buffer&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  Buffer& operator=(const Buffer& other) {
+    if (this == &other) return *this;
+    if (size_ == other.size_) {  // restoring a state must not allocate
+      std::copy_n(other.data_, size_, data_);
+      return *this;
+    }
+    return *this = Buffer(other);
+  }
+  Buffer& operator=(Buffer&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+  }
+  ~Buffer() {
+    if (data_ != nullptr) ::operator delete (data_, std::align_val_t{alignment});
+  }
+  [[nodiscard]] T* data() noexcept { return data_; }
+  [[nodiscard]] const T* data() const noexcept { return data_; }
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+
+ private:
+  T* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+}  // namespace rwkv::inline RWKV_ABI

@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: Apache-2.0
+// Checkpoint -> weights: reads the dimensions off the tensor shapes, checks every tensor, and packs
+// matrices for the kernels. Matrices keep the type they are stored in; vectors are widened to
+// float.
+#pragma once
+
+#include <rwkv/embedding.hpp>
+#include <rwkv/io/checkpoint.hpp>
+#include <rwkv/quant/any_matrix.hpp>
+#include <rwkv/shape.hpp>
+
+#include <array>
+#include <bit>
+#include <cstdlib>
+#include <functional>
+#include <set>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace rwkv::inline RWKV_ABI {
+
+/// How a checkpoint becomes a model.
+struct LoadOptions {
+  /// Stores all matrices in this type (f32, f16, bf16) instead of the one they have in the file.
+  std::optional<DType> matrix_type;
+  /// Called with the fraction done, 0 ... 1, from the loading thread.
+  std::function<void(double)> progress;
+};
+
+namespace io {
+
+namespace detail {
+
+/// Memory for packed weights. Large blocks ask for huge pages: weights are streamed once per token,
+/// and with 4 KiB pages every 64th cache line would wait for an address translation.
+class WeightMemory {
+ public:
+  explicit WeightMemory(std::size_t bytes) {
+    constexpr std::size_t huge = std::size_t{2} << 20;
+    const std::size_t align = bytes >= 2 * huge ? huge : alignment;
+    if (bytes > static_cast<std::size_t>(-1) - align)
+      fail_with(ErrorCategory::memory, "a tensor of ", bytes, " bytes does not fit into memory");
+    const std::size_t size = (bytes + align - 1) / align * align;
+    data_.reset(std::aligned_alloc(align, size == 0 ? align : size));
+    if (data_ == nullptr)
+      fail_with(ErrorCategory::memory, "no memory for ", bytes, " bytes of weights");
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    if (align == huge) (void)::madvise(data_.get(), size, MADV_HUGEPAGE);
+#endif
+  }
+  [[nodiscard]] void* data() const noexcept { return data_.get(); }
+
+ private:
+  struct Free {
+    void operator()(void* p) const noexcept { std::free(p); }
+  };
+  std::unique_ptr<void, Free> data_;
+};
+
+}  // namespace detail
+
+/// The dimensions of an RWKV-7 checkpoint, from its tensor shapes. Throws Error (format,
+/// unsupported).
+[[nodiscard]] inline Dimensions dimensions_of(const Checkpoint& c) {
+  const auto matrix = [&](const std::string& name) -> const Tensor& {
+    const Tensor& t = c.get(name);
+    if (t.shape.size() != 2 || t.shape[0] == 0 || t.shape[1] == 0)
+      fail_with(ErrorCategory::format, c.source, ": tensor ", name, " has shape ",
+                to_string(t.shape), " where a matrix was expected");
+    return t;
+  };
+  if (c.find("blocks.0.att.r_k") == nullptr)
+    fail_with(ErrorCategory::unsupported, c.source,
+              ": not an RWKV-7 model (there is no tensor blocks.0.att.r_k)");
+  Dimensions d;
+  d.vocab = matrix("emb.weight").shape[0];
+  d.embed = matrix("emb.weight").shape[1];
+  d.head_size = matrix("blocks.0.att.r_k").shape[1];
+  d.ffn = matrix("blocks.0.ffn.key.weight").shape[0];
+  d.decay_rank = matrix("blocks.0.att.w1").shape[1];
+  d.icl_rank = matrix("blocks.0.att.a1").shape[1];
+  d.gate_rank = matrix("blocks.0.att.g1").shape[1];
+  while (c.find("blocks." + std::to_string(d.layers) + ".ln1.weight") != nullptr) ++d.layers;
+  if (d.layers > 1) d.value_rank = matrix("blocks.1.att.v1").shape[1];
+  if (d.embed % d.head_size != 0)
+    fail_with(ErrorCategory::format, c.source, ": ", d.embed,
+              " channels cannot be divided into heads of ", d.head_size);
+  if (d.vocab > 0xffffffffu)
+    fail_with(ErrorCategory::unsupported, c.source, ": a vocabulary of ", d.vocab, " tokens");
+  return d;
+}
+
+/// A model's parameters in memory: what the views of weights.hpp point into. Immutable, movable.
+class StoredWeights {
+ public:
+  /// Reads and checks every tensor of the checkpoint. The embedding table stays where it is (mapped
+  /// files included) when its layout allows; everything else is copied. Throws Error.
+  template <class Exec = Serial>
+  explicit StoredWeights(const Checkpoint& c, const LoadOptions& options = {}, Exec&& exec = {})
+      : dimensions_(dimensions_of(c)) {
+    if (options.matrix_type && *options.matrix_type != DType::f32 &&
+        *options.matrix_type != DType::f16 && *options.matrix_type != DType::bf16)
+      fail_with(ErrorCategory::argument, "matrices cannot be stored as ",
+                std::string(name_of(*options.matrix_type)));
+    read_eigenvalues(c);
+    Builder<std::remove_reference_t<Exec>> build{*this, c, options, {}, 0, 0, exec};
+    build.table();
+    ln0_ = build.norm("blocks.0.ln0", dimensions_.embed);
+    blocks_.reserve(dimensions_.layers);
+    for (std::size_t i = 0; i < dimensions_.layers; ++i) blocks_.push_back(build.block(i));
+    ln_out_ = build.norm("ln_out", dimensions_.embed);
+    head_ = build.matrix("head.weight", dimensions_.vocab, dimensions_.embed, false);
+    build.refuse_unknown();
+  }
+
+  [[nodiscard]] const Dimensions& dimensions() const noexcept { return dimensions_; }
+  [[nodiscard]] Eigenvalues eigenvalues() const noexcept { return eigenvalues_; }
+  [[nodiscard]] const AnyTable& emb() const noexcept { return emb_; }
+  [[nodiscard]] const NormWeights& ln0() const noexcept { return ln0_; }
+  [[nodiscard]] const BlockWeights<AnyMatrix>& block(std::size_t i) const noexcept {
+    return blocks_[i];
+  }
+  [[nodiscard]] const NormWeights& ln_out() const noexcept { return ln_out_; }
+  [[nodiscard]] const AnyMatrix& head() const noexcept { return head_; }
+
+  /// Numbers in the model, block 0's unused value residual not counted.
+  [[nodiscard]] std::size_t parameters() const noexcept { return parameters_; }
+  /// Bytes of all parameters as they are held in memory.
+  [[nodiscard]] std::size_t bytes() const noexcept { return bytes_ + table_bytes(); }
+  /// Bytes that one decoded token reads: everything but the embedding table, of which it reads one
+  /// row.
+  [[nodiscard]] std::size_t bytes_per_token() const noexcept {
+    return bytes_ + dimensions_.embed * size_of(emb_.type);
+  }
+  /// Identifies the model a state belongs to: a hash of the dimensions and of every vector. Storing
+  /// the matrices in another type does not change it.
+  [[nodiscard]] std::uint64_t fingerprint() const noexcept { return fingerprint_; }
+
+ private:
+  [[nodiscard]] std::size_t table_bytes() const noexcept {
+    return dimensions_.vocab * dimensions_.embed * size_of(emb_.type);
+  }
+
+  void read_eigenvalues(const Checkpoint& c) {
+    const auto it = c.metadata.find("rwkv.eigenvalues");
+    if (it == c.metadata.end() || it->second == "standard") return;
+    if (it->second != "extended")
+      fail_with(ErrorCategory::unsupported, c.source, ": rwkv.eigenvalues is \"", it->second,
+                "\" (known: standard, extended)");
+    eigenvalues_ = Eigenvalues::extended;
+  }
+
+  template <class T>
+  T* allocate(std::size_t count) {
+    memory_.emplace_back(count * sizeof(T));
+    return static_cast<T*>(memory_.back().data());
+  }
+
+  void hash(std::uint64_t word) noexcept { fingerprint_ = (fingerprint_ ^ word) * 0x100000001b3u; }
+
+  /// Takes tensors out of a checkpoint one by one and remembers which.
+  template <class Exec>
+  struct Builder {
+    StoredWeights& to;
+    const Checkpoint& from;
+    const LoadOptions& options;
+    std::set<std::string, std::less<>> taken;
+    std::size_t bytes_done;
+    std::size_t total;
+    Exec& exec;
+
+    const Tensor& take(const std::string& name) {
+      const Tensor& t = from.get(name);
+      if (!is_float(t.dtype))
+        fail_with(ErrorCategory::unsupported, from.source, ": tensor ", name,
+                  " has elements of type ", std::string(name_of(t.dtype)));
+      taken.insert(name);
+      return t;
+    }
+
+    void report(const Tensor& t) {
+      if (!options.progress) return;
+      if (total == 0)
+        for (const auto& [name, tensor] : from.tensors)
+          total += tensor.size() * size_of(tensor.dtype);
+      bytes_done += t.size() * size_of(t.dtype);
+      options.progress(static_cast<double>(bytes_done) / static_cast<double>(total));
+    }
+
+    const float* vector(const std::string& name, std::size_t n) {
+      const Tensor& t = take(name);
+      if (t.size() != n)
+        fail_with(ErrorCategory::format, from.source, ": tensor ", name, " has shape ",
+                  to_string(t.shape), " where ", n, " numbers were expected");
+      float* out = to.allocate<float>(n);
+      const std::vector<float> values = t.template values<float>();
+      std::copy(values.begin(), values.end(), out);
+      for (const float v : values) to.hash(std::bit_cast<std::uint32_t>(v));
+      to.parameters_ += n;
+      to.bytes_ += n * sizeof(float);
+      report(t);
+      return out;
+    }
+
+    NormWeights norm(const std::string& name, std::size_t n) {
+      return {vector(name + ".weight", n), vector(name + ".bias", n)};
+    }
+
+    /// A matrix with `rows` outputs and `cols` inputs; `input_first` if it is stored as [inputs,
+    /// outputs].
+    AnyMatrix matrix(const std::string& name, std::size_t rows, std::size_t cols,
+                     bool input_first) {
+      const Tensor& stored = take(name);
+      const Tensor t = input_first ? stored.transposed() : stored;
+      if (t.shape != std::vector<std::size_t>{rows, cols})
+        fail_with(ErrorCategory::format, from.source, ": tensor ", name, " has shape ",
+                  to_string(stored.shape), " where [", input_first ? cols : rows, ", ",
+                  input_first ? rows : cols, "] was expected");
+      const DType natural = t.dtype == DType::f64 ? DType::f32 : t.dtype;
+      AnyMatrix m{options.matrix_type.value_or(natural), nullptr, rows, cols};
+      switch (m.type) {
+        case DType::f16:
+          m.data = pack<half>(t);
+          break;
+        case DType::bf16:
+          m.data = pack<bfloat16>(t);
+          break;
+        default:
+          m.data = pack<float>(t);
+          break;
+      }
+      to.parameters_ += rows * cols;
+      to.bytes_ += kernels::panel_elements(rows, cols) * size_of(m.type);
+      report(t);
+      return m;
+    }
+
+    template <class T>
+    const T* pack(const Tensor& t) {
+      const std::size_t rows = t.shape[0];
+      const std::size_t cols = t.shape[1];
+      T* out = to.allocate<T>(kernels::panel_elements(rows, cols));
+      const std::size_t panels = kernels::panels_for(rows);
+      const std::size_t workers = kernels_workers(rows * cols, panels);
+      exec.parallel(workers, [&](std::size_t worker) {
+        const Range mine = share(panels, workers, worker);
+        if (t.dtype == dtype_of<T>)
+          kernels::pack_panels<T>(t.bytes.data(), t.stride[0], t.stride[1], rows, cols, mine, out);
+        else
+          convert(t, mine, out);
+      });
+      return out;
+    }
+
+    [[nodiscard]] std::size_t kernels_workers(std::size_t elements, std::size_t panels) const {
+      const std::size_t wanted = 1 + elements / (std::size_t{1} << 16);
+      return std::min({wanted, panels, static_cast<std::size_t>(exec.concurrency())});
+    }
+
+    template <class T>
+    static void convert(const Tensor& t, Range panels, T* out) {
+      const std::size_t cols = t.shape[1];
+      for (std::size_t o = panels.begin * kernels::panel_rows; o < panels.end * kernels::panel_rows;
+           ++o) {
+        T* column =
+            out + o / kernels::panel_rows * kernels::panel_rows * cols + o % kernels::panel_rows;
+        for (std::size_t i = 0; i < cols; ++i) {
+          const float value =
+              o < t.shape[0] ? t.at_offset<float>(o * t.stride[0] + i * t.stride[1]) : 0.0f;
+          column[i * kernels::panel_rows] = narrow<T>(value);
+        }
+      }
+    }
+
+    template <class T>
+    static T narrow(float value) {
+      if constexpr (std::is_same_v<T, half>)
+        return to_half(value);
+      else if constexpr (std::is_same_v<T, bfloat16>)
+        return to_bfloat16(value);
+      else
+        return value;
+    }
+
+    void table() {
+      const Tensor& t = take("emb.weight");
+      const Dimensions& d = to.dimensions_;
+      const bool usable = t.contiguous() && t.dtype != DType::f64 &&
+                          reinterpret_cast<std::uintptr_t>(t.bytes.data()) % size_of(t.dtype) == 0;
+      if (usable) {
+        to.emb_ = {t.dtype, t.bytes.data()};
+        to.storage_ = from.storage;
+      } else {
+        to.emb_.type = t.dtype == DType::f64 ? DType::f32 : t.dtype;
+        const std::size_t n = d.vocab * d.embed;
+        switch (to.emb_.type) {
+          case DType::f16:
+            to.emb_.data = copy_table<half>(t, n);
+            break;
+          case DType::bf16:
+            to.emb_.data = copy_table<bfloat16>(t, n);
+            break;
+          default:
+            to.emb_.data = copy_table<float>(t, n);
+            break;
+        }
+      }
+      to.parameters_ += d.vocab * d.embed;
+      for (const std::size_t n : {d.layers, d.embed, d.head_size, d.ffn, d.vocab}) to.hash(n);
+      report(t);
+    }
+
+    template <class T>
+    const T* copy_table(const Tensor& t, std::size_t n) {
+      T* out = to.allocate<T>(n);
+      for (std::size_t i = 0; i < n; ++i)
+        out[i] = narrow<T>(
+            t.at_offset<float>(i / t.shape[1] * t.stride[0] + i % t.shape[1] * t.stride[1]));
+      return out;
+    }
+
+    BlockWeights<AnyMatrix> block(std::size_t i) {
+      const Dimensions& d = to.dimensions_;
+      const std::size_t c = d.embed;
+      const std::string prefix = "blocks." + std::to_string(i) + ".";
+      const auto vec = [&](const char* name) { return vector(prefix + name, c); };
+      const auto mat = [&](const char* name, std::size_t rows, std::size_t cols) {
+        return matrix(prefix + name, rows, cols, false);
+      };
+      const auto low = [&](const char* name, std::size_t rows, std::size_t cols) {
+        return matrix(prefix + name, rows, cols, true);
+      };
+      BlockWeights<AnyMatrix> b{};
+      b.ln1 = norm(prefix + "ln1", c);
+      auto& a = b.att;
+      a.x_r = vec("att.x_r");
+      a.x_w = vec("att.x_w");
+      a.x_k = vec("att.x_k");
+      a.x_v = vec("att.x_v");
+      a.x_a = vec("att.x_a");
+      a.x_g = vec("att.x_g");
+      a.w0 = vec("att.w0");
+      a.w1 = low("att.w1", d.decay_rank, c);
+      a.w2 = low("att.w2", c, d.decay_rank);
+      a.a0 = vec("att.a0");
+      a.a1 = low("att.a1", d.icl_rank, c);
+      a.a2 = low("att.a2", c, d.icl_rank);
+      if (i == 0) {  // block 0 defines v_first; if it carries a value residual, nothing uses it
+        for (const char* name : {"att.v0", "att.v1", "att.v2"}) taken.insert(prefix + name);
+      } else {
+        a.v0 = vec("att.v0");
+        a.v1 = low("att.v1", d.value_rank, c);
+        a.v2 = low("att.v2", c, d.value_rank);
+      }
+      a.g1 = low("att.g1", d.gate_rank, c);
+      a.g2 = low("att.g2", c, d.gate_rank);
+      a.k_k = vec("att.k_k");
+      a.k_a = vec("att.k_a");
+      a.r_k = vec("att.r_k");
+      a.receptance = mat("att.receptance.weight", c, c);
+      a.key = mat("att.key.weight", c, c);
+      a.value = mat("att.value.weight", c, c);
+      a.output = mat("att.output.weight", c, c);
+      a.ln_x = norm(prefix + "att.ln_x", c);
+      b.ln2 = norm(prefix + "ln2", c);
+      b.ffn.x_k = vec("ffn.x_k");
+      b.ffn.key = mat("ffn.key.weight", d.ffn, c);
+      b.ffn.value = mat("ffn.value.weight", c, d.ffn);
+      return b;
+    }
+
+    /// A tensor nobody asked for belongs to an architecture this library does not compute: ignoring
+    /// it would give wrong logits without a word.
+    void refuse_unknown() const {
+      for (const auto& [name, tensor] : from.tensors)
+        if (!taken.contains(name))
+          fail_with(ErrorCategory::unsupported, from.source, ": tensor ", name, " ",
+                    to_string(tensor.shape), " is not part of RWKV-7; is this a variant of it?");
+    }
+  };
+
+  Dimensions dimensions_;
+  Eigenvalues eigenvalues_ = Eigenvalues::standard;
+  AnyTable emb_;
+  NormWeights ln0_;
+  std::vector<BlockWeights<AnyMatrix>> blocks_;
+  NormWeights ln_out_;
+  AnyMatrix head_;
+  std::vector<detail::WeightMemory> memory_;
+  std::vector<std::shared_ptr<const void>> storage_;
+  std::size_t parameters_ = 0;
+  std::size_t bytes_ = 0;
+  std::uint64_t fingerprint_ = 0xcbf29ce484222325u;
+};
+
+}  // namespace io
+
+}  // namespace rwkv::inline RWKV_ABI

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// Loops over vectors, written once for every lanes type. Freestanding.
+#pragma once
+
+#include <rwkv/exec/serial.hpp>
+#include <rwkv/simd/math.hpp>
+
+namespace rwkv::inline RWKV_ABI::kernels {
+
+/// body.operator()<L>(i) for i = begin, begin + width, ...; the rest one by one with simd::Scalar.
+///
+///   map<L>({0, n}, [&]<class V>(std::size_t i) { (V::load(x + i) + V::load(y + i)).store(y + i);
+///   });
+template <class L, class Body>
+RWKV_INLINE void map(Range range, Body body) noexcept {
+  std::size_t i = range.begin;
+  for (; i + L::width <= range.end; i += L::width) body.template operator()<L>(i);
+  if constexpr (L::width > 1)
+    for (; i < range.end; ++i) body.template operator()<simd::Scalar>(i);
+}
+
+/// A sum over [0, n) in an order that is the same for every vector width: 16 running sums, element
+/// i in sum i % 16, then pairwise. step.operator()<L>(i, sum) returns the sum with elements i ... i
+/// + width - 1 added.
+template <class L, class Step>
+RWKV_INLINE float reduce(std::size_t n, Step step) noexcept {
+  constexpr std::size_t lanes = 16;
+  constexpr std::size_t vectors = lanes / L::width;
+  L sum[vectors];
+  for (std::size_t q = 0; q < vectors; ++q) sum[q] = L::broadcast(0.0f);
+  std::size_t i = 0;
+  for (; i + lanes <= n; i += lanes)
+    for (std::size_t q = 0; q < vectors; ++q)
+      sum[q] = step.template operator()<L>(i + q * L::width, sum[q]);
+  alignas(alignment) float lane[lanes];
+  for (std::size_t q = 0; q < vectors; ++q) sum[q].store(lane + q * L::width);
+  for (std::size_t k = 0; i < n; ++i, ++k)
+    lane[k] = step.template operator()<simd::Scalar>(i, simd::Scalar{lane[k]}).v;
+  for (std::size_t half = lanes / 2; half > 0; half /= 2)
+    for (std::size_t k = 0; k < half; ++k) lane[k] += lane[k + half];
+  return lane[0];
+}
+
+/// What is applied to a matrix product's result.
+enum class Activation : std::uint8_t {
+  none,
+  tanh,
+  sigmoid,
+  relu_squared,  ///< max(0, x)^2
+};
+
+/// y[i] = f(y[i])
+template <class L>
+void activate(Activation f, float* y, Range range) noexcept {
+  switch (f) {
+    case Activation::none:
+      break;
+    case Activation::tanh:
+      map<L>(range, [y]<class V>(std::size_t i) { simd::tanh(V::load(y + i)).store(y + i); });
+      break;
+    case Activation::sigmoid:
+      map<L>(range, [y]<class V>(std::size_t i) { simd::sigmoid(V::load(y + i)).store(y + i); });
+      break;
+    case Activation::relu_squared:
+      map<L>(range, [y]<class V>(std::size_t i) {
+        const V positive = max(V::broadcast(0.0f), V::load(y + i));
+        (positive * positive).store(y + i);
+      });
+      break;
+  }
+}
+
+/// y += x
+template <class L>
+void add(const float* RWKV_RESTRICT x, float* RWKV_RESTRICT y, std::size_t n) noexcept {
+  map<L>({0, n}, [=]<class V>(std::size_t i) { (V::load(y + i) + V::load(x + i)).store(y + i); });
+}
+
+/// y = x + (previous - x) mu: mu = 0 sees only the current token, mu = 1 only the previous one.
+template <class L>
+void token_shift(const float* x, const float* previous, const float* mu, float* RWKV_RESTRICT y,
+                 std::size_t n) noexcept {
+  map<L>({0, n}, [=]<class V>(std::size_t i) {
+    const V now = V::load(x + i);
+    fma(V::load(previous + i) - now, V::load(mu + i), now).store(y + i);
+  });
+}
+
+}  // namespace rwkv::inline RWKV_ABI::kernels

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// Layer norm, per-head group norm and unit length. Variances are means of squared deviations
+// (divided by n, not n - 1), computed in a second pass so that a large mean costs no digits.
+// Freestanding.
+#pragma once
+
+#include <rwkv/kernels/elementwise.hpp>
+
+namespace rwkv::inline RWKV_ABI::kernels {
+
+inline constexpr float layer_norm_epsilon = 1e-5f;
+/// RWKV-7's ln_x uses 64e-5 for every head size.
+inline constexpr float group_norm_epsilon = 64e-5f;
+
+/// y = (x - mean) / sqrt(variance + epsilon) * weight + bias over n elements. y may be x.
+template <class L>
+void normalise(const float* x, const float* weight, const float* bias, float epsilon, float* y,
+               std::size_t n) noexcept {
+  const auto count = static_cast<float>(n);
+  const float mean =
+      reduce<L>(n, [x]<class V>(std::size_t i, V sum) { return sum + V::load(x + i); }) / count;
+  const float variance = reduce<L>(n,
+                                   [x, mean]<class V>(std::size_t i, V sum) {
+                                     const V d = V::load(x + i) - V::broadcast(mean);
+                                     return fma(d, d, sum);
+                                   }) /
+                         count;
+  const float scale = 1.0f / __builtin_sqrtf(variance + epsilon);
+  map<L>({0, n}, [=]<class V>(std::size_t i) {
+    const V d = (V::load(x + i) - V::broadcast(mean)) * V::broadcast(scale);
+    fma(d, V::load(weight + i), V::load(bias + i)).store(y + i);
+  });
+}
+
+/// y = x / max(|x|, 1e-12): a vector of zeros stays zero. y may be x.
+template <class L>
+void unit_length(const float* x, float* y, std::size_t n) noexcept {
+  const float squares = reduce<L>(n, [x]<class V>(std::size_t i, V sum) {
+    const V v = V::load(x + i);
+    return fma(v, v, sum);
+  });
+  const float length = __builtin_sqrtf(squares);
+  const float scale = 1.0f / (length > 1e-12f ? length : 1e-12f);
+  map<L>({0, n},
+         [=]<class V>(std::size_t i) { (V::load(x + i) * V::broadcast(scale)).store(y + i); });
+}
+
+/// sum of a[i] b[i] c[i]
+template <class L>
+float triple_product(const float* a, const float* b, const float* c, std::size_t n) noexcept {
+  return reduce<L>(n, [=]<class V>(std::size_t i, V sum) {
+    return fma(V::load(a + i) * V::load(b + i), V::load(c + i), sum);
+  });
+}
+
+}  // namespace rwkv::inline RWKV_ABI::kernels

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+// The RWKV-7 time mix. For each row, u being the output of ln1:
+//
+//   x_*  = u + (u_prev - u) mu_*                        * in r, w, k, v, a, g        (token shift)
+//   r    = Wr x_r,  k = Wk x_k,  v = Wv x_v                                          (projections)
+//   w    = exp(-exp(-1/2) sigmoid(w0 + tanh(x_w w1) w2))                             (decay)
+//   a    = sigmoid(a0 + (x_a a1) a2)                                                 (in-context
+//   learning rate) g    = sigmoid(x_g g1) g2 (gate) v    = v + (v_first - v) sigmoid(v0 + (x_v v1)
+//   v2)   except in block 0           (value residual) kk   = unit(k k_k),  k = k (1 + (a - 1) k_a)
+//   (removal and replacement key) S    = S (diag(w) - kk^T (a kk)) + v^T k,  y = S r
+//   (kernels/wkv.hpp) out  = Wo ((GN(y) + (r . k r_k) v) g) (group norm, bonus, gate)
+//
+// Everything is row-wise but the shift and the recurrence. The functions below are these lines in
+// this order.
+#pragma once
+
+#include <rwkv/kernels/norm.hpp>
+#include <rwkv/kernels/product.hpp>
+#include <rwkv/kernels/wkv.hpp>
+#include <rwkv/weights.hpp>
+#include <rwkv/workspace.hpp>
+
+namespace rwkv::inline RWKV_ABI {
+
+namespace detail {
+
+/// What the stages of one block work on: rows [0, rows) of the workspace, in segments by sequence.
+struct Pass {
+  std::size_t rows;
+  std::size_t segments;
+};
+
+/// previous()[m] = the input before row m of the same sequence: the row above, or what the state
+/// kept.
+template <class Work, class StateRow>
+void find_previous(const Pass& pass, Work& work, StateRow state_row) noexcept {
+  for (std::size_t s = 0; s < pass.segments; ++s) {
+    const auto& segment = work.segments()[s];
+    for (std::size_t m = segment.first_row; m < segment.first_row + segment.rows; ++m)
+      work.previous()[m] =
+          m == segment.first_row ? state_row(*segment.state).data() : work.row(Work::normed, m - 1);
+  }
+}
+
+/// The state keeps each sequence's last input.
+template <class Work, class StateRow>
+void keep_last(const Pass& pass, Work& work, StateRow state_row) noexcept {
+  for (std::size_t s = 0; s < pass.segments; ++s) {
+    const auto& segment = work.segments()[s];
+    const std::span<float> kept = state_row(*segment.state);
+    std::memcpy(kept.data(), work.row(Work::normed, segment.first_row + segment.rows - 1),
+                kept.size_bytes());
+  }
+}
+
+/// decay w, rate a, value v, keys k, kk -> the operands of the recurrence, for one head of one row.
+/// `low.*` hold the low-rank products; w, a', b replace them (a' = -kk and b = kk a in the
+/// recurrence's notation).
+struct HeadRow {
+  float *r, *k, *v, *v_first;
+  float *w, *a, *v_mix, *g;  // in: products with w2, a2, v2, g2; out: decay, rate
+  float *minus_kk, *b;       // out
+};
+
+template <class L, class Matrix>
+void head_operands(const TimeMixWeights<Matrix>& p, Eigenvalues eigenvalues, std::size_t channel,
+                   std::size_t n, const HeadRow& h) noexcept {
+  constexpr float exp_minus_half = 0.60653066f;
+  const bool extended = eigenvalues == Eigenvalues::extended;
+  const float *w0 = p.w0 + channel, *a0 = p.a0 + channel, *k_k = p.k_k + channel,
+              *k_a = p.k_a + channel;
+  const float* v0 = p.v0 != nullptr ? p.v0 + channel : nullptr;
+  kernels::map<L>({0, n}, [&]<class V>(std::size_t j) {
+    const auto c = [](float f) { return V::broadcast(f); };
+    const V rate = simd::sigmoid(V::load(a0 + j) + V::load(h.a + j));
+    (extended ? rate + rate : rate).store(h.a + j);
+    simd::exp(c(-exp_minus_half) * simd::sigmoid(V::load(w0 + j) + V::load(h.w + j)))
+        .store(h.w + j);
+    const V v = V::load(h.v + j);
+    if (v0 == nullptr) {
+      v.store(h.v_first + j);
+    } else {
+      const V mix = simd::sigmoid(V::load(v0 + j) + V::load(h.v_mix + j));
+      fma(V::load(h.v_first + j) - v, mix, v).store(h.v + j);
+    }
+    (V::load(h.k + j) * V::load(k_k + j)).store(h.b + j);
+  });
+  kernels::unit_length<L>(h.b, h.b, n);  // kk, from k before its update
+  kernels::map<L>({0, n}, [&]<class V>(std::size_t j) {
+    const V kk = V::load(h.b + j);
+    const V a = V::load(h.a + j);
+    (V::broadcast(0.0f) - kk).store(h.minus_kk + j);
+    (extended ? kk * a * V::load(h.w + j) : kk * a).store(h.b + j);
+    (V::load(h.k + j) * fma(a - V::broadcast(1.0f), V::load(k_a + j), V::broadcast(1.0f)))
+        .store(h.k + j);
+  });
+}
+
+/// y = (GN(y; ln_x) + (r . k r_k) v) g for one head of one row.
+template <class L, class Matrix>
+void head_output(const TimeMixWeights<Matrix>& p, std::size_t channel, std::size_t n,
+                 const float* r, const float* k, const float* v, const float* g,
+                 float* y) noexcept {
+  kernels::normalise<L>(y, p.ln_x.weight + channel, p.ln_x.bias + channel,
+                        kernels::group_norm_epsilon, y, n);
+  const float bonus = kernels::triple_product<L>(r, k, p.r_k + channel, n);
+  kernels::map<L>({0, n}, [=]<class V>(std::size_t j) {
+    (fma(V::broadcast(bonus), V::load(v + j), V::load(y + j)) * V::load(g + j)).store(y + j);
+  });
+}
+
+}  // namespace detail
+
+/// Adds the time mix of `normed` to `x`; advances the states of the pass's sequences in layer
+/// `layer`.
+template <class L, class Matrix, class Work, class Exec>
+void time_mix(const TimeMixWeights<Matrix>& p, Eigenvalues eigenvalues, std::size_t layer,
+              const detail::Pass& pass, Work& work, Exec& exec) {
+  using W = Work;
+  const auto& shape = work.shape();
+  const std::size_t channels = shape.embed();
+  const std::size_t n = shape.head_size();
+  const std::size_t ld = work.stride();
+
+  // Token shift.
+  const auto state_row = [layer](auto& of) { return of.att_x_prev(layer); };
+  detail::find_previous(pass, work, state_row);
+  kernels::for_each(pass.rows, 6 * channels, exec, [&](std::size_t m) {
+    const float* u = work.row(W::normed, m);
+    const auto shift = [&](const float* mu, typename W::Name to) {
+      kernels::token_shift<L>(u, work.previous()[m], mu, work.row(to, m), channels);
+    };
+    shift(p.x_r, W::xr);
+    shift(p.x_w, W::xw);
+    shift(p.x_k, W::xk);
+    shift(p.x_v, W::xv);
+    shift(p.x_a, W::xa);
+    shift(p.x_g, W::xg);
+  });
+  detail::keep_last(pass, work, state_row);
+
+  // Projections and the inner halves of the low-rank maps.
+  using kernels::Activation;
+  const std::size_t ldh = work.hidden_stride();
+  float* const low_w = work.hidden();
+  float* const low_a = low_w + shape.decay_rank();
+  float* const low_v = low_a + shape.icl_rank();
+  float* const low_g = low_v + shape.value_rank();
+  const bool first = p.v0 == nullptr;
+  const Matrix none{};  // block 0 has no value residual: a product without outputs
+  kernels::run<L, Matrix>({{p.receptance, work[W::xr], ld, work[W::r], ld},
+                           {p.key, work[W::xk], ld, work[W::k], ld},
+                           {p.value, work[W::xv], ld, work[W::v], ld},
+                           {p.w1, work[W::xw], ld, low_w, ldh, Activation::tanh},
+                           {p.a1, work[W::xa], ld, low_a, ldh},
+                           {first ? none : p.v1, work[W::xv], ld, low_v, ldh},
+                           {p.g1, work[W::xg], ld, low_g, ldh, Activation::sigmoid}},
+                          pass.rows, exec);
+
+  // The outer halves replace the shifted inputs, which nobody needs any more.
+  kernels::run<L, Matrix>({{p.w2, low_w, ldh, work[W::xw], ld},
+                           {p.a2, low_a, ldh, work[W::xa], ld},
+                           {first ? none : p.v2, low_v, ldh, work[W::xv], ld},
+                           {p.g2, low_g, ldh, work[W::xg], ld}},
+                          pass.rows, exec);
+
+  // The recurrence: heads of different sequences are independent of each other.
+  const std::size_t heads = shape.heads();
+  const std::size_t cost = (16 * n * n + 64 * n) / 2 * pass.rows / pass.segments;
+  kernels::for_each(pass.segments * heads, cost, exec, [&](std::size_t task) {
+    const auto& segment = work.segments()[task / heads];
+    const std::size_t head = task % heads;
+    const std::size_t channel = head * n;
+    const auto at = [&](typename W::Name name, std::size_t m) {
+      return work.row(name, segment.first_row + m) + channel;
+    };
+    for (std::size_t m = 0; m < segment.rows; ++m)
+      detail::head_operands<L>(
+          p, eigenvalues, channel, n,
+          {at(W::r, m), at(W::k, m), at(W::v, m), at(W::v_first, m), at(W::xw, m), at(W::xa, m),
+           at(W::xv, m), at(W::xg, m), at(W::xr, m), at(W::xk, m)});
+    const kernels::WkvTokens tokens{.r = at(W::r, 0),
+                                    .w = at(W::xw, 0),
+                                    .k = at(W::k, 0),
+                                    .v = at(W::v, 0),
+                                    .a = at(W::xr, 0),
+                                    .b = at(W::xk, 0),
+                                    .y = at(W::normed, 0),
+                                    .stride = ld,
+                                    .count = segment.rows};
+    kernels::wkv<L>(tokens, n, segment.state->wkv(layer).data() + head * n * n);
+    for (std::size_t m = 0; m < segment.rows; ++m)
+      detail::head_output<L>(p, channel, n, at(W::r, m), at(W::k, m), at(W::v, m), at(W::xg, m),
+                             at(W::normed, m));
+  });
+
+  kernels::run<L, Matrix>({{p.output, work[W::normed], ld, work[W::xr], ld}}, pass.rows, exec);
+  kernels::for_each(pass.rows, channels, exec, [&](std::size_t m) {
+    kernels::add<L>(work.row(W::xr, m), work.row(W::x, m), channels);
+  });
+}
+
+}  // namespace rwkv::inline RWKV_ABI

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// All activations of one forward pass of up to R rows, allocated once and reused. It carries
+// nothing from one call to the next; one workspace per thread that runs the model.
+#pragma once
+
+#include <rwkv/state.hpp>
+
+namespace rwkv::inline RWKV_ABI {
+
+namespace detail {
+
+/// Some consecutive rows of a pass: tokens of one sequence and the state they extend.
+template <class Shape>
+struct Segment {
+  State<Shape>* state;
+  const Token* tokens;
+  std::size_t first_row;
+  std::size_t rows;
+};
+
+/// Floats from one row of a [rows][n] activation to the next. Rows start on cache lines; the extra
+/// line keeps rows of 2^k floats from falling into the same cache sets.
+constexpr std::size_t row_stride(std::size_t n, std::size_t rows) noexcept {
+  const std::size_t line = alignment / sizeof(float);
+  return (n + line - 1) / line * line + (rows > 1 ? line : 0);
+}
+
+constexpr std::size_t hidden_width(const Dimensions& d) noexcept {
+  // The low-rank activations and those of the channel mix never live at the same time.
+  const std::size_t low = d.decay_rank + d.icl_rank + d.value_rank + d.gate_rank;
+  return low > d.ffn ? low : d.ffn;
+}
+
+inline constexpr std::size_t embed_buffers = 12;
+
+constexpr std::size_t workspace_floats(const Dimensions& d, std::size_t rows) noexcept {
+  return rows * (embed_buffers * row_stride(d.embed, rows) + row_stride(hidden_width(d), rows));
+}
+
+template <class Shape, std::size_t Rows>
+inline constexpr std::size_t static_workspace_floats = [] {
+  if constexpr (Shape::is_static && Rows != dynamic)
+    return workspace_floats(Shape{}.dimensions(), Rows);
+  else
+    return dynamic;
+}();
+
+template <class Shape, std::size_t Rows>
+inline constexpr std::size_t static_vocab = [] {
+  if constexpr (Shape::is_static && Rows != dynamic)
+    return Shape{}.vocab();
+  else
+    return dynamic;
+}();
+
+}  // namespace detail
+
+/// Scratch for passes of up to `rows()` rows (a row is one token of one sequence). Longer inputs
+/// are run in several passes; more rows make long prompts faster. With a static shape and constant
+/// Rows it is a plain object without pointers.
+template <class Shape = DynamicShape, std::size_t Rows = dynamic>
+class Workspace {
+ public:
+  Workspace() requires(Shape::is_static&& Rows != dynamic) : Workspace(Shape{}, Rows) {}
+
+  /// Memory: rows * (12 C + max(F, ranks)) + V floats.
+  explicit Workspace(const Shape& shape, std::size_t rows = Rows == dynamic ? 128 : Rows)
+      : shape_(shape),
+        rows_(rows == 0 ? 1 : rows),
+        stride_(detail::row_stride(shape.embed(), rows_)),
+        hidden_stride_(detail::row_stride(detail::hidden_width(shape.dimensions()), rows_)),
+        floats_(detail::workspace_floats(shape.dimensions(), rows_)),
+        logits_(shape.vocab()),
+        segments_(rows_),
+        previous_(rows_) {}
+
+  [[nodiscard]] const Shape& shape() const noexcept { return shape_; }
+  [[nodiscard]] std::size_t rows() const noexcept { return rows_; }
+  [[nodiscard]] std::size_t bytes() const noexcept {
+    return (floats_.size() + logits_.size()) * sizeof(float) +
+           segments_.size() * sizeof(detail::Segment<Shape>) + previous_.size() * sizeof(float*);
+  }
+
+  // -- for the stages of the forward pass
+  // ------------------------------------------------------------ The [rows][C] activations. Names
+  // are those of the first user; later stages reuse them (see time_mix.hpp).
+  enum Name : std::size_t { x, normed, xr, xw, xk, xv, xa, xg, r, k, v, v_first };
+  static_assert(v_first + 1 == detail::embed_buffers);
+
+  [[nodiscard]] float* operator[](Name name) noexcept {
+    return floats_.data() + static_cast<std::size_t>(name) * rows_ * stride_;
+  }
+  [[nodiscard]] float* row(Name name, std::size_t m) noexcept {
+    return (*this)[name] + m * stride_;
+  }
+  /// Floats between rows of the [rows][C] activations.
+  [[nodiscard]] std::size_t stride() const noexcept { return stride_; }
+  /// [rows][max(F, ranks)]
+  [[nodiscard]] float* hidden() noexcept {
+    return floats_.data() + detail::embed_buffers * rows_ * stride_;
+  }
+  [[nodiscard]] std::size_t hidden_stride() const noexcept { return hidden_stride_; }
+  /// One row of logits [V].
+  [[nodiscard]] std::span<float> logits() noexcept { return {logits_.data(), logits_.size()}; }
+  [[nodiscard]] detail::Segment<Shape>* segments() noexcept { return segments_.data(); }
+  /// For each row, the row before it in its sequence.
+  [[nodiscard]] const float** previous() noexcept { return previous_.data(); }
+
+ private:
+  [[no_unique_address]] Shape shape_;
+  std::size_t rows_;
+  std::size_t stride_;
+  std::size_t hidden_stride_;
+  Buffer<float, detail::static_workspace_floats<Shape, Rows>> floats_;
+  Buffer<float, detail::static_vocab<Shape, Rows>> logits_;
+  Buffer<detail::Segment<Shape>, Rows> segments_;
+  Buffer<const float*, Rows> previous_;
+};
+
+template <class Shape>
+Workspace(const Shape&, std::size_t) -> Workspace<Shape, dynamic>;
+template <class Shape>
+Workspace(const Shape&) -> Workspace<Shape, dynamic>;
+
+}  // namespace rwkv::inline RWKV_ABI
