@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+// Official RWKV checkpoints: torch.save of a dictionary of tensors, that is a ZIP archive with a
+// pickle (names, shapes, strides) and one uncompressed entry per storage. Nothing is copied.
+#pragma once
+
+#include <rwkv/io/checkpoint.hpp>
+#include <rwkv/io/pickle.hpp>
+#include <rwkv/io/zip.hpp>
+
+namespace rwkv::inline RWKV_ABI::io {
+
+/// True if `bytes` begin like a ZIP archive.
+[[nodiscard]] inline bool is_zip(std::span<const std::byte> bytes) noexcept {
+  return bytes.size() >= 4 && std::memcmp(bytes.data(), "PK\3\4", 4) == 0;
+}
+
+/// True if `bytes` begin like a file of torch.save before version 1.6, which was no archive.
+[[nodiscard]] inline bool is_legacy_pth(std::span<const std::byte> bytes) noexcept {
+  constexpr std::string_view magic = "\x80\x02\x8a\x0al\xfc\x9c\x46\xf9 j\xa8P\x19";
+  return bytes.size() >= magic.size() && std::memcmp(bytes.data(), magic.data(), magic.size()) == 0;
+}
+
+namespace detail {
+
+/// Reads a .pth archive.
+class PthReader {
+ public:
+  PthReader(std::span<const std::byte> bytes, const std::string& source)
+      : source_(source), entries_(ZipReader(bytes, source).read()), file_size_(bytes.size()) {}
+
+  [[nodiscard]] Checkpoint read() {
+    const auto pickle = find_pickle();
+    Unpickler machine(pickle, source_,
+                      [this](std::string_view key, DType dtype, std::uint64_t count) {
+                        return find_storage(key, dtype, count);
+                      });
+    const auto root = machine.run();
+    const auto* dict = std::get_if<Unpickler::Dict>(&root);
+    if (dict == nullptr) refuse("the pickle does not hold a dictionary");
+
+    Checkpoint checkpoint;
+    checkpoint.source = source_;
+    checkpoint.format = "pth";
+    std::uint64_t total = 0;
+    for (const auto& [key, value] : machine.items(state_dict(machine, *dict))) {
+      const auto* name = std::get_if<std::string_view>(&key);
+      const auto* ref = std::get_if<Unpickler::TensorRef>(&value);
+      if (name == nullptr || ref == nullptr) continue;
+      const Tensor& tensor = machine.tensor(*ref);
+      total += tensor.size() * size_of(tensor.dtype);
+      if (total / most_sharing > file_size_)
+        refuse("its tensors share their storages more than ", most_sharing, " times over");
+      if (!checkpoint.tensors.emplace(*name, tensor).second)
+        refuse_tensor(ErrorCategory::format, source_, *name, " occurs twice");
+    }
+    if (checkpoint.tensors.empty()) refuse("there are no tensors in this file");
+    return checkpoint;
+  }
+
+ private:
+  // Tied weights may appear under several names, but a small file cannot pretend to be a large one.
+  static constexpr std::size_t most_sharing = 4;
+
+  template <class... Why>
+  [[noreturn]] void refuse(const Why&... why) const {
+    fail_with(ErrorCategory::format, source_, ": ", why...);
+  }
+
+  // "<any directory>/data.pkl"; that directory also holds "data/<key>".
+  std::span<const std::byte> find_pickle() {
+    constexpr std::string_view file = "data.pkl";
+    const std::span<const std::byte>* found = nullptr;
+    for (const auto& [name, data] : entries_) {
+      const auto slash = name.find('/');
+      const std::size_t begin = slash == std::string::npos ? 0 : slash + 1;
+      if (std::string_view(name).substr(begin) != file) continue;
+      if (found != nullptr) refuse("there are two entries called data.pkl");
+      found = &data;
+      root_ = name.substr(0, begin);
+    }
+    if (found == nullptr)
+      refuse("this ZIP archive has no data.pkl, so torch.save did not write it");
+    // A hundred bytes per tensor are usual; the machine's memory is a multiple of this.
+    constexpr std::size_t longest = std::size_t{4} << 20;
+    if (found->size() > longest) refuse("the pickle has ", found->size(), " bytes");
+    if (const auto order = entries_.find(root_ + "byteorder"); order != entries_.end()) {
+      constexpr std::string_view little = "little";
+      if (order->second.size() != little.size() ||
+          std::memcmp(order->second.data(), little.data(), little.size()) != 0)
+        fail_with(ErrorCategory::unsupported, source_, ": the tensors are not little-endian");
+    }
+    return *found;
+  }
+
+  std::span<const std::byte> find_storage(std::string_view key, DType dtype,
+                                          std::uint64_t count) const {
+    constexpr std::size_t longest = 64;  // keys are numbers
+    const auto entry = entries_.find(root_ + "data/" + std::string(key.substr(0, longest)));
+    if (key.size() > longest || entry == entries_.end())
+      refuse("storage ", printable(key), " is missing");
+    const auto bytes = entry->second;
+    if (bytes.size() / size_of(dtype) != count)
+      refuse("storage ", printable(key), " has ", bytes.size(), " bytes, not ", count,
+             " elements of type ", std::string(name_of(dtype)));
+    return bytes;
+  }
+
+  // The dictionary that holds tensors: the outermost one, or, when that holds none, the one that
+  // training programs put under a customary name.
+  Unpickler::Dict state_dict(const Unpickler& machine, Unpickler::Dict root) const {
+    const auto holds_tensors = [&](Unpickler::Dict dict) {
+      for (const auto& [key, value] : machine.items(dict))
+        if (std::holds_alternative<Unpickler::TensorRef>(value)) return true;
+      return false;
+    };
+    if (holds_tensors(root)) return root;
+    for (const std::string_view wanted : {"state_dict", "model_state_dict", "model", "module"})
+      for (const auto& [key, value] : machine.items(root)) {
+        const auto* name = std::get_if<std::string_view>(&key);
+        if (name == nullptr || *name != wanted) continue;
+        const auto* dict = std::get_if<Unpickler::Dict>(&value);
+        if (dict != nullptr && holds_tensors(*dict)) return *dict;
+        break;  // a key that is repeated must not make this loop quadratic
+      }
+    return root;
+  }
+
+  const std::string& source_;
+  ZipEntries entries_;
+  std::size_t file_size_;
+  std::string root_;
+};
+
+}  // namespace detail
+
+/// Reads a file written by torch.save, whose content is `bytes`, which must outlive the result:
+/// a dictionary of tensors, or one under "state_dict", "model_state_dict", "model" or "module".
+/// Other entries of the dictionary (step counts, optimiser settings) are left out. Views keep their
+/// strides, and tensors that share a storage keep sharing it. Throws `Error` (format) for a damaged
+/// file and (unsupported) for compressed entries, for pickle instructions and names that a state
+/// dict does not need, and for the format before torch 1.6. Time and memory O(pickle + entries).
+[[nodiscard]] inline Checkpoint read_pth(std::span<const std::byte> bytes,
+                                         const std::string& source) {
+  if (is_legacy_pth(bytes))
+    fail_with(ErrorCategory::unsupported, source,
+              ": this is the torch.save format from before torch 1.6; load it with torch and save "
+              "it again");
+  return detail::PthReader(bytes, source).read();
+}
+
+}  // namespace rwkv::inline RWKV_ABI::io
