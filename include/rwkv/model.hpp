@@ -18,6 +18,7 @@
 
 #if !defined(RWKV_NO_IO)
 #include <rwkv/io/read.hpp>
+#include <rwkv/io/state_file.hpp>
 #endif
 
 namespace rwkv::inline RWKV_ABI {
@@ -44,6 +45,17 @@ class Model {
   [[nodiscard]] static Model load(const std::filesystem::path& path,
                                   const LoadOptions& options = {}, Exec&& exec = {}) {
     return Model(io::read_checkpoint(path), options, exec);
+  }
+
+  /// Writes a state of this model to `path`, as a whole or not at all. Throws Error (io).
+  void save_state(const std::filesystem::path& path, const State<Shape>& state) const {
+    io::save_state(path, state, weights_->fingerprint());
+  }
+
+  /// Reads a state written by `save_state`, or one trained by state tuning (only `time_state`; .pth
+  /// too). Throws Error if the file is damaged or the state belongs to another model.
+  [[nodiscard]] State<Shape> load_state(const std::filesystem::path& path) const {
+    return io::state_from(io::read_checkpoint(path), shape_, weights_->fingerprint());
   }
 #endif
 

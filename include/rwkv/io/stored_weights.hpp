@@ -25,6 +25,9 @@ namespace rwkv::inline RWKV_ABI {
 struct LoadOptions {
   /// Stores all matrices in this type (f32, f16, bf16) instead of the one they have in the file.
   std::optional<DType> matrix_type;
+  /// Stores the embedding table in this type (f32, f16, bf16) instead of the one it has in the
+  /// file.
+  std::optional<DType> table_type;
   /// Called with the fraction done, 0 ... 1, from the loading thread.
   std::function<void(double)> progress;
 };
@@ -100,10 +103,10 @@ class StoredWeights {
   template <class Exec = Serial>
   explicit StoredWeights(const Checkpoint& c, const LoadOptions& options = {}, Exec&& exec = {})
       : dimensions_(dimensions_of(c)) {
-    if (options.matrix_type && *options.matrix_type != DType::f32 &&
-        *options.matrix_type != DType::f16 && *options.matrix_type != DType::bf16)
-      fail_with(ErrorCategory::argument, "matrices cannot be stored as ",
-                std::string(name_of(*options.matrix_type)));
+    for (const auto& type : {options.matrix_type, options.table_type})
+      if (type && *type != DType::f32 && *type != DType::f16 && *type != DType::bf16)
+        fail_with(ErrorCategory::argument, "weights cannot be stored as ",
+                  std::string(name_of(*type)));
     read_eigenvalues(c);
     Builder<std::remove_reference_t<Exec>> build{*this, c, options, {}, 0, 0, exec};
     build.table();
@@ -287,13 +290,15 @@ class StoredWeights {
     void table() {
       const Tensor& t = take("emb.weight");
       const Dimensions& d = to.dimensions_;
-      const bool usable = t.contiguous() && t.dtype != DType::f64 &&
+      const DType natural = t.dtype == DType::f64 ? DType::f32 : t.dtype;
+      const DType type = options.table_type.value_or(natural);
+      const bool usable = t.contiguous() && t.dtype == type &&
                           reinterpret_cast<std::uintptr_t>(t.bytes.data()) % size_of(t.dtype) == 0;
       if (usable) {
         to.emb_ = {t.dtype, t.bytes.data()};
         to.storage_ = from.storage;
       } else {
-        to.emb_.type = t.dtype == DType::f64 ? DType::f32 : t.dtype;
+        to.emb_.type = type;
         const std::size_t n = d.vocab * d.embed;
         switch (to.emb_.type) {
           case DType::f16:
