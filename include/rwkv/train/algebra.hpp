@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+// The dense products of training and the few row operations that have a backward pass. Matrices are
+// row-major and without padding.
+#pragma once
+
+#include <rwkv/kernels/elementwise.hpp>
+#include <rwkv/kernels/norm.hpp>
+#include <rwkv/simd/native.hpp>
+
+#include <Eigen/Core>
+
+namespace rwkv::inline RWKV_ABI::train {
+
+using Lanes = simd::Native;
+
+/// What happens to the old contents of a result.
+enum class Store : bool { replace, add };
+
+namespace detail {
+using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+inline auto matrix(const float* p, std::size_t rows, std::size_t cols) {
+  return Eigen::Map<const RowMajor>(p, static_cast<Eigen::Index>(rows),
+                                    static_cast<Eigen::Index>(cols));
+}
+inline auto matrix(float* p, std::size_t rows, std::size_t cols) {
+  return Eigen::Map<RowMajor>(p, static_cast<Eigen::Index>(rows), static_cast<Eigen::Index>(cols));
+}
+template <class To, class Product>
+void assign(To&& to, const Product& product, Store store) {
+  if (store == Store::add)
+    to.noalias() += product;
+  else
+    to.noalias() = product;
+}
+}  // namespace detail
+
+/// y [rows, out] = x [rows, in] m [in, out]
+inline void multiply(const float* x, const float* m, float* y, std::size_t rows, std::size_t in,
+                     std::size_t out, Store store = Store::replace) {
+  detail::assign(detail::matrix(y, rows, out),
+                 detail::matrix(x, rows, in) * detail::matrix(m, in, out), store);
+}
+
+/// y [rows, out] = x [rows, in] w [out, in]^T
+inline void multiply_transposed(const float* x, const float* w, float* y, std::size_t rows,
+                                std::size_t in, std::size_t out, Store store = Store::replace) {
+  detail::assign(detail::matrix(y, rows, out),
+                 detail::matrix(x, rows, in) * detail::matrix(w, out, in).transpose(), store);
+}
+
+/// m [a, b] += x [rows, a]^T y [rows, b]: the gradient of every matrix.
+inline void add_outer(const float* x, const float* y, float* m, std::size_t rows, std::size_t a,
+                      std::size_t b) {
+  detail::matrix(m, a, b).noalias() +=
+      detail::matrix(x, rows, a).transpose() * detail::matrix(y, rows, b);
+}
+
+/// y[c] += sum over rows of x[row][c]
+inline void add_rows(const float* x, float* RWKV_RESTRICT y, std::size_t rows, std::size_t n) {
+  for (std::size_t row = 0; row < rows; ++row) kernels::add<Lanes>(x + row * n, y, n);
+}
+
+/// x_hat = (x - mean) * scale with scale = 1 / sqrt(variance + epsilon), which is returned.
+inline float standardise(const float* x, float* x_hat, std::size_t n, float epsilon) noexcept {
+  const auto count = static_cast<float>(n);
+  const float mean = kernels::reduce<Lanes>(
+                         n, [x]<class V>(std::size_t i, V sum) { return sum + V::load(x + i); }) /
+                     count;
+  const float variance = kernels::reduce<Lanes>(n,
+                                                [x, mean]<class V>(std::size_t i, V sum) {
+                                                  const V d = V::load(x + i) - V::broadcast(mean);
+                                                  return fma(d, d, sum);
+                                                }) /
+                         count;
+  const float scale = 1.0f / __builtin_sqrtf(variance + epsilon);
+  kernels::map<Lanes>({0, n}, [=]<class V>(std::size_t i) {
+    ((V::load(x + i) - V::broadcast(mean)) * V::broadcast(scale)).store(x_hat + i);
+  });
+  return scale;
+}
+
+/// Backward of `standardise`, given d = gradient of x_hat: dx = (d - mean(d) - x_hat mean(d x_hat))
+/// scale. dx may be d.
+inline void standardise_backward(const float* d, const float* x_hat, float scale, float* dx,
+                                 std::size_t n, Store store = Store::replace) noexcept {
+  const auto count = static_cast<float>(n);
+  const float mean = kernels::reduce<Lanes>(
+                         n, [d]<class V>(std::size_t i, V sum) { return sum + V::load(d + i); }) /
+                     count;
+  const float along = kernels::reduce<Lanes>(n,
+                                             [d, x_hat]<class V>(std::size_t i, V sum) {
+                                               return fma(V::load(d + i), V::load(x_hat + i), sum);
+                                             }) /
+                      count;
+  const bool add = store == Store::add;
+  kernels::map<Lanes>({0, n}, [=]<class V>(std::size_t i) {
+    const V centred = V::load(d + i) - V::broadcast(mean);
+    const V g = fma(V::broadcast(-along), V::load(x_hat + i), centred) * V::broadcast(scale);
+    (add ? V::load(dx + i) + g : g).store(dx + i);
+  });
+}
+
+}  // namespace rwkv::inline RWKV_ABI::train

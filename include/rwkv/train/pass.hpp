@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// One forward and backward pass of the whole network over a handful of sequences, on one thread.
+#pragma once
+
+#include <rwkv/train/channel_mix.hpp>
+#include <rwkv/train/head.hpp>
+#include <rwkv/train/time_mix.hpp>
+
+namespace rwkv::inline RWKV_ABI::train {
+
+/// The memory of a pass: everything the backward pass reads, and scratch. Kept between passes.
+class Pass {
+ public:
+  /// Makes room for passes of up to that size. The only member that allocates.
+  void reserve(const DynamicShape& shape, std::size_t rows, std::size_t checkpoints) {
+    if (shape == shape_ && rows <= rows_ && checkpoints <= checkpoints_) return;
+    shape_ = shape;
+    rows_ = std::max(rows, rows_);
+    checkpoints_ = std::max(checkpoints, checkpoints_);
+    time_mix_.resize(shape.layers());
+    channel_mix_.resize(shape.layers());
+    arena_.lay_out([&](Arena& arena) {
+      x_ = arena.take(rows_ * shape.embed());
+      dv_first_ = arena.take(rows_ * shape.embed());
+      embedding_ = ShiftedNormTape(arena, rows_, shape.embed());
+      for (std::size_t i = 0; i < shape.layers(); ++i) {
+        time_mix_[i] = TimeMixTape(arena, rows_, checkpoints_, shape, i == 0);
+        channel_mix_[i] = ChannelMixTape(arena, rows_, shape);
+      }
+      norm_scratch_ = ShiftedNormScratch(arena, rows_, shape.embed());
+      time_mix_scratch_ = TimeMixScratch(arena, rows_, shape);
+      channel_mix_scratch_ = ChannelMixScratch(arena, shape);
+      head_scratch_ = HeadScratch(arena, shape);
+    });
+  }
+
+  /// Runs `rows` forward and, if `task.gradient`, backward. `tokens`: one per row, ids within the
+  /// vocabulary. Parameter gradients are added to `gradient` if not null, state gradients as `rows`
+  /// says. Returns the weighted sum of the rows' losses.
+  double run(const Parameters& parameters, const Rows& rows, std::span<const Token> tokens,
+             const HeadTask& task, Parameters* gradient) {
+    RWKV_ASSERT(rows.count <= rows_ && rows.checkpoints <= checkpoints_);
+    const DynamicShape& shape = parameters.shape();
+    const std::size_t c = shape.embed();
+    const GlobalTensors<const float*> p = parameters.globals();
+    const GlobalTensors<float*> g = gradient ? gradient->globals() : GlobalTensors<float*>{};
+
+    embed_forward(p, tokens, embedding_, x_, c);
+    for (std::size_t i = 0; i < shape.layers(); ++i) {
+      const auto block = parameters.block(i);
+      time_mix(parameters, rows, i).forward(x_);
+      channel_mix_forward(shape, block, rows, i, x_, channel_mix_[i], norm_scratch_,
+                          channel_mix_scratch_);
+    }
+    const double loss = head_rows(shape, p, x_, rows.count, task, head_scratch_, g);
+    if (!task.gradient) return loss;
+
+    std::fill_n(dv_first_, rows.count * c, 0.0f);
+    for (std::size_t i = shape.layers(); i-- > 0;) {
+      const auto block = parameters.block(i);
+      const auto dblock = gradient ? gradient->block(i) : BlockTensors<float*>{};
+      channel_mix_backward(shape, block, rows, i, x_, channel_mix_[i], norm_scratch_,
+                           channel_mix_scratch_, dblock);
+      time_mix(parameters, rows, i).backward(x_, dv_first_, dblock);
+    }
+    if (gradient != nullptr) embed_backward(p, tokens, embedding_, x_, c, g);
+    return loss;
+  }
+
+ private:
+  [[nodiscard]] TimeMix time_mix(const Parameters& parameters, const Rows& rows,
+                                 std::size_t i) const {
+    return {parameters.layout(),
+            parameters.block(i),
+            rows,
+            i,
+            i > 0 ? time_mix_[0].v : nullptr,
+            time_mix_[i],
+            norm_scratch_,
+            time_mix_scratch_};
+  }
+
+  DynamicShape shape_;
+  std::size_t rows_ = 0;
+  std::size_t checkpoints_ = 0;
+  Arena arena_;
+  float* x_ = nullptr;         // [R, C] residual stream; backward: its gradient
+  float* dv_first_ = nullptr;  // [R, C]
+  ShiftedNormTape embedding_;
+  std::vector<TimeMixTape> time_mix_;
+  std::vector<ChannelMixTape> channel_mix_;
+  ShiftedNormScratch norm_scratch_;
+  TimeMixScratch time_mix_scratch_;
+  ChannelMixScratch channel_mix_scratch_;
+  HeadScratch head_scratch_;
+};
+
+}  // namespace rwkv::inline RWKV_ABI::train
