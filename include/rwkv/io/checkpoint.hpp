@@ -7,6 +7,7 @@
 #include <rwkv/core/error.hpp>
 
 #include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -127,6 +128,10 @@ struct Checkpoint {
   /// Token bytes by id when the file carries a vocabulary (ids without text are empty).
   std::optional<std::vector<std::string>> vocabulary;
   std::vector<std::shared_ptr<const void>> storage;  ///< keeps `Tensor::bytes` alive
+  /// Says that these bytes will not be read again soon, so that a loader which copies weights into
+  /// its own layout does not hold two copies in memory; they stay readable. Empty when the bytes
+  /// are not a mapped file.
+  std::function<void(std::span<const std::byte>)> release;
 
   [[nodiscard]] const Tensor* find(std::string_view name) const {
     const auto it = tensors.find(name);

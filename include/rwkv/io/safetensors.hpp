@@ -17,10 +17,10 @@ namespace rwkv::inline RWKV_ABI::io {
 
 /// True if `bytes` begin like a safetensors file.
 [[nodiscard]] inline bool is_safetensors(std::span<const std::byte> bytes) noexcept {
-  if (bytes.size() < 10) return false;
+  if (bytes.size() < 9) return false;
   std::uint64_t header = 0;
   std::memcpy(&header, bytes.data(), sizeof header);
-  return header >= 2 && header <= bytes.size() - 8 && bytes[8] == std::byte{'{'};
+  return header <= detail::longest_safetensors_header && bytes[8] == std::byte{'{'};
 }
 
 /// Reads a safetensors file whose content is `bytes`, which must outlive the result. `source` names
@@ -32,6 +32,9 @@ namespace rwkv::inline RWKV_ABI::io {
                                                  const std::string& source) {
   detail::Cursor in(bytes, source);
   const auto header_length = in.get<std::uint64_t>("the header length");
+  if (header_length > detail::longest_safetensors_header)
+    fail_with(ErrorCategory::format, source, ": a safetensors header of ", header_length,
+              " bytes is more than the format allows");
   auto header =
       detail::read_safetensors_header(in.text(header_length, "the safetensors header"), source);
   const auto data = in.take(in.remaining(), "the data");

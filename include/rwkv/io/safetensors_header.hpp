@@ -12,6 +12,8 @@
 
 namespace rwkv::inline RWKV_ABI::io::detail {
 
+inline constexpr std::uint64_t longest_safetensors_header = 100'000'000;  // the format's own limit
+
 struct SafetensorsEntry {
   DType dtype = DType::f32;
   std::vector<std::size_t> shape;

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where tensors of every format end up: under the official RWKV-7 name and in the official shape,
+// as views. Vectors are [1, 1, C] or [C], matrices [out, in], low-rank maps w1 [C, D] and w2 [D,
+// C].
+#pragma once
+
+#include <rwkv/io/checkpoint.hpp>
+#include <rwkv/io/untrusted.hpp>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+namespace rwkv::inline RWKV_ABI::io::detail {
+
+/// What has to be done to a tensor of another format.
+struct OfficialName {
+  std::string name;
+  bool transposed = false;  ///< the last two dimensions are exchanged
+  bool fused = false;       ///< `name` + "x_r" ... "x_g" lie one after the other
+};
+
+/// "blk.12.rest" with prefix "blk." -> {"12", "rest"}.
+[[nodiscard]] inline std::optional<std::pair<std::string_view, std::string_view>> split_block(
+    std::string_view name, std::string_view prefix) {
+  if (!name.starts_with(prefix)) return std::nullopt;
+  name.remove_prefix(prefix.size());
+  const auto dot = name.find('.');
+  if (dot == 0 || dot == std::string_view::npos) return std::nullopt;
+  const auto number = name.substr(0, dot);
+  const auto digit = [](char c) { return c >= '0' && c <= '9'; };
+  if (!std::all_of(number.begin(), number.end(), digit)) return std::nullopt;
+  return std::pair(number, name.substr(dot + 1));
+}
+
+/// True for "att.w1" ... "att.g2", the low-rank matrices within a block.
+[[nodiscard]] constexpr bool is_low_rank(std::string_view name) noexcept {
+  return name.size() == 6 && name.starts_with("att.") &&
+         std::string_view("wavg").find(name[4]) != std::string_view::npos &&
+         (name[5] == '1' || name[5] == '2');
+}
+
+/// True for the parameters within a block that are vectors of shape [1, 1, C] in official files.
+[[nodiscard]] constexpr bool is_vector(std::string_view name) noexcept {
+  constexpr std::array<std::string_view, 12> vectors{"att.x_r", "att.x_w", "att.x_k", "att.x_v",
+                                                     "att.x_a", "att.x_g", "att.w0",  "att.a0",
+                                                     "att.v0",  "att.k_k", "att.k_a", "ffn.x_k"};
+  return std::find(vectors.begin(), vectors.end(), name) != vectors.end();
+}
+
+/// A tensor with at most one dimension that is not 1, as [1, 1, C]; others as they are.
+[[nodiscard]] inline Tensor as_row(Tensor tensor) {
+  std::size_t length = 1;
+  std::size_t stride = 1;
+  for (std::size_t d = 0; d < tensor.shape.size(); ++d) {
+    if (tensor.shape[d] == 1) continue;
+    if (length != 1) return tensor;
+    length = tensor.shape[d];
+    stride = tensor.stride[d];
+  }
+  tensor.shape = {1, 1, length};
+  tensor.stride = {length * stride, length * stride, stride};
+  return tensor;
+}
+
+/// The part at `index` of the first dimension.
+[[nodiscard]] inline Tensor part_of(const Tensor& tensor, std::size_t index) {
+  Tensor part = tensor;
+  part.shape.erase(part.shape.begin());
+  part.stride.erase(part.stride.begin());
+  std::size_t reach = 1;
+  for (std::size_t d = 0; d < part.shape.size(); ++d)
+    reach += part.shape[d] == 0 ? 0 : (part.shape[d] - 1) * part.stride[d];
+  const std::size_t width = size_of(tensor.dtype);
+  if (part.size() == 0) return part;
+  part.bytes = tensor.bytes.subspan(index * tensor.stride[0] * width, reach * width);
+  return part;
+}
+
+/// Puts `tensor` into `checkpoint` under its official name and in its official shape.
+inline void add_official(Checkpoint& checkpoint, const OfficialName& official,
+                         const Tensor& tensor) {
+  if (official.fused) {
+    constexpr std::string_view order = "rwkvag";
+    if (tensor.shape.size() < 2 || tensor.shape[0] != order.size())
+      refuse_tensor(ErrorCategory::format, checkpoint.source, official.name + "x_rwkvag",
+                    " has shape ", to_string(tensor.shape), ", not [6, ...]");
+    for (std::size_t i = 0; i < order.size(); ++i)
+      add_official(checkpoint, {official.name + "x_" + order[i]}, part_of(tensor, i));
+    return;
+  }
+  if (official.transposed && tensor.shape.size() != 2)
+    refuse_tensor(ErrorCategory::format, checkpoint.source, official.name, " has shape ",
+                  to_string(tensor.shape), " and is no matrix");
+  const auto block = split_block(official.name, "blocks.");
+  const bool vector = block && is_vector(block->second);
+  const auto [entry, fresh] = checkpoint.tensors.try_emplace(official.name);
+  if (!fresh)
+    refuse_tensor(ErrorCategory::format, checkpoint.source, official.name, " occurs twice");
+  entry->second = official.transposed ? tensor.transposed() : vector ? as_row(tensor) : tensor;
+}
+
+}  // namespace rwkv::inline RWKV_ABI::io::detail
