@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <rwkv/core/half.hpp>
+#include <rwkv/model.hpp>
 
+#include <algorithm>
 #include <cstdio>
 
-int main() {
-  const float x = rwkv::to_float(rwkv::to_half(0.1F));
-  std::printf("0.1 as a half is %.9g\n", static_cast<double>(x));
-  return x == 0.0999755859375F ? 0 : 1;
+int main(int argc, char** argv) {
+  const auto model = rwkv::load(argc > 1 ? argv[1] : "golden_l2_c32_f32.model.safetensors");
+  rwkv::State state(model.shape());
+  rwkv::Workspace work(model.shape());
+  const rwkv::Token tokens[] = {19, 15, 6};
+  const auto logits = model.forward(state, tokens, work);
+  const auto best = std::max_element(logits.begin(), logits.end()) - logits.begin();
+  std::printf("19 15 6 -> %td\n", best);
+  return best == 35 ? 0 : 1;
 }

@@ -24,4 +24,6 @@ class RwkvTestPackage(ConanFile):
 
     def test(self):
         if can_run(self):
-            self.run(os.path.join(self.cpp.build.bindir, "consumer"), env="conanrun")
+            model = "../../data/golden_l2_c32_f32.model.safetensors"
+            program = os.path.join(self.cpp.build.bindir, "consumer")
+            self.run(f"{program} {os.path.join(self.source_folder, model)}", env="conanrun")
