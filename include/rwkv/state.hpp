@@ -64,7 +64,7 @@ class State {
   }
 
   /// Back to the beginning of a text.
-  void reset() noexcept { std::memset(data_.data(), 0, bytes()); }
+  void reset() noexcept { std::fill_n(data_.data(), data_.size(), 0.0f); }
 
   /// Every number of the state, layer after layer.
   [[nodiscard]] std::span<float> values() noexcept { return {data_.data(), data_.size()}; }
@@ -77,9 +77,10 @@ class State {
     return data_.size() * sizeof(float);
   }
 
-  /// Same shape and the same bits.
+  /// Same shape and the same bits. A state that was moved away has no bits.
   friend bool operator==(const State& a, const State& b) noexcept {
-    return a.shape_ == b.shape_ && std::memcmp(a.data_.data(), b.data_.data(), a.bytes()) == 0;
+    if (!(a.shape_ == b.shape_) || a.bytes() != b.bytes()) return false;
+    return a.bytes() == 0 || std::memcmp(a.data_.data(), b.data_.data(), a.bytes()) == 0;
   }
 
  private:

@@ -63,16 +63,19 @@ class Workspace {
  public:
   Workspace() requires(Shape::is_static&& Rows != dynamic) : Workspace(Shape{}, Rows) {}
 
-  /// Memory: rows * (12 C + max(F, ranks)) + V floats.
+  /// `rows` must be Rows when that is a constant (asserted); 0 counts as 1. Memory: rows * (12 C +
+  /// max(F, ranks)) + V floats. Throws std::bad_alloc.
   explicit Workspace(const Shape& shape, std::size_t rows = Rows == dynamic ? 128 : Rows)
       : shape_(shape),
-        rows_(rows == 0 ? 1 : rows),
+        rows_(Rows == dynamic ? std::max<std::size_t>(rows, 1) : Rows),
         stride_(detail::row_stride(shape.embed(), rows_)),
         hidden_stride_(detail::row_stride(detail::hidden_width(shape.dimensions()), rows_)),
         floats_(detail::workspace_floats(shape.dimensions(), rows_)),
         logits_(shape.vocab()),
         segments_(rows_),
-        previous_(rows_) {}
+        previous_(rows_) {
+    RWKV_ASSERT(rows_ == rows || rows == 0);
+  }
 
   [[nodiscard]] const Shape& shape() const noexcept { return shape_; }
   [[nodiscard]] std::size_t rows() const noexcept { return rows_; }

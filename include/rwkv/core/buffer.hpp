@@ -6,6 +6,7 @@
 #include <rwkv/core/config.hpp>
 
 #include <algorithm>
+#include <cstdlib>
 #include <new>
 #include <type_traits>
 #include <utility>
@@ -34,14 +35,11 @@ class Buffer<T, dynamic> {
 
  public:
   Buffer() = default;
-  explicit Buffer(std::size_t size) : size_(size) {
-    if (size == 0) return;
-    data_ = static_cast<T*>(::operator new (size * sizeof(T), std::align_val_t{alignment}));
+  /// Throws std::bad_alloc.
+  explicit Buffer(std::size_t size) : data_(allocate(size)), size_(size) {
     std::fill_n(data_, size, T{});
   }
-  Buffer(const Buffer& other) : size_(other.size_) {
-    if (size_ == 0) return;
-    data_ = static_cast<T*>(::operator new (size_ * sizeof(T), std::align_val_t{alignment}));
+  Buffer(const Buffer& other) : data_(allocate(other.size_)), size_(other.size_) {
     std::copy_n(other.data_, size_, data_);
   }
   Buffer(Buffer&& other) noexcept
@@ -67,6 +65,20 @@ class Buffer<T, dynamic> {
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
  private:
+  static T* allocate(std::size_t size) {
+    if (size == 0) return nullptr;
+    // Not left to operator new: a product that overflows would be a small request, and libstdc++
+    // rounds a huge one up to zero.
+    if (size > PTRDIFF_MAX / sizeof(T)) {
+#if RWKV_HAS_EXCEPTIONS
+      throw std::bad_array_new_length();
+#else
+      std::abort();
+#endif
+    }
+    return static_cast<T*>(::operator new (size * sizeof(T), std::align_val_t{alignment}));
+  }
+
   T* data_ = nullptr;
   std::size_t size_ = 0;
 };
