@@ -12,6 +12,7 @@
 #include <rwkv/exec/serial.hpp>
 #include <rwkv/forward.hpp>
 #include <rwkv/simd/scalar.hpp>
+#include <rwkv/text/argmax.hpp>
 
 namespace rwkv::inline RWKV_ABI {
 
@@ -140,13 +141,5 @@ class StaticModel {
 
 template <class Weights>
 StaticModel(const Weights&) -> StaticModel<Weights>;
-
-/// The index of the largest logit; the lowest one on ties.
-[[nodiscard]] constexpr Token argmax(std::span<const float> logits) noexcept {
-  std::size_t best = 0;
-  for (std::size_t i = 1; i < logits.size(); ++i)
-    if (logits[i] > logits[best]) best = i;
-  return static_cast<Token>(best);
-}
 
 }  // namespace rwkv::inline RWKV_ABI

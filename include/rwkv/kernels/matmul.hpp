@@ -135,6 +135,14 @@ std::size_t groups(const PanelMatrix<T>& w, std::size_t p, std::size_t end, cons
   return p;
 }
 
+/// One row: as many panels at a time as there are, in powers of two.
+template <class L, class T, std::size_t Panels>
+void single_row(const PanelMatrix<T>& w, std::size_t p, std::size_t end, const float* x,
+                float* y) noexcept {
+  p = groups<L, T, 1, Panels>(w, p, end, x, 0, 1, y, 0);
+  if constexpr (Panels > 1) single_row<L, T, Panels / 2>(w, p, end, x, y);
+}
+
 }  // namespace detail
 
 /// y[m][o] = sum_i W[o][i] x[m][i] for the outputs of panels [panels.begin, panels.end) and rows m
@@ -147,8 +155,7 @@ void matmul(const PanelMatrix<T>& w, Range panels, const float* x, std::size_t l
   using B = detail::Blocking<L>;
   std::size_t p = panels.begin;
   if (rows == 1) {
-    p = detail::groups<L, T, 1, B::streams>(w, p, panels.end, x, ldx, 1, y, ldy);
-    detail::groups<L, T, 1, 1>(w, p, panels.end, x, ldx, 1, y, ldy);
+    detail::single_row<L, T, B::streams>(w, p, panels.end, x, y);
   } else {
     p = detail::groups<L, T, B::rows, B::panels>(w, p, panels.end, x, ldx, rows, y, ldy);
     if constexpr (B::panels > 1)
