@@ -11,6 +11,7 @@
 #include <condition_variable>
 #include <mutex>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 namespace rwkv::inline RWKV_ABI {
@@ -21,8 +22,8 @@ namespace rwkv::inline RWKV_ABI {
 class ThreadPool {
  public:
   /// `threads` = number of threads that work at once, the caller included; 0 = one per hardware
-  /// thread.
-  explicit ThreadPool(std::size_t threads = 0) {
+  /// thread. Throws what std::thread throws when the system refuses one.
+  explicit ThreadPool(std::size_t threads = 0) : ThreadPool(NoWorkers{}) {
     if (threads == 0) threads = std::max<std::size_t>(1, std::thread::hardware_concurrency());
     workers_.reserve(threads - 1);
     for (std::size_t i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
@@ -52,7 +53,8 @@ class ThreadPool {
     pending_.store(workers_.size(), std::memory_order_relaxed);
     publish();
     run(0);
-    // A worker that lost its core would be waited for in vain at full speed: give way after a while.
+    // A worker that lost its core would be waited for in vain at full speed: give way after a
+    // while.
     for (int spin = 0; pending_.load(std::memory_order_acquire) != 0; ++spin) {
       if (spin < spins_before_sleep)
         pause();
@@ -62,6 +64,10 @@ class ThreadPool {
   }
 
  private:
+  // Delegated to, so that the destructor stops the first threads if a later one cannot be had.
+  struct NoWorkers {};
+  explicit ThreadPool(NoWorkers) noexcept {}
+
   // About 50 us of spinning: longer than any serial stretch between two phases, shorter than a time
   // slice.
   static constexpr int spins_before_sleep = 1 << 14;
