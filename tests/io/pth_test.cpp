@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "../support/hostile.hpp"
+#include <rwkv/io/mapped_file.hpp>
+#include <rwkv/io/pth.hpp>
+
+#include <doctest/doctest.h>
+
+using rwkv::DType;
+using rwkv::Error;
+using rwkv::ErrorCategory;
+using rwkv::io::read_pth;
+using test::Bytes;
+using test::PickleWriter;
+using test::ZipWriter;
+
+namespace {
+
+rwkv::io::Checkpoint parse(std::span<const std::byte> bytes) { return read_pth(bytes, "file"); }
+
+// An archive of this pickle and one storage "0" of six float32 numbers 0 ... 5.
+Bytes archive(const Bytes& pickle, const std::string& root = "model/") {
+  ZipWriter zip;
+  zip.add(root + "data.pkl", pickle);
+  zip.add(root + "data/0", test::encode({0, 1, 2, 3, 4, 5}, DType::f32));
+  return zip.finish();
+}
+
+// {"x": a view of that storage}
+Bytes with_view(std::int64_t offset, const std::vector<std::size_t>& shape,
+                const std::vector<std::size_t>& stride, std::int64_t count = 6,
+                std::string_view type = "FloatStorage") {
+  PickleWriter pickle;
+  pickle.op("}").text("x").tensor(type, "0", count, offset, shape, stride).op("s");
+  return archive(pickle.finish());
+}
+
+std::string refusal(const Bytes& bytes) { return test::read_or_refuse(bytes, parse); }
+
+// The sentence for a pickle that consists of these instructions after the protocol.
+std::string pickle_refusal(std::string_view instructions) {
+  return refusal(archive(PickleWriter().op(instructions).out.bytes));
+}
+
+ErrorCategory category_of(const Bytes& bytes) {
+  try {
+    (void)parse(bytes);
+  } catch (const Error& error) {
+    return error.category();
+  }
+  return ErrorCategory::numeric;
+}
+
+bool mentions(const std::string& sentence, const std::string& part) {
+  return sentence.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("a model reads back from every element type and both kinds of ZIP") {
+  const auto model = test::sample_model();
+  for (const DType type : {DType::f32, DType::f16, DType::bf16, DType::f64})
+    for (const bool zip64 : {false, true}) {
+      const Bytes bytes = test::to_pth(model, type, {.zip64 = zip64});
+      const auto checkpoint = parse(bytes);
+      CHECK(test::difference(checkpoint, model) == "");
+      CHECK(checkpoint.get("emb.weight").dtype == type);
+      CHECK(checkpoint.format == "pth");
+    }
+}
+
+TEST_CASE("a state dict inside a training checkpoint is found") {
+  const auto model = test::sample_model();
+  for (const char* name : {"state_dict", "model_state_dict", "model", "module"})
+    CHECK(test::difference(parse(test::to_pth(model, DType::f32, {}, name)), model) == "");
+  CHECK(mentions(refusal(test::to_pth(model, DType::f32, {}, "somewhere")), "no tensors"));
+}
+
+TEST_CASE("views keep offset and strides") {
+  const Bytes transposed = with_view(0, {3, 2}, {1, 3});
+  CHECK(parse(transposed).get("x").values() == std::vector<float>{0, 3, 1, 4, 2, 5});
+  const Bytes part = with_view(4, {2}, {1});
+  CHECK(parse(part).get("x").values() == std::vector<float>{4, 5});
+  const Bytes spread = with_view(1, {1, 2, 1}, {77, 4, 9});
+  CHECK(parse(spread).get("x").values() == std::vector<float>{1, 5});
+  const Bytes scalar = with_view(5, {}, {});
+  CHECK(parse(scalar).get("x").values() == std::vector<float>{5});
+  const Bytes empty = with_view(6, {0, 3}, {3, 1});
+  CHECK(parse(empty).get("x").values().empty());
+  const Bytes repeated = with_view(2, {3}, {0});
+  CHECK(parse(repeated).get("x").values() == std::vector<float>{2, 2, 2});
+}
+
+TEST_CASE("views that leave their storage are refused") {
+  constexpr std::size_t huge = std::size_t{1} << 62;
+  const auto outside = [](const Bytes& bytes) {
+    return mentions(refusal(bytes), "of a storage of 6 elements");
+  };
+  CHECK(outside(with_view(1, {6}, {1})));
+  CHECK(outside(with_view(7, {}, {})));
+  CHECK(outside(with_view(7, {0}, {1})));
+  CHECK(outside(with_view(-1, {1}, {1})));
+  CHECK(outside(with_view(0, {2, 3}, {4, 1})));
+  CHECK(outside(with_view(0, {7}, {0})));
+  CHECK(outside(with_view(0, {huge, huge}, {0, 0})));
+  CHECK(outside(with_view(0, {2, 2}, {huge, huge})));
+  CHECK(outside(with_view(0, {3}, {huge})));
+  CHECK(outside(with_view(std::int64_t{1} << 62, {1}, {1})));
+  CHECK(mentions(refusal(with_view(0, {std::size_t{1} << 63}, {1})), "a shape with -"));
+  CHECK(mentions(refusal(with_view(0, {1}, {1, 1})), "strides for shape"));
+  CHECK(mentions(refusal(with_view(0, std::vector<std::size_t>(9, 1), {})), "9 dimensions"));
+  CHECK(mentions(refusal(with_view(0, {1}, {1}, 5)), "24 bytes, not 5"));
+  CHECK(mentions(refusal(with_view(0, {1}, {1}, -6)), "-6 elements"));
+  CHECK(mentions(refusal(with_view(0, {1}, {1}, 6, "DoubleStorage")), "type f64"));
+}
+
+TEST_CASE("a storage may serve several tensors, but not pretend to be a large model") {
+  const auto sharing = [](int tensors) {
+    PickleWriter pickle;
+    pickle.op("}(");
+    for (int i = 0; i < tensors; ++i)
+      pickle.text("x" + std::to_string(i)).tensor("FloatStorage", "0", 60'000, 0, {60'000}, {1});
+    ZipWriter zip;
+    zip.add("m/data.pkl", pickle.op("u").finish());
+    zip.add("m/data/0", Bytes(240'000));
+    return zip.finish();
+  };
+  CHECK(refusal(sharing(3)) == "read");
+  CHECK(mentions(refusal(sharing(30)), "share their storages"));
+}
+
+TEST_CASE("only what a state dict needs is executed") {
+  CHECK(mentions(pickle_refusal("cos\nsystem\n."), "\"os.system\""));
+  CHECK(mentions(pickle_refusal("ctorch\nload\n."), "\"torch.load\""));
+  CHECK(mentions(pickle_refusal("ctorch\nBoolStorage\n."), "\"torch.BoolStorage\""));
+  CHECK(mentions(pickle_refusal("ccollections\nDefaultDict\n."), "not part of a state dict"));
+  CHECK(category_of(archive(PickleWriter().op("cos\nsystem\n.").out.bytes)) ==
+        ErrorCategory::unsupported);
+  for (const std::string_view unknown : {"i", "o", "\x81", "\x82", "P", "S'a'\n", "I1\n", "\x90"})
+    CHECK(mentions(pickle_refusal(unknown), "pickle instruction"));
+  Bytes protocol = PickleWriter().op("}.").out.bytes;
+  protocol[1] = std::byte{5};
+  CHECK(mentions(refusal(archive(protocol)), "protocol 5"));
+}
+
+TEST_CASE("pickles that misuse the machine are refused") {
+  CHECK(mentions(pickle_refusal("."), "a value that is not there"));
+  CHECK(mentions(pickle_refusal("}"), "ends in the middle"));
+  CHECK(mentions(pickle_refusal("K\1."), "does not hold a dictionary"));
+  CHECK(mentions(pickle_refusal("}."), "no tensors"));
+  CHECK(mentions(pickle_refusal("t."), "a mark that is not there"));
+  CHECK(mentions(pickle_refusal("u."), "a mark that is not there"));
+  CHECK(mentions(pickle_refusal("s."), "a value that is not there"));
+  CHECK(mentions(pickle_refusal("NNs."), "sets items of nothing"));
+  CHECK(mentions(pickle_refusal("(NNu."), "sets items of nothing"));
+  CHECK(mentions(pickle_refusal("}(Nu."), "a key without a value"));
+  CHECK(mentions(pickle_refusal("N(NNu."), "something else than a dictionary"));
+  CHECK(mentions(pickle_refusal("}(R"), "a value that is not there"));
+  CHECK(mentions(pickle_refusal("}(\x85."), "a value that is not there"));
+  CHECK(mentions(pickle_refusal("K\1)R."), "something else than a function"));
+  CHECK(mentions(pickle_refusal("ccollections\nOrderedDict\n)\x85R."), "passes 1 arguments"));
+  CHECK(mentions(pickle_refusal("ctorch._utils\n_rebuild_tensor_v2\n)R."), "passes 0 arguments"));
+  CHECK(mentions(pickle_refusal("ctorch._utils\n_rebuild_parameter\nNNN\x87R."), "than a tensor"));
+  CHECK(mentions(pickle_refusal(")Q."), "no storage"));
+  CHECK(mentions(pickle_refusal("NQ."), "than a tuple"));
+  CHECK(mentions(pickle_refusal(std::string_view("h\0.", 3)), "refers to value 0"));
+  CHECK(mentions(pickle_refusal("}r\xff\xff\xff\x7f."), "numbers a value 2147483647"));
+  CHECK(mentions(pickle_refusal("X\xff\xff\xff\xff"), "4294967295 bytes"));
+  CHECK(mentions(pickle_refusal("\x8d\xff\xff\xff\xff\xff\xff\xff\xff"), "18446744073709551615"));
+  CHECK(mentions(pickle_refusal("\x8a\xff"), "an integer of 255 bytes"));
+  CHECK(mentions(pickle_refusal("cno end of line"), "ends in the middle"));
+  CHECK(mentions(pickle_refusal("Nb."), "a value that is not there"));
+  CHECK(mentions(pickle_refusal("NNb."), "than a dictionary"));
+}
+
+TEST_CASE("nesting and self-reference in the pickle do no harm") {
+  std::string nested(300'000, '(');
+  nested += std::string(300'000, 't') + '.';
+  CHECK(mentions(pickle_refusal(nested), "does not hold a dictionary"));
+  std::string dictionaries = "}";
+  for (int i = 0; i < 100'000; ++i) dictionaries += "K\1}";
+  dictionaries += std::string(100'000, 's') + '.';
+  CHECK(mentions(pickle_refusal(dictionaries), "no tensors"));
+  // d = {}; d["state_dict"] = d
+  Bytes self = PickleWriter().op("}\x94").text("state_dict").op(std::string("h\0s.", 4)).out.bytes;
+  CHECK(mentions(refusal(archive(self)), "no tensors"));
+  // Many keys "model" that name one large dictionary without tensors must not take quadratic time.
+  PickleWriter many;
+  many.op("}(");
+  for (int i = 0; i < 100'000; ++i) many.op("K\1N");
+  many.op("u\x94").text("model").op(
+      "\x94"
+      "}(");
+  for (int i = 0; i < 100'000; ++i) many.op(std::string("h\1h\0", 4));
+  CHECK(mentions(refusal(archive(many.op("u.").out.bytes)), "no tensors"));
+}
+
+TEST_CASE("two tensors of one name are refused") {
+  PickleWriter pickle;
+  pickle.op("}(");
+  for (int i = 0; i < 2; ++i) pickle.text("x").tensor("FloatStorage", "0", 6, 0, {6}, {1});
+  CHECK(mentions(refusal(archive(pickle.op("u").finish())), "\"x\" occurs twice"));
+}
+
+TEST_CASE("integers of every length") {
+  const auto offset = [](std::string_view number) {
+    PickleWriter pickle;
+    pickle.op("}").text("x").global("torch._utils", "_rebuild_tensor_v2").op("((").text("storage");
+    pickle.global("torch", "FloatStorage").text("0").text("cpu").op("K\6tQ").op(number);
+    pickle.op("))\x89").global("collections", "OrderedDict").op(")RtRs");
+    return refusal(archive(pickle.finish()));
+  };
+  CHECK(offset("K\5") == "read");
+  CHECK(offset(std::string_view("M\5\0", 3)) == "read");
+  CHECK(offset(std::string_view("J\5\0\0\0", 5)) == "read");
+  CHECK(offset("\x8a\1\5") == "read");
+  CHECK(offset(std::string_view("\x8a\0", 2)) == "read");
+  CHECK(offset(std::string_view("\x8b\2\0\0\0\5\0", 7)) == "read");
+  CHECK(mentions(offset("J\xff\xff\xff\xff"), "at -1 of"));
+  CHECK(mentions(offset("\x8a\1\xff"), "at -1 of"));
+  CHECK(mentions(offset("\x8a\2\xff\x7f"), "at 32767 of"));
+}
+
+TEST_CASE("archives that torch.save does not write are refused") {
+  const Bytes pickle =
+      PickleWriter().op("}").text("x").tensor("FloatStorage", "0", 1, 0, {1}, {1}).op("s").finish();
+  const Bytes four(4);
+  const auto build = [](auto fill, ZipWriter::Options options = {}) {
+    ZipWriter zip(options);
+    fill(zip);
+    return refusal(zip.finish());
+  };
+  CHECK(build([&](auto& zip) {
+          zip.add("data.pkl", pickle);
+          zip.add("data/0", four);
+        }) == "read");
+  CHECK(mentions(build([&](auto& zip) { zip.add("a/data.pkl", pickle); }), "\"0\" is missing"));
+  CHECK(mentions(build([&](auto& zip) { zip.add("a/data/0", four); }), "no data.pkl"));
+  CHECK(mentions(build([&](auto& zip) {
+                   zip.add("a/data.pkl", pickle);
+                   zip.add("b/data.pkl", pickle);
+                 }),
+                 "two entries called data.pkl"));
+  CHECK(mentions(build([&](auto& zip) {
+                   zip.add("a/data.pkl", pickle);
+                   zip.add("a/data.pkl", pickle);
+                 }),
+                 "occurs twice"));
+  CHECK(mentions(build([&](auto& zip) { zip.add("a/data.pkl", pickle); }, {.method = 8}),
+                 "is compressed"));
+  CHECK(mentions(build([&](auto& zip) {
+                   zip.add("a/data.pkl", pickle);
+                   zip.add("a/data/0", four);
+                   zip.add("a/byteorder", test::Writer().text("big").bytes);
+                 }),
+                 "not little-endian"));
+  CHECK(mentions(build([&](auto& zip) { zip.add("a/data.pkl", Bytes((4u << 20) + 1)); }),
+                 "4194305 bytes"));
+}
+
+TEST_CASE("directories that lie about the archive are refused") {
+  const Bytes good = test::to_pth(test::sample_model({.layers = 1}), DType::f32, {.zip64 = false});
+  const std::size_t end = good.size() - 22;
+  const auto damaged = [&](std::size_t at, auto value) {
+    Bytes bytes = good;
+    std::memcpy(bytes.data() + at, &value, sizeof value);
+    return refusal(bytes);
+  };
+  std::uint32_t directory = 0;
+  std::memcpy(&directory, good.data() + end + 16, 4);
+  CHECK(refusal(good) == "read");
+  CHECK(mentions(damaged(end + 8, std::uint16_t{3}), "split into several files"));
+  CHECK(mentions(damaged(end + 8, std::uint32_t{0xffffffff}), "65535 entries"));
+  CHECK(mentions(damaged(end + 12, std::uint32_t{0xffffffff}), "does not fit"));
+  CHECK(mentions(damaged(end + 16, std::uint32_t{0xfffffff0}), "does not fit"));
+  CHECK(mentions(damaged(end + 16, directory + 1), "damaged at entry 0"));
+  CHECK(mentions(damaged(directory + 8, std::uint16_t{1}), "is encrypted"));
+  CHECK(mentions(damaged(directory + 20, std::uint32_t{1}), "is stored in 1 bytes"));
+  CHECK(mentions(damaged(directory + 20, std::uint64_t{0xf0000000f0000000}), "ends in the middle"));
+  CHECK(mentions(damaged(directory + 42, std::uint32_t{7}), "no ZIP entry"));
+  CHECK(mentions(damaged(directory + 42, std::uint32_t{0xfffffff0}), "past the data"));
+  CHECK(mentions(damaged(directory + 46, 'A'), "is not the"));
+
+  // The first entry claims a part of the second.
+  std::uint32_t size = 0;
+  std::memcpy(&size, good.data() + directory + 20, 4);
+  const std::uint64_t longer = (std::uint64_t{size + 64} << 32) + size + 64;
+  CHECK(mentions(damaged(directory + 20, longer), "ZIP entries overlap"));
+}
+
+TEST_CASE("ZIP64 fields may lie too") {
+  const Bytes good = test::to_pth(test::sample_model({.layers = 1}));
+  const std::size_t locator = good.size() - 22 - 20;
+  const std::size_t record = locator - 56;
+  const auto damaged = [&](std::size_t at, std::uint64_t value) {
+    Bytes bytes = good;
+    std::memcpy(bytes.data() + at, &value, sizeof value);
+    return refusal(bytes);
+  };
+  constexpr std::uint64_t huge = ~std::uint64_t{0};
+  CHECK(mentions(damaged(locator + 8, huge), "past the end"));
+  CHECK(mentions(damaged(locator + 8, record - 1), "no ZIP64 end record"));
+  CHECK(mentions(damaged(record + 32, huge), "entries does not fit"));
+  CHECK(mentions(damaged(record + 40, huge), "does not fit"));
+  CHECK(mentions(damaged(record + 48, huge), "does not fit"));
+  for (std::size_t at = record - 24; at < record; at += 8)  // sizes, offset of the last entry
+    for (const std::uint64_t value : {huge, huge - 63, std::uint64_t{1} << 63})
+      CHECK(damaged(at, value) != "read");
+}
+
+TEST_CASE("damaged files are read or refused") {
+  const Bytes bytes = test::to_pth(
+      test::sample_model({.layers = 1, .embed = 4, .head_size = 4, .ffn = 4, .vocab = 2}));
+  CHECK(test::truncate_everywhere(bytes, parse) == 0);
+  CHECK(test::flip_bytes(bytes, bytes.size() / 3, 5000, parse) > 2000);
+}
+
+#ifdef RWKV_GOLDENS
+namespace {
+const std::filesystem::path goldens(RWKV_GOLDENS);
+}
+
+TEST_CASE("golden .pth files hold what their safetensors twins hold") {
+  for (const char* name : {"r7_l2_c32", "r7_l2_c64", "r7_l3_c128", "r7_l4_c96"}) {
+    const auto directory = goldens / "rwkv7" / name;
+    const rwkv::io::MappedFile pth(directory / "model.pth");
+    const rwkv::io::MappedFile twin(directory / "model.safetensors");
+    const auto model = parse(pth.bytes());
+    const auto expected = rwkv::io::read_safetensors(twin.bytes(), "twin");
+    CHECK(model.tensors.size() == expected.tensors.size());
+    for (const auto& entry : expected.tensors) {
+      CAPTURE(entry.first);
+      const auto& tensor = model.get(entry.first);
+      CHECK(tensor.dtype == entry.second.dtype);
+      CHECK(tensor.shape == entry.second.shape);
+      CHECK(tensor.values<double>() == entry.second.values<double>());
+    }
+  }
+}
+
+TEST_CASE("other writers' .pth files hold the same tensors, or are refused") {
+  const rwkv::io::MappedFile model(goldens / "rwkv7/r7_l2_c32/model.safetensors");
+  const auto expected = rwkv::io::read_safetensors(model.bytes(), "model");
+  std::size_t read = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(goldens / "pth_variants")) {
+    CAPTURE(entry.path().string());
+    const rwkv::io::MappedFile file(entry.path());
+    if (entry.path().stem() == "legacy_nonzip") {
+      CHECK_THROWS_WITH_AS(parse(file.bytes()), doctest::Contains("before torch 1.6"), Error);
+      continue;
+    }
+    const auto variant = parse(file.bytes());
+    CHECK(variant.tensors.size() == 14);
+    for (const auto& [name, tensor] : variant.tensors) {
+      CHECK(tensor.shape == expected.get(name).shape);
+      CHECK(tensor.values() == expected.get(name).values());
+    }
+    ++read;
+  }
+  CHECK(read == 5);
+}
+
+TEST_CASE("golden files cut at every percent are refused") {
+  const rwkv::io::MappedFile file(goldens / "rwkv7/r7_l2_c32/model.pth");
+  const Bytes bytes(file.bytes().begin(), file.bytes().end());
+  CHECK(test::truncate_everywhere(bytes, parse) == 0);
+  CHECK(test::flip_bytes(bytes, 7000, 1000, parse) > 100);
+}
+#endif

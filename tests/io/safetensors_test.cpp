@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "../support/hostile.hpp"
+#include "../support/temporary_directory.hpp"
+#include <rwkv/io/mapped_file.hpp>
+#include <rwkv/io/safetensors.hpp>
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+
+using rwkv::DType;
+using rwkv::Error;
+using rwkv::ErrorCategory;
+using rwkv::io::named_tensor;
+using rwkv::io::NamedTensor;
+using rwkv::io::read_safetensors;
+using rwkv::io::serialize_safetensors;
+using rwkv::io::write_safetensors;
+using test::Bytes;
+
+namespace {
+
+Bytes file_of(const std::string& header, std::size_t data_bytes) {
+  test::Writer out;
+  out.put(std::uint64_t{header.size()}).text(header);
+  out.bytes.resize(out.bytes.size() + data_bytes);
+  return out.bytes;
+}
+
+rwkv::io::Checkpoint parse(std::span<const std::byte> bytes) {
+  return read_safetensors(bytes, "file");
+}
+
+// The sentence with which a header is refused.
+std::string refusal(const std::string& header, std::size_t data_bytes = 0) {
+  try {
+    const Bytes bytes = file_of(header, data_bytes);
+    (void)parse(bytes);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+bool mentions(const std::string& sentence, const std::string& part) {
+  return sentence.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("what is written reads back: every type, scalars, empty tensors, metadata") {
+  const std::vector<double> f64{1.5, -2e300};
+  const std::vector<float> f32{1, 2, 3, 4, 5, 6};
+  const std::vector<rwkv::half> f16{rwkv::to_half(0.5f)};
+  const std::vector<rwkv::bfloat16> bf16{rwkv::to_bfloat16(-3.0f), rwkv::to_bfloat16(8.0f)};
+  const std::vector<std::int64_t> i64{-5'000'000'000};
+  const std::vector<std::int32_t> i32{7, -7, 70};
+  const std::vector<std::uint8_t> u8{0, 255};
+  const std::vector<NamedTensor> tensors{
+      named_tensor<double>("d", {2}, f64),          named_tensor<float>("f", {2, 3}, f32),
+      named_tensor<rwkv::half>("scalar", {}, f16),  named_tensor<rwkv::bfloat16>("b", {2, 1}, bf16),
+      named_tensor<std::int64_t>("l", {1}, i64),    named_tensor<std::int32_t>("i", {3}, i32),
+      named_tensor<std::uint8_t>("bytes", {2}, u8), named_tensor<float>("none", {0, 4}, {}),
+  };
+  const rwkv::io::Metadata metadata{{"quote\"", "line\nline"}, {"empty", ""}};
+  const Bytes bytes = serialize_safetensors(tensors, metadata);
+  const auto checkpoint = parse(bytes);
+  CHECK(checkpoint.tensors.size() == tensors.size());
+  CHECK(checkpoint.metadata == metadata);
+  CHECK(checkpoint.format == "safetensors");
+  for (const NamedTensor& tensor : tensors) {
+    const auto& got = checkpoint.get(tensor.name);
+    CAPTURE(tensor.name);
+    CHECK(got.dtype == tensor.dtype);
+    CHECK(got.shape == tensor.shape);
+    CHECK(std::equal(got.bytes.begin(), got.bytes.end(), tensor.bytes.begin(), tensor.bytes.end()));
+  }
+  CHECK(checkpoint.get("f").values() == f32);
+  CHECK(checkpoint.get("l").values<std::int64_t>() == i64);
+  CHECK(checkpoint.get("b").values() == std::vector<float>{-3, 8});
+}
+
+TEST_CASE("an empty file of no tensors is a file") {
+  CHECK(parse(serialize_safetensors({})).tensors.empty());
+}
+
+TEST_CASE("the order of the tensors does not change the bytes") {
+  const auto model = test::sample_model();
+  auto shuffled = model;
+  std::shuffle(shuffled.begin(), shuffled.end(), std::mt19937(3));
+  CHECK(test::to_safetensors(model) == test::to_safetensors(shuffled));
+}
+
+TEST_CASE("data is aligned as far as the format allows") {
+  const auto model = test::sample_model({.embed = 32, .head_size = 16, .vocab = 11, .decay = 13});
+  const Bytes bytes = test::to_safetensors(model, DType::bf16, {{"odd", "length"}});
+  const auto checkpoint = parse(bytes);
+  for (const auto& entry : checkpoint.tensors) {
+    CAPTURE(entry.first);
+    const auto offset = static_cast<std::size_t>(entry.second.bytes.data() - bytes.data());
+    const std::size_t size = entry.second.bytes.size();
+    CHECK(offset % std::min<std::size_t>(64, size & (~size + 1)) == 0);
+  }
+}
+
+TEST_CASE("the file that is written holds the bytes that are serialised") {
+  const test::TemporaryDirectory directory;
+  const std::vector<float> values{1, 2};
+  const std::vector<NamedTensor> tensors{named_tensor<float>("x", {2}, values)};
+  write_safetensors(directory / "m", tensors, {{"k", "v"}});
+  const rwkv::io::MappedFile file(directory / "m");
+  const auto expected = serialize_safetensors(tensors, {{"k", "v"}});
+  CHECK(std::equal(file.bytes().begin(), file.bytes().end(), expected.begin(), expected.end()));
+}
+
+TEST_CASE("what cannot be written is refused, and nothing is written") {
+  const test::TemporaryDirectory directory;
+  const std::vector<float> values{1, 2};
+  const auto category_of = [&](std::vector<NamedTensor> tensors, rwkv::io::Metadata metadata = {}) {
+    try {
+      write_safetensors(directory / "m", tensors, metadata);
+    } catch (const Error& error) {
+      return error.category();
+    }
+    return ErrorCategory::numeric;
+  };
+  const auto good = named_tensor<float>("x", {2}, values);
+  CHECK(category_of({good, good}) == ErrorCategory::argument);
+  CHECK(category_of({named_tensor<float>("x", {3}, values)}) == ErrorCategory::argument);
+  CHECK(category_of({named_tensor<float>("\xff", {2}, values)}) == ErrorCategory::argument);
+  CHECK(category_of({named_tensor<float>("__metadata__", {2}, values)}) == ErrorCategory::argument);
+  CHECK(category_of({good}, {{"k", "\xc0\x80"}}) == ErrorCategory::argument);
+  CHECK(directory.entries().empty());
+}
+
+TEST_CASE("headers that are not safetensors are refused with the reason") {
+  const std::string good = R"({"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})";
+  CHECK(refusal(good, 8) == "accepted");
+  CHECK(refusal(good + "   ", 8) == "accepted");
+  CHECK(mentions(refusal(good, 7), "lies at bytes 0 to 8 of 7"));
+  CHECK(mentions(refusal(good, 9), "1 bytes at the end belong to no tensor"));
+  CHECK(mentions(refusal("{"), "not valid JSON"));
+  CHECK(mentions(refusal(good + "x", 8), "not valid JSON"));
+  CHECK(mentions(refusal("[]"), "an array"));
+  CHECK(mentions(refusal("3"), "a number"));
+  CHECK(mentions(refusal("\"x\""), "a string"));
+  CHECK(mentions(refusal(R"({"x":3})"), "a number"));
+  CHECK(mentions(refusal(R"({"x":{}})"), "lacks dtype"));
+  CHECK(mentions(refusal(R"({"x":{"dtype":"F32","shape":[]}})"), "lacks dtype"));
+  CHECK(mentions(refusal(R"({"x":{"size":1}})"), "unexpected field"));
+  CHECK(mentions(refusal(R"({"x":{"dtype":"F32","dtype":"F32"}})"), "unexpected field"));
+  CHECK(mentions(refusal(R"({"x":{"dtype":1}})"), "a number"));
+  CHECK(mentions(refusal(R"({"x":{"dtype":["F32"]}})"), "an array"));
+  CHECK(mentions(refusal(R"({"x":{"shape":["1"]}})"), "a string"));
+  CHECK(mentions(refusal(R"({"x":{"shape":[[1]]}})"), "an array"));
+  CHECK(mentions(refusal(R"({"x":{"shape":[-1]}})"), "a negative number"));
+  CHECK(mentions(refusal(R"({"x":{"shape":[1.5]}})"), "64-bit"));
+  CHECK(mentions(refusal(R"({"x":{"shape":[99999999999999999999]}})"), "64-bit"));
+  CHECK(mentions(refusal(R"({"x":{"shape":[1,1,1,1,1,1,1,1,1]}})"), "8 dimensions"));
+  CHECK(mentions(refusal(R"({"x":{"data_offsets":[1]}})"), "no pair"));
+  CHECK(mentions(refusal(R"({"x":{"data_offsets":[1,2,3]}})"), "no pair"));
+  CHECK(mentions(refusal(R"({"x":{"dtype":{}}})"), "an object"));
+  CHECK(mentions(refusal(R"({"x":null})"), "null"));
+  CHECK(mentions(refusal(R"({"__metadata__":{"a":1}})"), "a number"));
+  CHECK(mentions(refusal(R"({"__metadata__":{"a":"1","a":"2"}})"), "twice"));
+  CHECK(mentions(refusal(R"({"__metadata__":"a"})"), "a string"));
+  CHECK(mentions(refusal(R"({"__metadata__":{"a":["b"]}})"), "an array"));
+}
+
+TEST_CASE("tensors must match their bytes, and the bytes their tensors") {
+  const auto entry = [](const char* name, const char* shape, std::uint64_t begin,
+                        std::uint64_t end) {
+    return '"' + std::string(name) + R"(":{"dtype":"F32","shape":)" + shape +
+           R"(,"data_offsets":[)" + std::to_string(begin) + ',' + std::to_string(end) + "]}";
+  };
+  const auto two = [&](std::uint64_t b0, std::uint64_t e0, std::uint64_t b1, std::uint64_t e1) {
+    return refusal('{' + entry("a", "[1]", b0, e0) + ',' + entry("b", "[1]", b1, e1) + '}', 8);
+  };
+  CHECK(two(0, 4, 4, 8) == "accepted");
+  CHECK(two(4, 8, 0, 4) == "accepted");
+  CHECK(mentions(two(0, 4, 0, 4), "overlap at data byte 0"));
+  CHECK(mentions(two(0, 4, 2, 6), "overlap at data byte 2"));
+  CHECK(mentions(two(1, 5, 4, 8), "leave a gap at data byte 1"));
+  CHECK(mentions(two(0, 4, 4, 9), "lies at bytes 4 to 9"));
+  CHECK(mentions(two(4, 0, 4, 8), "lies at bytes 4 to 0"));
+  CHECK(mentions(two(0, 3, 3, 8), "does not fill the 3 bytes"));
+  CHECK(mentions(two(0, ~std::uint64_t{0}, 4, 8), "lies at bytes"));
+  CHECK(mentions(refusal('{' + entry("a", "[1]", 0, 4) + ',' + entry("a", "[1]", 4, 8) + '}', 8),
+                 "\"a\" twice"));
+  // Products that wrap around to the right size, or to zero.
+  CHECK(
+      mentions(refusal('{' + entry("a", "[4294967296,4294967296]", 0, 0) + '}'), "does not fill"));
+  CHECK(
+      mentions(refusal('{' + entry("a", "[4611686018427387905]", 0, 4) + '}', 4), "does not fill"));
+  CHECK(mentions(refusal('{' + entry("a", "[0,18446744073709551615,2]", 0, 0) + '}'),
+                 "does not fill"));
+  CHECK(refusal('{' + entry("a", "[0,3]", 0, 0) + '}') == "accepted");
+}
+
+TEST_CASE("an element type without a DType is unsupported, by name") {
+  const Bytes bytes = file_of(R"({"x":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]}})", 1);
+  try {
+    (void)parse(bytes);
+    FAIL("accepted");
+  } catch (const Error& error) {
+    CHECK(error.category() == ErrorCategory::unsupported);
+    CHECK(mentions(error.what(), "\"x\" the element type \"F8_E4M3\""));
+  }
+}
+
+TEST_CASE("nesting, long names and control characters do no harm") {
+  const std::string deep(200'000, '[');
+  CHECK(mentions(refusal("{\"x\":" + deep), "an array"));
+  CHECK(mentions(refusal(R"({"x":{"shape":)" + deep), "an array"));
+  CHECK(mentions(refusal("{" + std::string(100'000, '"')), "not valid JSON"));
+  const std::string name(10'000, 'n');
+  const auto sentence = refusal("{\"" + name + "\":{}}");
+  CHECK(sentence.size() < 400);
+  CHECK(mentions(refusal("{\"\\u001b[2J\":{}}"), "\"\\x1b[2J\""));
+}
+
+TEST_CASE("lengths that point past the end are refused") {
+  for (const std::uint64_t length :
+       {std::uint64_t{9}, std::uint64_t{100'000'001}, std::uint64_t{1} << 63, ~std::uint64_t{0}}) {
+    const Bytes bytes = test::Writer().put(length).text("{}").bytes;
+    CHECK(test::read_or_refuse(bytes, parse) != "read");
+  }
+}
+
+TEST_CASE("damaged files are read or refused") {
+  const Bytes bytes = test::to_safetensors(test::sample_model({.layers = 1}), DType::f16);
+  std::uint64_t header = 0;
+  std::memcpy(&header, bytes.data(), 8);
+  CHECK(test::truncate_everywhere(bytes, parse) == 0);
+  CHECK(test::flip_bytes(bytes, static_cast<std::size_t>(header), 5000, parse) > 2000);
+}
+
+#ifdef RWKV_GOLDENS
+TEST_CASE("golden files read") {
+  std::size_t files = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(RWKV_GOLDENS)) {
+    if (entry.path().extension() != ".safetensors") continue;
+    const rwkv::io::MappedFile file(entry.path());
+    const auto checkpoint = read_safetensors(file.bytes(), entry.path().string());
+    CHECK(!checkpoint.tensors.empty());
+    CHECK(test::touch(checkpoint) == test::touch(checkpoint));
+    ++files;
+  }
+  CHECK(files >= 10);
+}
+#endif
