@@ -16,8 +16,16 @@ elseif(MSVC)
 endif()
 
 add_library(rwkv_native INTERFACE)
-if(RWKV_NATIVE AND CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
-  target_compile_options(rwkv_native INTERFACE -march=native)
+if(RWKV_NATIVE)
+  include(CheckCXXCompilerFlag)
+  foreach(flag -march=native -mcpu=native)  # the second is Apple clang's on ARM
+    string(MAKE_C_IDENTIFIER "RWKV_HAS${flag}" has_flag)
+    check_cxx_compiler_flag(${flag} ${has_flag})
+    if(${has_flag})
+      target_compile_options(rwkv_native INTERFACE ${flag})
+      break()
+    endif()
+  endforeach()
 endif()
 
 # rwkv_add_program(<target> <source>...): an executable that uses the library, at our warning level.
