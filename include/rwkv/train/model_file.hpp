@@ -74,6 +74,13 @@ inline Eigenvalues eigenvalues_of(const io::Checkpoint& c) {
   Parameters p(std::make_shared<const Layout>(d, detail::eigenvalues_of(c), first_value_residual));
   for (const TensorInfo& t : p.layout().tensors())
     detail::read_tensor(c, t.name, t.shape, p.values(t));
+  // A tensor that nothing reads belongs to another architecture, whose gradients these are not.
+  if (c.tensors.size() != p.layout().tensors().size())
+    for (const auto& [name, tensor] : c.tensors)
+      if (std::none_of(p.layout().tensors().begin(), p.layout().tensors().end(),
+                       [&key = name](const TensorInfo& t) { return t.name == key; }))
+        fail_with(ErrorCategory::unsupported, c.source, ": tensor ", name, " ",
+                  io::to_string(tensor.shape), " is not part of RWKV-7; is this a variant of it?");
   return p;
 }
 
