@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+// Speed as a fraction of what the memory can do: reading speed is measured in the same run, on the
+// same threads, in turns with the decoding, because on a shared machine it changes from second to
+// second.
+#include "common.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <random>
+#include <sys/resource.h>
+
+namespace tool {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+/// A checkpoint of a released shape with random weights. All tensors view one pool of random
+/// numbers, so that it takes little memory.
+rwkv::io::Checkpoint random_checkpoint(const std::string& name, rwkv::DType type) {
+  struct Released {
+    const char* name;
+    rwkv::Dimensions d;
+  };
+  const Released released[] = {
+      {"0.1b", {12, 768, 64, 3072, 65536, 64, 64, 32, 128}},
+      {"0.4b", {24, 1024, 64, 4096, 65536, 64, 64, 32, 128}},
+      {"1.5b", {24, 2048, 64, 8192, 65536, 96, 96, 64, 256}},
+      {"2.9b", {32, 2560, 64, 10240, 65536, 96, 96, 64, 320}},
+  };
+  const auto* shape = std::find_if(std::begin(released), std::end(released),
+                                   [&](const Released& r) { return name == r.name; });
+  if (shape == std::end(released))
+    rwkv::fail_with(rwkv::ErrorCategory::argument, "--shape: \"", name,
+                    "\" is none of 0.1b, 0.4b, 1.5b, 2.9b");
+  const rwkv::Dimensions d = shape->d;
+
+  const std::size_t elements = d.vocab * d.embed + 4096;
+  auto pool = std::make_shared<std::vector<std::byte>>(elements * size_of(type));
+  std::mt19937 random(1);
+  for (std::size_t i = 0; i < elements; ++i) {
+    const float f = (static_cast<float>(random() >> 8) * 0x1p-24f - 0.5f) * 0.05f;
+    const rwkv::half h = rwkv::to_half(f);
+    const rwkv::bfloat16 b = rwkv::to_bfloat16(f);
+    const void* bytes = type == rwkv::DType::f16    ? static_cast<const void*>(&h)
+                        : type == rwkv::DType::bf16 ? static_cast<const void*>(&b)
+                                                    : static_cast<const void*>(&f);
+    std::memcpy(pool->data() + i * size_of(type), bytes, size_of(type));
+  }
+
+  rwkv::io::Checkpoint c;
+  c.source = "random " + name;
+  c.format = "random";
+  c.storage.push_back(pool);
+  const auto add = [&](const std::string& tensor, std::vector<std::size_t> dims) {
+    rwkv::io::Tensor t{type, dims, rwkv::io::c_order(dims), {}};
+    const std::size_t offset = random() % (elements - t.size() + 1);
+    t.bytes = std::span(*pool).subspan(offset * size_of(type), t.size() * size_of(type));
+    c.tensors.emplace(tensor, std::move(t));
+  };
+  const auto norm = [&](const std::string& tensor) {
+    add(tensor + ".weight", {d.embed});
+    add(tensor + ".bias", {d.embed});
+  };
+  add("emb.weight", {d.vocab, d.embed});
+  add("head.weight", {d.vocab, d.embed});
+  norm("ln_out");
+  norm("blocks.0.ln0");
+  for (std::size_t i = 0; i < d.layers; ++i) {
+    const std::string block = "blocks." + std::to_string(i) + ".";
+    for (const char* n : {"ln1", "ln2", "att.ln_x"}) norm(block + n);
+    for (const char* v : {"x_r", "x_w", "x_k", "x_v", "x_a", "x_g", "w0", "a0", "v0", "k_k", "k_a"})
+      add(block + "att." + v, {d.embed});
+    add(block + "att.r_k", {d.embed / d.head_size, d.head_size});
+    const std::pair<const char*, std::size_t> low[] = {
+        {"w", d.decay_rank}, {"a", d.icl_rank}, {"v", d.value_rank}, {"g", d.gate_rank}};
+    for (const auto& [letter, rank] : low) {
+      add(block + "att." + letter + "1", {d.embed, rank});
+      add(block + "att." + letter + "2", {rank, d.embed});
+    }
+    for (const char* m : {"receptance", "key", "value", "output"})
+      add(block + "att." + m + ".weight", {d.embed, d.embed});
+    add(block + "ffn.x_k", {d.embed});
+    add(block + "ffn.key.weight", {d.ffn, d.embed});
+    add(block + "ffn.value.weight", {d.embed, d.ffn});
+  }
+  return c;
+}
+
+/// Bytes per second that the pool's threads read from a buffer far larger than any cache.
+class ReadBandwidth {
+ public:
+  explicit ReadBandwidth(rwkv::ThreadPool& pool) : pool_(pool), buffer_(std::size_t{64} << 20) {}
+
+  double measure() {
+    using L = rwkv::simd::Native;
+    const std::size_t workers = pool_.concurrency();
+    sums_.assign(workers, 0.0f);
+    const auto start = Clock::now();
+    pool_.parallel(workers, [&](std::size_t w) {
+      constexpr std::size_t streams = 8;
+      const auto mine = rwkv::share(buffer_.size(), workers, w, streams * L::width);
+      L sum[streams];
+      for (L& s : sum) s = L::broadcast(0.0f);
+      for (std::size_t i = mine.begin; i < mine.end; i += streams * L::width)
+        for (std::size_t s = 0; s < streams; ++s)
+          sum[s] = sum[s] + L::load(buffer_.data() + i + s * L::width);
+      for (const L& s : sum) {
+        alignas(rwkv::alignment) float lanes[16];
+        s.store(lanes);
+        sums_[w] += lanes[0];
+      }
+    });
+    const double seconds = seconds_since(start);
+    if (sums_[0] != 0.0f) rwkv::fail(rwkv::ErrorCategory::numeric, "zeros do not add up to zero");
+    return static_cast<double>(buffer_.size() * sizeof(float)) / seconds;
+  }
+
+ private:
+  rwkv::ThreadPool& pool_;
+  rwkv::Buffer<float, rwkv::dynamic> buffer_;
+  std::vector<float> sums_;
+};
+
+}  // namespace
+
+void run(const Bench& options) {
+  const auto type = options.type == "f32"    ? std::optional(rwkv::DType::f32)
+                    : options.type == "f16"  ? std::optional(rwkv::DType::f16)
+                    : options.type == "bf16" ? std::optional(rwkv::DType::bf16)
+                                             : std::nullopt;
+  rwkv::ThreadPool pool(options.threads);
+  rwkv::LoadOptions load_options;
+  load_options.matrix_type = type;
+
+  std::optional<rwkv::io::Checkpoint> random;
+  if (!options.shape.empty())
+    random = random_checkpoint(options.shape, type.value_or(rwkv::DType::f16));
+  const auto start = Clock::now();
+  auto checkpoint = random ? *std::move(random) : rwkv::io::read_checkpoint(options.model);
+  const auto model = load(checkpoint, pool, load_options);
+  const double load_seconds = seconds_since(start);
+  checkpoint = {};
+
+  std::mt19937 random_token(2);
+  std::vector<rwkv::Token> prompt(std::max<std::size_t>(options.prompt, 1));
+  for (rwkv::Token& t : prompt)
+    t = static_cast<rwkv::Token>(random_token() % model.shape().vocab());
+
+  // Rounds of: reading, decoding, reading; prefill.
+  constexpr std::size_t rounds = 5;
+  rwkv::State state(model.shape());
+  rwkv::Workspace work(model.shape(), 256);
+  ReadBandwidth bandwidth(pool);
+  bandwidth.measure();
+  std::vector<double> reads;
+  std::vector<double> decodes;
+  std::vector<double> prefills;
+  std::vector<double> fractions;
+  const auto bytes = static_cast<double>(model.weights().bytes_per_token());
+  const std::size_t steps = std::max<std::size_t>(1, options.generate / rounds);
+  Progress progress("measuring");
+  for (std::size_t round = 0; round < rounds; ++round) {
+    progress(static_cast<double>(round) / rounds);
+    const double before = bandwidth.measure();
+    auto t = Clock::now();
+    for (std::size_t i = 0; i < steps; ++i)
+      model.forward(state, std::span(prompt).subspan(i % prompt.size(), 1), work, pool);
+    const double decode = static_cast<double>(steps) / seconds_since(t);
+    const double read = (before + bandwidth.measure()) / 2;
+    t = Clock::now();
+    model.forward(state, prompt, work, pool);
+    prefills.push_back(static_cast<double>(prompt.size()) / seconds_since(t));
+    reads.push_back(read);
+    decodes.push_back(decode);
+    fractions.push_back(decode * bytes / read);
+  }
+
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  nlohmann::ordered_json j;
+  j["model"] = options.shape.empty() ? options.model : options.shape;
+  j["type"] = std::string(name_of(model.weights().head().type));
+  j["threads"] = pool.concurrency();
+  j["decode_tokens_per_second"] = median(decodes);
+  j["prefill_tokens_per_second"] = median(prefills);
+  j["prompt_tokens"] = prompt.size();
+  j["generated_tokens"] = steps * rounds;
+  j["weight_bytes_per_token"] = model.weights().bytes_per_token();
+  j["read_bandwidth_bytes_per_second"] = median(reads);
+  j["decode_bandwidth_fraction"] = median(fractions);
+  j["state_bytes"] = state.bytes();
+  j["workspace_bytes"] = work.bytes();
+  j["load_seconds"] = load_seconds;
+  j["peak_rss_bytes"] = static_cast<std::size_t>(usage.ru_maxrss) * 1024;
+  if (options.json) {
+    std::cout << j.dump(2) << '\n';
+    return;
+  }
+  for (const auto& [key, value] : j.items())
+    std::printf("%-34s%s\n", key.c_str(),
+                value.is_string() ? value.get<std::string>().c_str() : value.dump().c_str());
+}
+
+}  // namespace tool

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+// What several commands of the tool need: loading with a progress display, threads, tokens,
+// tokenizers.
+#pragma once
+
+#include "tool.hpp"
+#include <rwkv/exec/thread_pool.hpp>
+#include <rwkv/model.hpp>
+#include <rwkv/sampler.hpp>
+#include <rwkv/tokenizer.hpp>
+
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <optional>
+#include <string>
+#include <unistd.h>
+#include <vector>
+
+namespace tool {
+
+/// A line on stderr that says how far a long job is; silent when stderr is not a terminal.
+class Progress {
+ public:
+  explicit Progress(std::string label)
+      : label_(std::move(label)), visible_(isatty(STDERR_FILENO) == 1) {}
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+  ~Progress() {
+    if (shown_ >= 0) std::fputs("\r\033[K", stderr);
+  }
+  void operator()(double done) {
+    const int percent = static_cast<int>(done * 100);
+    if (!visible_ || percent == shown_) return;
+    shown_ = percent;
+    std::fprintf(stderr, "\r%s %3d %%", label_.c_str(), percent);
+  }
+
+ private:
+  std::string label_;
+  bool visible_;
+  int shown_ = -1;
+};
+
+inline rwkv::Model<> load(const rwkv::io::Checkpoint& checkpoint, rwkv::ThreadPool& pool,
+                          rwkv::LoadOptions options = {}) {
+  Progress progress("loading");
+  options.progress = std::ref(progress);
+  return rwkv::Model<>(checkpoint, options, pool);
+}
+
+/// The vocabulary file if one is named, else the vocabulary inside the model, else bytes for a
+/// model of 256 tokens.
+inline rwkv::Tokenizer tokenizer_for(const std::string& vocab,
+                                     const rwkv::io::Checkpoint& checkpoint,
+                                     std::size_t model_vocab) {
+  if (!vocab.empty()) return rwkv::Tokenizer::from_vocab_file(vocab);
+  if (checkpoint.vocabulary) return rwkv::Tokenizer::from_checkpoint(checkpoint);
+  if (model_vocab == 256) return rwkv::Tokenizer::bytes();
+  rwkv::fail_with(rwkv::ErrorCategory::argument, checkpoint.source,
+                  ": the model carries no vocabulary; name a vocabulary file with --vocab");
+}
+
+/// Everything in a file, or on standard input for "-".
+inline std::string read_all(const std::string& path) {
+  if (path == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
+  std::ifstream in(path, std::ios::binary);
+  if (!in) rwkv::fail_with(rwkv::ErrorCategory::io, path, ": cannot be opened");
+  std::string text{std::istreambuf_iterator<char>(in), {}};
+  if (in.bad()) rwkv::fail_with(rwkv::ErrorCategory::io, path, ": cannot be read");
+  return text;
+}
+
+/// Whitespace-separated token ids.
+inline std::vector<rwkv::Token> parse_tokens(const std::string& text, const std::string& source) {
+  std::vector<rwkv::Token> tokens;
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  constexpr std::string_view space = " \t\r\n\f\v";
+  while (true) {
+    while (at != end && space.find(*at) != std::string_view::npos) ++at;
+    if (at == end) return tokens;
+    rwkv::Token token = 0;
+    const auto [after, error] = std::from_chars(at, end, token);
+    if (error != std::errc{} || (after != end && space.find(*after) == std::string_view::npos)) {
+      const char* word = at;
+      while (word != end && word - at < 20 && space.find(*word) == std::string_view::npos) ++word;
+      rwkv::fail_with(rwkv::ErrorCategory::argument, source, ": \"", std::string(at, word),
+                      "\" at byte ", at - text.data(), " is not a token id");
+    }
+    tokens.push_back(token);
+    at = after;
+  }
+}
+
+/// Checked options; a random seed if none is given.
+rwkv::SamplerOptions sampler_options(const Sampling& sampling);
+
+/// Writes to standard output at once; false when nobody listens any more.
+bool print(std::string_view text);
+
+/// Becomes true when the user presses Ctrl-C, which no longer ends the program.
+std::function<bool()> cancelled_by_interrupt();
+
+}  // namespace tool

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+// The `rwkv` command-line tool. Exit status: 0, 1 with one line "error: ..." on stderr, 2 for wrong
+// usage.
+#include "tool.hpp"
+#include <rwkv/core/error.hpp>
+#include <rwkv/core/version.hpp>
+
+#include <CLI/CLI.hpp>
+
+#include <algorithm>
+#include <cstdio>
+#include <exception>
+#include <functional>
+#include <new>
+
+namespace {
+
+std::function<void()> command;  // what the chosen subcommand will run
+
+template <class Options>
+CLI::App* add(CLI::App& app, const char* name, const char* description, Options& options) {
+  CLI::App* sub = app.add_subcommand(name, description);
+  sub->callback([&options] { command = [&options] { tool::run(options); }; });
+  return sub;
+}
+
+void add_threads(CLI::App* app, std::size_t& threads) {
+  app->add_option("--threads", threads, "threads to work with; 0 = one per processor")
+      ->check(CLI::Range(0, 1024));
+}
+
+void add_sampling(CLI::App* app, tool::Sampling& s) {
+  app->add_option("--temperature", s.temperature, "0 = always the likeliest token")
+      ->capture_default_str();
+  app->add_option("--top-p", s.top_p, "keep the likeliest tokens that make up this probability")
+      ->capture_default_str();
+  app->add_option("--top-k", s.top_k, "keep this many of the likeliest tokens; 0 = all")
+      ->capture_default_str();
+  app->add_option("--min-p", s.min_p,
+                  "drop tokens below this fraction of the likeliest one's probability")
+      ->capture_default_str();
+  app->add_option("--presence-penalty", s.presence_penalty,
+                  "subtracted once from tokens already used")
+      ->capture_default_str();
+  app->add_option("--frequency-penalty", s.frequency_penalty,
+                  "subtracted per (decayed) use of a token")
+      ->capture_default_str();
+  app->add_option("--penalty-decay", s.penalty_decay, "how fast uses are forgotten, per token")
+      ->capture_default_str();
+  app->add_option("--seed", s.seed, "for a reproducible text; default: a random one");
+}
+
+int parse_and_run(int argc, char** argv) {
+  CLI::App app("RWKV language models on the command line");
+  app.name("rwkv");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", std::to_string(RWKV_VERSION_MAJOR) + "." +
+                                        std::to_string(RWKV_VERSION_MINOR) + "." +
+                                        std::to_string(RWKV_VERSION_PATCH));
+  const auto type = CLI::IsMember({"f32", "f16", "bf16"});
+
+  tool::Info info;
+  CLI::App* sub = add(app, "info", "shape, types and sizes of a model file", info);
+  sub->add_option("MODEL", info.model, "model file")->required();
+  sub->add_flag("--json", info.json, "print JSON");
+
+  tool::LogitsOptions logits;
+  sub = add(app, "logits", "logits of given tokens, as a .npy file", logits);
+  sub->add_option("MODEL", logits.model, "model file")->required();
+  sub->add_option("--tokens", logits.tokens,
+                  "file of whitespace-separated token ids; - = standard input")
+      ->required();
+  sub->add_option("--positions", logits.positions, "all, last, or positions i,j,...")
+      ->capture_default_str();
+  sub->add_option("--chunk", logits.chunk, "tokens per forward pass; 0 = all at once")
+      ->check(CLI::Range(std::size_t{0}, std::size_t{1} << 20))
+      ->capture_default_str();
+  add_threads(sub, logits.threads);
+  sub->add_option("--state-in", logits.state_in, "start from this state file");
+  sub->add_option("--state-out", logits.state_out, "write the final state to this file");
+  sub->add_option("--out", logits.out, "result: float32 [positions, vocabulary]")->required();
+
+  tool::Generate generate;
+  sub = add(app, "generate", "continue a text", generate);
+  sub->add_option("MODEL", generate.model, "model file")->required();
+  sub->add_option("--vocab", generate.vocab, "vocabulary file, when the model carries none");
+  auto* prompt = sub->add_option("--prompt", generate.prompt, "text to continue");
+  sub->add_option("--prompt-file", generate.prompt_file,
+                  "file with the text to continue; - = standard input")
+      ->excludes(prompt);
+  sub->add_option("--tokens", generate.tokens, "how many tokens to generate at most")
+      ->capture_default_str();
+  sub->add_option("--stop", generate.stop, "stop when this text appears (repeatable)");
+  sub->add_option("--state-in", generate.state_in, "start from this state file (or tuned state)");
+  sub->add_option("--state-out", generate.state_out, "write the final state to this file");
+  add_sampling(sub, generate.sampling);
+  add_threads(sub, generate.threads);
+
+  tool::Chat chat;
+  sub = add(app, "chat", "talk with a G1 model; /undo, /regenerate, /reset, /quit", chat);
+  sub->add_option("MODEL", chat.model, "model file")->required();
+  sub->add_option("--vocab", chat.vocab, "vocabulary file, when the model carries none");
+  sub->add_option("--state-in", chat.state_in, "start from this state file (or tuned state)");
+  sub->add_option("--think", chat.think, "off, fast (empty thoughts) or on")
+      ->check(CLI::IsMember({"off", "fast", "on"}))
+      ->capture_default_str();
+  sub->add_option("--tokens", chat.tokens, "how many tokens an answer has at most")
+      ->capture_default_str();
+  add_sampling(sub, chat.sampling);
+  add_threads(sub, chat.threads);
+
+  tool::Tokenize tokenize;
+  sub = add(app, "tokenize", "standard input to token ids, or back", tokenize);
+  auto* vocab = sub->add_option("--vocab", tokenize.vocab, "vocabulary file");
+  sub->add_option("--model", tokenize.model, "model file that carries a vocabulary")
+      ->excludes(vocab);
+  sub->add_flag("--decode", tokenize.decode, "token ids to bytes");
+
+  tool::Bench bench;
+  sub = add(app, "bench", "speed, and how near it comes to the memory's", bench);
+  auto* model = sub->add_option("MODEL", bench.model, "model file");
+  auto* shape = sub->add_option("--shape", bench.shape, "a released shape with random weights")
+                    ->check(CLI::IsMember({"0.1b", "0.4b", "1.5b", "2.9b"}))
+                    ->excludes(model);
+  model->excludes(shape);
+  sub->add_option("--type", bench.type, "type to hold matrices in")->check(type);
+  add_threads(sub, bench.threads);
+  sub->add_option("--prompt", bench.prompt, "prompt tokens to read at once")
+      ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20))
+      ->capture_default_str();
+  sub->add_option("--generate", bench.generate, "tokens to decode one by one")
+      ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20))
+      ->capture_default_str();
+  sub->add_flag("--json", bench.json, "print JSON");
+
+  tool::Export exported;
+  sub = add(app, "export", "a model as C++ source, for rwkv/static_model.hpp", exported);
+  sub->add_option("MODEL", exported.model, "model file")->required();
+  sub->add_option("--out", exported.out, "header to write")->required();
+  sub->add_option("--name", exported.name, "namespace of its contents")
+      ->check([](const std::string& s) {
+        const auto letter = [](char c) {
+          return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+        };
+        const bool good = !s.empty() && letter(s[0]) &&
+                          std::all_of(s.begin(), s.end(),
+                                      [&](char c) { return letter(c) || (c >= '0' && c <= '9'); });
+        return good ? std::string() : "not a C++ identifier: " + s;
+      })
+      ->capture_default_str();
+  sub->add_option("--type", exported.type, "type of matrices and table")->check(type);
+
+  tool::Gradients gradients;
+  sub = add(app, "gradients", "loss and exact gradients of given tokens", gradients);
+  sub->add_option("MODEL", gradients.model, "model file")->required();
+  sub->add_option("--tokens", gradients.tokens,
+                  "file of whitespace-separated token ids; - = standard input")
+      ->required();
+  sub->add_option("--rows", gradients.rows,
+                  "sequences of equal length that the tokens are cut into")
+      ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20))
+      ->capture_default_str();
+  sub->add_option("--state-in", gradients.state_in, "initial state of every row");
+  sub->add_flag("--l2wrap", gradients.l2wrap, "add the official guard's gradient");
+  sub->add_option("--out", gradients.out, "safetensors file with loss, grad.* and grad_state0.*")
+      ->required();
+  add_threads(sub, gradients.threads);
+
+  tool::Perplexity perplexity;
+  sub = add(app, "perplexity", "how well a model predicts a text", perplexity);
+  sub->add_option("MODEL", perplexity.model, "model file")->required();
+  sub->add_option("FILE", perplexity.file, "text; - = standard input")->required();
+  sub->add_option("--vocab", perplexity.vocab, "vocabulary file, when the model carries none");
+  sub->add_option("--separator", perplexity.separator,
+                  "a line like this begins a new text, with an empty state");
+  sub->add_flag("--json", perplexity.json, "print JSON");
+  add_threads(sub, perplexity.threads);
+
+  tool::Train train;
+  sub = add(app, "train", "train a model, its LoRA or only its initial state", train);
+  auto* text = sub->add_option("--text", train.text, "train on this text");
+  sub->add_option("--samples", train.samples,
+                  "train on JSON lines: {\"text\"} or {\"prompt\", \"completion\"}")
+      ->excludes(text);
+  sub->add_option("--validation", train.validation,
+                  "held-out file of the same kind; the best model is kept");
+  sub->add_option("--vocab", train.vocab, "vocabulary file; default: bytes");
+  sub->add_option("--init", train.init, "start from this model instead of a random one");
+  sub->add_option("--out", train.out, "the trained model (or state)")->required();
+  auto* checkpoint =
+      sub->add_option("--checkpoint", train.checkpoint, "file to save the run to, and resume from");
+  sub->add_flag("--resume", train.resume, "continue the run in --checkpoint")->needs(checkpoint);
+  sub->add_flag("--other-options", train.other_options,
+                "resume although schedule, data or optimizer differ");
+  sub->add_option("--log", train.log, "one JSON line per step");
+  sub->add_option("--mode", train.mode, "full, lora, or state: only the initial state")
+      ->check(CLI::IsMember({"full", "lora", "state"}))
+      ->capture_default_str();
+  sub->add_option("--type", train.type, "type of the written model")
+      ->check(type)
+      ->capture_default_str();
+  sub->add_option("--eigenvalues", train.eigenvalues,
+                  "of a new model: standard, or extended to (-1, 1)")
+      ->check(CLI::IsMember({"standard", "extended"}))
+      ->capture_default_str();
+  const auto positive = CLI::Range(std::size_t{1}, std::size_t{1} << 31);
+  for (auto& [name, number, description] :
+       {std::tuple{"--layers", &train.layers, "of a new model"},
+        std::tuple{"--embed", &train.embed, "channels of a new model"},
+        std::tuple{"--head-size", &train.head_size, "of a new model"},
+        std::tuple{"--steps", &train.steps, "updates"},
+        std::tuple{"--batch", &train.batch, "samples per update"},
+        std::tuple{"--length", &train.length, "tokens per sample of a text"},
+        std::tuple{"--lora-rank", &train.lora_rank, "of the adapters"},
+        std::tuple{"--validate-every", &train.validate_every, "updates"},
+        std::tuple{"--save-every", &train.save_every, "updates"}})
+    sub->add_option(name, *number, description)->check(positive)->capture_default_str();
+  sub->add_option("--ffn", train.ffn, "width of the channel mix of a new model; default: 4 embed");
+  sub->add_option("--ranks", train.ranks,
+                  "low ranks of decay, rate, value residual, gate; default: 16 each")
+      ->delimiter(',')
+      ->expected(4);
+  sub->add_option("--warm-up", train.warm_up, "updates")->capture_default_str();
+  for (auto& [name, number, description] :
+       {std::tuple{"--rate", &train.rate, "initial learning rate; default: 0.45 / channels"},
+        std::tuple{"--final-rate", &train.final_rate,
+                   "final learning rate; default: 0.04 / channels"},
+        std::tuple{"--weight-decay", &train.weight_decay, "of the large matrices"},
+        std::tuple{"--clip", &train.clip, "largest gradient norm; 0 = no limit"},
+        std::tuple{"--lora-alpha", &train.lora_alpha, "scale of the adapters, over the rank"}})
+    sub->add_option(name, *number, description)
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+  sub->add_flag("--l2wrap", train.l2wrap, "the official guard against drifting logits");
+  sub->add_option("--seed", train.seed, "of weights and order")->capture_default_str();
+  add_threads(sub, train.threads);
+
+  try {
+    app.parse(argc, argv);
+    if (app.got_subcommand("train") && train.text.empty() && train.samples.empty())
+      throw CLI::RequiredError("--text or --samples");
+    if (app.got_subcommand("train") && train.mode != "full" && train.init.empty())
+      throw CLI::RequiredError("--init, for --mode " + train.mode + ",");
+    if (app.got_subcommand("bench") && bench.model.empty() && bench.shape.empty())
+      throw CLI::RequiredError("MODEL or --shape");
+    if (app.got_subcommand("tokenize") && tokenize.model.empty() && tokenize.vocab.empty())
+      throw CLI::RequiredError("--vocab or --model");
+    if (app.got_subcommand("generate") && generate.prompt.empty() && generate.prompt_file.empty())
+      throw CLI::RequiredError("--prompt or --prompt-file");
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : 2;
+  }
+  command();
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return parse_and_run(argc, argv);
+  } catch (const std::bad_alloc&) {
+    std::fputs("error: out of memory\n", stderr);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "error: %s\n", e.what());
+  }
+  return 1;
+}

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common.hpp"
+
+namespace tool {
+
+void run(const Tokenize& options) {
+  const auto tokenizer = [&] {
+    if (!options.vocab.empty()) return rwkv::Tokenizer::from_vocab_file(options.vocab);
+    const auto checkpoint = rwkv::io::read_checkpoint(options.model);
+    return tokenizer_for("", checkpoint, rwkv::io::dimensions_of(checkpoint).vocab);
+  }();
+  const std::string input = read_all("-");
+  std::string out;
+  if (options.decode) {
+    out = tokenizer.decode(parse_tokens(input, "standard input"));
+  } else {
+    for (const rwkv::Token token : tokenizer.encode(input)) {
+      if (!out.empty()) out += ' ';
+      out += std::to_string(token);
+    }
+    out += '\n';
+  }
+  std::cout.write(out.data(), static_cast<std::streamsize>(out.size())).flush();
+  if (!std::cout) rwkv::fail(rwkv::ErrorCategory::io, "standard output: cannot be written");
+}
+
+}  // namespace tool

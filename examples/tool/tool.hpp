@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+// The commands of the `rwkv` tool: one options struct and one function each. main.cpp fills the
+// structs from the command line; a command throws rwkv::Error for anything that does not work out.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace tool {
+
+struct Info {
+  std::string model;
+  bool json = false;
+};
+void run(const Info&);
+
+struct LogitsOptions {
+  std::string model;
+  std::string tokens = "-";
+  std::string positions = "all";
+  std::size_t chunk = 0;
+  std::size_t threads = 0;
+  std::string state_in;
+  std::string state_out;
+  std::string out;
+};
+void run(const LogitsOptions&);
+
+/// What `generate` and `chat` share.
+struct Sampling {
+  double temperature = 1.0;
+  double top_p = 0.85;
+  std::size_t top_k = 0;
+  double min_p = 0.0;
+  double presence_penalty = 0.0;
+  double frequency_penalty = 0.0;
+  double penalty_decay = 0.996;
+  std::optional<std::uint64_t> seed;
+};
+
+struct Generate {
+  std::string model;
+  std::string vocab;
+  std::string prompt;
+  std::string prompt_file;
+  std::string state_in;
+  std::string state_out;
+  std::size_t tokens = 200;
+  std::vector<std::string> stop;
+  Sampling sampling;
+  std::size_t threads = 0;
+};
+void run(const Generate&);
+
+struct Chat {
+  std::string model;
+  std::string vocab;
+  std::string state_in;
+  std::string think = "off";
+  std::size_t tokens = 1000;
+  Sampling sampling;
+  std::size_t threads = 0;
+};
+void run(const Chat&);
+
+struct Tokenize {
+  std::string vocab;
+  std::string model;
+  bool decode = false;
+};
+void run(const Tokenize&);
+
+struct Bench {
+  std::string model;
+  std::string shape;
+  std::string type;
+  std::size_t threads = 0;
+  std::size_t prompt = 512;
+  std::size_t generate = 64;
+  bool json = false;
+};
+void run(const Bench&);
+
+struct Export {
+  std::string model;
+  std::string out;
+  std::string name = "model";
+  std::string type;
+};
+void run(const Export&);
+
+struct Train {
+  std::string text;
+  std::string samples;
+  std::string validation;
+  std::string vocab;
+  std::string init;
+  std::string out;
+  std::string checkpoint;
+  bool resume = false;
+  bool other_options = false;
+  std::string log;
+  std::string mode = "full";
+  std::string type = "f16";
+  std::string eigenvalues = "standard";
+  std::size_t layers = 6;
+  std::size_t embed = 128;
+  std::size_t head_size = 32;
+  std::size_t ffn = 0;
+  std::vector<std::size_t> ranks;
+  std::size_t steps = 1000;
+  std::size_t batch = 16;
+  std::size_t length = 256;
+  double rate = 0.0;
+  double final_rate = 0.0;
+  std::size_t warm_up = 10;
+  double weight_decay = 0.0;
+  double clip = 1.0;
+  bool l2wrap = false;
+  std::size_t lora_rank = 8;
+  double lora_alpha = 16;
+  std::uint64_t seed = 1;
+  std::size_t validate_every = 500;
+  std::size_t save_every = 500;
+  std::size_t threads = 0;
+};
+void run(const Train&);
+
+struct Gradients {
+  std::string model;
+  std::string tokens;
+  std::size_t rows = 1;
+  std::string state_in;
+  bool l2wrap = false;
+  std::string out;
+  std::size_t threads = 0;
+};
+void run(const Gradients&);
+
+struct Perplexity {
+  std::string model;
+  std::string file;
+  std::string vocab;
+  std::string separator;
+  bool json = false;
+  std::size_t threads = 0;
+};
+void run(const Perplexity&);
+
+}  // namespace tool

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common.hpp"
+#include <rwkv/train.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+
+namespace tool {
+
+namespace {
+
+namespace train = rwkv::train;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// Lines of {"text": ...}, learnt as a whole, or {"prompt": ..., "completion": ...}, of which only
+/// the completion is learnt. Empty lines are skipped.
+std::vector<train::SampleList::Item> read_samples(const std::string& path,
+                                                  const rwkv::Tokenizer& tokenizer) {
+  std::vector<train::SampleList::Item> items;
+  std::istringstream lines(read_all(path));
+  std::size_t number = 0;
+  for (std::string line; std::getline(lines, line);) {
+    ++number;
+    if (line.empty()) continue;
+    const auto wrong = [&](const char* why) {
+      rwkv::fail_with(rwkv::ErrorCategory::format, path, ": line ", number, ": ", why);
+    };
+    const auto json = nlohmann::json::parse(line, nullptr, false);
+    if (!json.is_object()) wrong("not a JSON object");
+    const auto text = [&](const char* key) {
+      if (!json.at(key).is_string()) wrong("the values must be strings");
+      return json.at(key).get<std::string>();
+    };
+    train::SampleList::Item item;
+    if (json.contains("text")) {
+      item.tokens = tokenizer.encode(text("text"));
+    } else if (json.contains("prompt") && json.contains("completion")) {
+      item.tokens = tokenizer.encode(text("prompt"));
+      const std::size_t prompt = item.tokens.size();
+      tokenizer.encode(text("completion"), item.tokens);
+      if (prompt == 0 || prompt == item.tokens.size())
+        wrong("neither prompt nor completion may be empty");
+      item.weights.assign(item.tokens.size() - 1, 1.0f);
+      std::fill_n(item.weights.begin(), prompt - 1, 0.0f);
+    } else {
+      wrong("there is neither \"text\" nor \"prompt\" and \"completion\"");
+    }
+    if (item.tokens.size() < 2) wrong("fewer than two tokens");
+    items.push_back(std::move(item));
+  }
+  return items;
+}
+
+/// What the model is judged by: samples, and how many bytes of text a prediction stands for.
+struct Validation {
+  std::vector<train::SampleList::Item> items;
+  std::vector<rwkv::Token> text;
+  std::vector<train::Sample> samples;
+  double bytes_per_prediction = 0;
+};
+
+Validation read_validation(const Train& o, const rwkv::Tokenizer& tokenizer) {
+  Validation v;
+  double predictions = 0;
+  double bytes = 0;
+  if (!o.samples.empty()) {
+    v.items = read_samples(o.validation, tokenizer);
+    for (const auto& item : v.items) {
+      v.samples.push_back({item.tokens, item.weights});
+      for (std::size_t t = 0; t + 1 < item.tokens.size(); ++t) {
+        if (!item.weights.empty() && item.weights[t] == 0.0f) continue;
+        ++predictions;
+        bytes += static_cast<double>(tokenizer.token_bytes(item.tokens[t + 1]).size());
+      }
+    }
+  } else {
+    const std::string text = read_all(o.validation);
+    v.text = tokenizer.encode(text);
+    v.samples = train::cut(v.text, o.length);
+    predictions = static_cast<double>(v.text.size());
+    bytes = static_cast<double>(text.size());
+  }
+  if (v.samples.empty())
+    rwkv::fail_with(rwkv::ErrorCategory::argument, o.validation, ": nothing to validate on");
+  v.bytes_per_prediction = bytes / predictions;
+  return v;
+}
+
+train::Parameters starting_point(const Train& o, const rwkv::Tokenizer& tokenizer) {
+  if (!o.init.empty()) return train::read_parameters(rwkv::io::read_checkpoint(o.init));
+  const auto rank = [&](std::size_t i, std::size_t otherwise) {
+    return o.ranks.empty() ? otherwise : o.ranks[i];
+  };
+  const rwkv::Dimensions d{.layers = o.layers,
+                           .embed = o.embed,
+                           .head_size = o.head_size,
+                           .ffn = o.ffn == 0 ? 4 * o.embed : o.ffn,
+                           .vocab = tokenizer.vocab_size(),
+                           .decay_rank = rank(0, 16),
+                           .icl_rank = rank(1, 16),
+                           .value_rank = rank(2, 16),
+                           .gate_rank = rank(3, 16)};
+  const auto eigenvalues =
+      o.eigenvalues == "extended" ? rwkv::Eigenvalues::extended : rwkv::Eigenvalues::standard;
+  return train::initialise(std::make_shared<const train::Layout>(d, eigenvalues), o.seed);
+}
+
+/// One line on a terminal, rewritten; a line per validation elsewhere.
+void show(const train::StepReport& r, std::size_t steps, double loss, double tokens_per_second) {
+  const double left =
+      static_cast<double>(steps - r.step) * static_cast<double>(r.tokens) / tokens_per_second;
+  std::fprintf(stderr, "\r\033[Kstep %llu/%zu  loss %.4f  %.0f tokens/s  %.0f:%02d left",
+               static_cast<unsigned long long>(r.step), steps, loss, tokens_per_second,
+               std::floor(left / 60), static_cast<int>(std::fmod(left, 60)));
+}
+
+template <class Source>
+void run_training(const Train& o, train::Parameters start, Source source,
+                  const rwkv::Tokenizer& tokenizer, const std::string& vocabulary) {
+  rwkv::ThreadPool pool(o.threads);
+  std::optional<Validation> validation;
+  if (!o.validation.empty()) validation = read_validation(o, tokenizer);
+
+  const auto width = static_cast<double>(start.shape().embed());
+  train::TrainerOptions options;
+  options.mode = o.mode == "state"  ? train::Mode::state
+                 : o.mode == "lora" ? train::Mode::lora
+                                    : train::Mode::full;
+  options.batch = o.batch;
+  options.schedule = {.initial = o.rate > 0 ? o.rate : 0.45 / width,
+                      .final = o.final_rate > 0 ? o.final_rate : 0.04 / width,
+                      .steps = o.steps,
+                      .warm_up = o.warm_up};
+  options.optimizer.weight_decay = o.weight_decay;
+  options.optimizer.clip = o.clip;
+  options.objective.l2wrap = o.l2wrap;
+  options.lora = {.rank = o.lora_rank, .alpha = static_cast<float>(o.lora_alpha)};
+  options.seed = o.seed;
+  train::Trainer<Source> trainer(std::move(start), std::move(source), options);
+  if (o.resume) trainer.resume(o.checkpoint, o.other_options);
+
+  std::FILE* log = nullptr;
+  if (!o.log.empty()) {
+    log = std::fopen(o.log.c_str(), o.resume ? "a" : "w");
+    if (log == nullptr) rwkv::fail_with(rwkv::ErrorCategory::io, o.log, ": cannot be written");
+  }
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> close_log(log, std::fclose);
+  const bool terminal = isatty(STDERR_FILENO) == 1;
+
+  rwkv::io::Metadata metadata;
+  if (!vocabulary.empty()) metadata["rwkv.vocabulary"] = vocabulary;
+  const auto type = o.type == "f32"    ? rwkv::DType::f32
+                    : o.type == "bf16" ? rwkv::DType::bf16
+                                       : rwkv::DType::f16;
+  const auto write = [&] {
+    if (options.mode == train::Mode::state)
+      trainer.write_state(o.out);
+    else
+      train::write_model(o.out, trainer.model(), type, metadata);
+  };
+
+  double best = HUGE_VAL;
+  double smooth = 0;
+  double weight = 0;
+  auto since = Clock::now();
+  std::size_t tokens = 0;
+  const auto begin = Clock::now();
+  while (trainer.steps() < o.steps) {
+    const train::StepReport report = trainer.step(pool);
+    tokens += report.tokens;
+    smooth = 0.98 * smooth + 0.02 * report.loss;
+    weight = 0.98 * weight + 0.02;
+    const bool last = report.step == o.steps;
+    const bool validate = validation && (report.step % o.validate_every == 0 || last);
+    const double rate = static_cast<double>(tokens) / seconds_since(since);
+    if (terminal) show(report, o.steps, smooth / weight, rate);
+    nlohmann::ordered_json line = {{"step", report.step},
+                                   {"loss", report.loss},
+                                   {"gradient_norm", report.gradient_norm},
+                                   {"learning_rate", report.learning_rate},
+                                   {"tokens", report.tokens},
+                                   {"tokens_per_second", rate},
+                                   {"seconds", seconds_since(begin)}};
+    if (validate) {
+      const double loss = trainer.evaluate(validation->samples, pool);
+      const double bits = loss / std::log(2.0) / validation->bytes_per_prediction;
+      line["validation_loss"] = loss;
+      line["validation_bits_per_byte"] = bits;
+      std::fprintf(
+          stderr,
+          "%sstep %llu  loss %.4f  validation: loss %.4f, %.4f bits per byte%s  (%.0f tokens/s)\n",
+          terminal ? "\r\033[K" : "", static_cast<unsigned long long>(report.step), smooth / weight,
+          loss, bits, loss < best ? ", the best yet" : "", rate);
+      if (loss < best) {
+        best = loss;
+        write();
+      }
+      since = Clock::now();
+      tokens = 0;
+    }
+    if (!validation && (report.step % o.save_every == 0 || last)) {
+      if (!terminal)
+        std::fprintf(stderr, "step %llu  loss %.4f  (%.0f tokens/s)\n",
+                     static_cast<unsigned long long>(report.step), smooth / weight, rate);
+      write();
+    }
+    if (!o.checkpoint.empty() && (report.step % o.save_every == 0 || last))
+      trainer.save(o.checkpoint);
+    if (log != nullptr) {
+      std::fprintf(log, "%s\n", line.dump().c_str());
+      std::fflush(log);
+    }
+  }
+  if (terminal) std::fputs("\r\033[K", stderr);
+}
+
+}  // namespace
+
+void run(const Train& o) {
+  const rwkv::io::Checkpoint base =
+      o.init.empty() ? rwkv::io::Checkpoint{} : rwkv::io::read_checkpoint(o.init);
+  const rwkv::Tokenizer tokenizer =
+      o.init.empty()
+          ? (o.vocab.empty() ? rwkv::Tokenizer::bytes() : rwkv::Tokenizer::from_vocab_file(o.vocab))
+          : tokenizer_for(o.vocab, base, rwkv::io::dimensions_of(base).vocab);
+  // A model of bytes needs no vocabulary; any other carries its own, so that it can be used without
+  // further files.
+  std::string vocabulary;
+  if (!o.vocab.empty()) vocabulary = read_all(o.vocab);
+
+  train::Parameters start = starting_point(o, tokenizer);
+  if (!o.samples.empty())
+    return run_training(o, std::move(start),
+                        train::SampleList(read_samples(o.samples, tokenizer), o.seed), tokenizer,
+                        vocabulary);
+  return run_training(o, std::move(start),
+                      train::TextWindows(tokenizer.encode(read_all(o.text)), o.length, o.seed),
+                      tokenizer, vocabulary);
+}
+
+}  // namespace tool
