@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "support/numbers.hpp"
+#include <rwkv/kernels/panels.hpp>
+
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <vector>
+
+namespace {
+
+namespace kernels = rwkv::kernels;
+
+/// A number that says where in the matrix it is; exact in every storage type.
+float element(std::size_t o, std::size_t i) {
+  return static_cast<float>(o * 2 % 16 + i % 8 * 16 + 1);
+}
+
+/// A stored matrix: element (o, i) at o * row_stride + i * col_stride, on an odd address.
+template <class T>
+struct Stored {
+  std::size_t row_stride, col_stride;
+  std::vector<std::byte> memory;
+
+  Stored(std::size_t rows, std::size_t cols, std::size_t row_step, std::size_t col_step)
+      : row_stride(row_step),
+        col_stride(col_step),
+        memory(1 + ((rows - 1) * row_step + (cols - 1) * col_step + 1) * sizeof(T)) {
+    for (std::size_t o = 0; o < rows; ++o)
+      for (std::size_t i = 0; i < cols; ++i) {
+        const T value = test::narrow<T>(element(o, i));
+        std::memcpy(&memory[1 + (o * row_stride + i * col_stride) * sizeof(T)], &value,
+                    sizeof value);
+      }
+  }
+};
+
+template <class T>
+void check(std::size_t rows, std::size_t cols, const Stored<T>& from) {
+  CAPTURE(rows);
+  CAPTURE(cols);
+  std::vector<T> packed(kernels::panel_elements(rows, cols), test::narrow<T>(99.0f));
+  kernels::pack_panels<T>(from.memory.data() + 1, from.row_stride, from.col_stride, rows, cols,
+                          {0, kernels::panels_for(rows)}, packed.data());
+  for (std::size_t o = 0; o < kernels::panels_for(rows) * 16; ++o)
+    for (std::size_t i = 0; i < cols; ++i)
+      REQUIRE(rwkv::to_float(packed[(o / 16 * cols + i) * 16 + o % 16]) ==
+              (o < rows ? element(o, i) : 0.0f));
+}
+
+}  // namespace
+
+TEST_CASE("a matrix fills whole panels") {
+  static_assert(kernels::panels_for(0) == 0 && kernels::panel_elements(0, 7) == 0);
+  static_assert(kernels::panels_for(1) == 1 && kernels::panel_elements(1, 7) == 16 * 7);
+  static_assert(kernels::panels_for(16) == 1 && kernels::panel_elements(16, 7) == 16 * 7);
+  static_assert(kernels::panels_for(17) == 2 && kernels::panel_elements(17, 7) == 32 * 7);
+}
+
+TEST_CASE_TEMPLATE("packing puts every element in its place and zeros behind the last row", T,
+                   float, rwkv::half, rwkv::bfloat16) {
+  for (std::size_t rows = 1; rows <= 50; ++rows)
+    for (const std::size_t cols : {1u, 2u, 5u, 17u}) {
+      check(rows, cols, Stored<T>(rows, cols, cols, 1));          // C order
+      check(rows, cols, Stored<T>(rows, cols, 1, rows));          // transposed
+      check(rows, cols, Stored<T>(rows, cols, 2 * cols + 3, 2));  // a view with gaps
+    }
+}
+
+TEST_CASE("panels can be packed one by one and leave the others alone") {
+  constexpr std::size_t rows = 70;
+  constexpr std::size_t cols = 9;
+  constexpr std::size_t panel = 16 * cols;
+  const Stored<float> from(rows, cols, cols, 1);
+  const auto pack = [&](rwkv::Range which, std::vector<float>& out) {
+    kernels::pack_panels<float>(from.memory.data() + 1, cols, 1, rows, cols, which, out.data());
+  };
+  std::vector<float> whole(kernels::panel_elements(rows, cols), test::canary);
+  pack({0, 5}, whole);
+  for (std::size_t p = 0; p < 5; ++p) {
+    std::vector<float> out(whole.size(), test::canary);
+    pack({p, p + 1}, out);
+    for (std::size_t i = 0; i < out.size(); ++i)
+      REQUIRE(test::bits(out[i]) == test::bits(i / panel == p ? whole[i] : test::canary));
+  }
+}
+
+TEST_CASE("visit hands a typed matrix over as it is") {
+  const kernels::PanelMatrix<float> m{nullptr, 3, 4};
+  std::size_t rows = 0;
+  visit(m, [&](const kernels::PanelMatrix<float>& same) { rows = same.rows; });
+  CHECK(rows == 3);
+}

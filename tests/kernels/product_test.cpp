@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+// Several products in one parallel region: nothing is left out, done twice or changed by the number
+// of workers.
+#include "support/executors.hpp"
+#include "support/packed.hpp"
+#include <rwkv/exec/thread_pool.hpp>
+#include <rwkv/kernels/product.hpp>
+#include <rwkv/quant/any_matrix.hpp>
+#include <rwkv/simd/native.hpp>
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <vector>
+
+namespace {
+
+namespace kernels = rwkv::kernels;
+using kernels::Activation;
+using rwkv::simd::Native;
+using test::Misaligned;
+using test::Packed;
+
+/// Three products of different sizes and activations, and one without outputs.
+struct Work {
+  static constexpr std::size_t gap = 3;
+  std::size_t rows;
+  Packed<float> first, second, third;
+  Misaligned<float> x1, x2, x3;
+
+  Work(std::size_t rows_, test::Random random)
+      : rows(rows_),
+        first(100, 60, random),
+        second(33, 70, random),
+        third(7, 200, random),
+        x1(rows * 60),
+        x2(rows * 70, 2),
+        x3(rows * 200, 3) {
+    test::fill(x1, random);
+    test::fill(x2, random);
+    test::fill(x3, random);
+  }
+
+  using Results = std::vector<Misaligned<float>>;
+  [[nodiscard]] Results results() const {
+    return {test::untouched(rows * (100 + gap)), test::untouched(rows * (33 + gap)),
+            test::untouched(rows * (7 + gap))};
+  }
+
+  /// One after the other, without `run`.
+  [[nodiscard]] Results expected() const {
+    Results y = results();
+    kernels::matmul<Native>(first.view(), {0, 7}, x1.data(), 60, rows, y[0].data(), 100 + gap);
+    kernels::matmul<Native>(second.view(), {0, 3}, x2.data(), 70, rows, y[1].data(), 33 + gap);
+    kernels::matmul<Native>(third.view(), {0, 1}, x3.data(), 200, rows, y[2].data(), 7 + gap);
+    for (std::size_t m = 0; m < rows; ++m) {
+      kernels::activate<Native>(Activation::tanh, y[1].data() + m * (33 + gap), {0, 33});
+      kernels::activate<Native>(Activation::relu_squared, y[2].data() + m * (7 + gap), {0, 7});
+    }
+    return y;
+  }
+
+  template <class Exec>
+  [[nodiscard]] Results run(Exec& exec) const {
+    using Matrix = kernels::PanelMatrix<float>;
+    Results y = results();
+    kernels::run<Native, Matrix>(
+        {{first.view(), x1.data(), 60, y[0].data(), 100 + gap},
+         {Matrix{}, x1.data(), 60, nullptr, 0, Activation::sigmoid},
+         {second.view(), x2.data(), 70, y[1].data(), 33 + gap, Activation::tanh},
+         {third.view(), x3.data(), 200, y[2].data(), 7 + gap, Activation::relu_squared}},
+        rows, exec);
+    return y;
+  }
+};
+
+bool same(const Work::Results& a, const Work::Results& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& p, const auto& q) {
+    return test::same_bits({p.data(), p.size()}, {q.data(), q.size()});
+  });
+}
+
+}  // namespace
+
+TEST_CASE("products are the same for every number of workers, and nothing else is touched") {
+  for (const std::size_t rows : {1u, 2u, 16u, 150u}) {
+    CAPTURE(rows);
+    const Work work(rows, test::Random(1));
+    const auto expected = work.expected();
+    rwkv::Serial serial;
+    CHECK(same(work.run(serial), expected));
+    for (std::size_t workers = 1; workers <= 40; ++workers) {
+      CAPTURE(workers);
+      test::Backwards exec(workers);
+      CHECK(same(work.run(exec), expected));
+      if (rows == 150)  // 7 panels of 60 inputs, 3 of 70, 1 of 200
+        CHECK(exec.largest() == kernels::workers_for(830 * 16 * 150, workers));
+    }
+  }
+}
+
+TEST_CASE("products are the same on threads") {
+  const Work work(64, test::Random(2));
+  const auto expected = work.expected();
+  for (const std::size_t threads : {2u, 3u, 5u}) {
+    rwkv::ThreadPool pool(threads);
+    for (int i = 0; i < 3; ++i) CHECK(same(work.run(pool), expected));
+  }
+}
+
+TEST_CASE("products without rows and products without outputs do nothing") {
+  const Work work(0, test::Random(3));
+  test::Backwards exec(4);
+  CHECK(same(work.run(exec), work.results()));
+  using Matrix = kernels::PanelMatrix<float>;
+  kernels::run<Native, Matrix>({{Matrix{}, nullptr, 0, nullptr, 0}}, 5, exec);
+}
+
+TEST_CASE_TEMPLATE("a matrix of a type known at run time gives the bits of the typed one", T, float,
+                   rwkv::half, rwkv::bfloat16) {
+  test::Random random(4);
+  const Packed<T> w(40, 30, random);
+  Misaligned<float> x(2 * 30);
+  test::fill(x, random);
+  auto typed = test::untouched(80);
+  auto any = typed;
+  rwkv::Serial serial;
+  kernels::run<Native, kernels::PanelMatrix<T>>({{w.view(), x.data(), 30, typed.data(), 40}}, 2,
+                                                serial);
+  kernels::run<Native, rwkv::AnyMatrix>(
+      {{{rwkv::dtype_of<T>, w.data.data(), 40, 30}, x.data(), 30, any.data(), 40}}, 2, serial);
+  CHECK(test::same_bits({typed.data(), typed.size()}, {any.data(), any.size()}));
+}
+
+TEST_CASE("small work stays with the caller; no more workers than there are") {
+  static_assert(kernels::workers_for(0, 8) == 1);
+  static_assert(kernels::workers_for(1000, 8) == 1);
+  static_assert(kernels::workers_for(std::size_t{1} << 20, 1) == 1);
+  static_assert(kernels::workers_for(std::size_t{1} << 17, 8) == 3);
+  static_assert(kernels::workers_for(std::size_t{1} << 40, 8) == 8);
+}
+
+TEST_CASE("for_each calls every index once, with no more workers than indices") {
+  for (const std::size_t n : {0u, 1u, 2u, 7u, 100u})
+    for (const std::size_t cost : {std::size_t{1}, std::size_t{1} << 20})
+      for (const std::size_t workers : {1u, 3u, 16u}) {
+        test::Backwards exec(workers);
+        std::vector<int> calls(n);
+        kernels::for_each(n, cost, exec, [&](std::size_t i) { ++calls[i]; });
+        CHECK(calls == std::vector<int>(n, 1));
+        CHECK(exec.largest() <= std::min(n, workers));
+        if (cost == 1) CHECK(exec.largest() <= 1);
+      }
+}
