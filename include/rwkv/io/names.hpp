@@ -77,17 +77,31 @@ inline void rename_fla(Checkpoint& checkpoint) {
   }
 }
 
-/// Removes what training programs put before every name.
-inline void strip_wrappers(Checkpoint& checkpoint) {
-  for (const std::string_view wrapper : {"_forward_module.", "module.", "_orig_mod.", "model."}) {
-    const auto wrapped = [&](const auto& entry) { return entry.first.starts_with(wrapper); };
-    if (checkpoint.tensors.find(std::string(wrapper) + "blocks.0.ln1.weight") ==
-            checkpoint.tensors.end() ||
-        !std::all_of(checkpoint.tensors.begin(), checkpoint.tensors.end(), wrapped))
-      continue;
-    for (auto& [name, tensor] : std::exchange(checkpoint.tensors, {}))
-      checkpoint.tensors.emplace(name.substr(wrapper.size()), std::move(tensor));
+/// True if `prefix` is put together from what training programs put before every name.
+[[nodiscard]] constexpr bool is_wrapper(std::string_view prefix) noexcept {
+  for (bool again = true; again && !prefix.empty();) {
+    again = false;
+    for (const std::string_view part : {"_forward_module.", "module.", "_orig_mod.", "model."})
+      if (prefix.starts_with(part)) {
+        prefix.remove_prefix(part.size());
+        again = true;
+      }
   }
+  return prefix.empty();
+}
+
+/// Removes a wrapper that all names share.
+inline void strip_wrapper(Checkpoint& checkpoint) {
+  constexpr std::string_view landmark = "blocks.0.ln1.weight";
+  std::string wrapper;
+  for (const auto& [name, tensor] : checkpoint.tensors)
+    if (name.ends_with(landmark)) wrapper = name.substr(0, name.size() - landmark.size());
+  const auto wrapped = [&](const auto& entry) { return entry.first.starts_with(wrapper); };
+  if (wrapper.empty() || !is_wrapper(wrapper) ||
+      !std::all_of(checkpoint.tensors.begin(), checkpoint.tensors.end(), wrapped))
+    return;
+  for (auto& [name, tensor] : std::exchange(checkpoint.tensors, {}))
+    checkpoint.tensors.emplace(name.substr(wrapper.size()), std::move(tensor));
 }
 
 /// True if the low-rank matrices are stored transposed, which only their shapes tell: w1 is [C, D]
@@ -149,7 +163,7 @@ inline void normalise_official(Checkpoint& checkpoint) {
     detail::rename_fla(checkpoint);
     return checkpoint;
   }
-  detail::strip_wrappers(checkpoint);
+  detail::strip_wrapper(checkpoint);
   detail::normalise_official(checkpoint);
   return checkpoint;
 }
