@@ -58,8 +58,13 @@ class SourceWriter {
     if (!std::isfinite(f))
       fail(ErrorCategory::numeric,
            "a weight is not a finite number and cannot be written as source");
+    // An integer times a power of two: exact, and without the decimal point that %a would take from
+    // the program's locale.
+    int exponent = 0;
+    const float fraction = std::frexp(std::abs(f), &exponent);
     char text[32];
-    std::snprintf(text, sizeof text, "%af,", static_cast<double>(f));
+    std::snprintf(text, sizeof text, "%s0x%xp%df,", std::signbit(f) ? "-" : "",
+                  static_cast<unsigned>(fraction * 0x1p24f), exponent - 24);
     put(text);
   }
   void element(std::uint16_t bits) {
