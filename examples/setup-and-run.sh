@@ -3,16 +3,13 @@
 # From a bare Debian 12 or Ubuntu 24.04 to text: installs what is missing, builds the `rwkv` tool,
 # and hands the arguments to `rwkv generate`. Only the text goes to standard output.
 #
-#   examples/setup-and-run.sh MODEL --prompt "Once upon a time" [option of rwkv generate]...
+#   examples/setup-and-run.sh                                    the story teller that comes with the library
+#   examples/setup-and-run.sh [MODEL] --prompt "Once upon a time" [option of rwkv generate]...
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 build=$root/build/run
 log=$build/setup.log
 
-if [ $# -eq 0 ]; then
-  echo "usage: $0 MODEL [option of rwkv generate]..." >&2
-  exit 2
-fi
 mkdir -p "$build"
 "$root/cmake/install-packages.sh" g++ make cmake libeigen3-dev libxsimd-dev nlohmann-json3-dev \
   libcli11-dev

@@ -82,9 +82,16 @@ int parse_and_run(int argc, char** argv) {
 
   tool::Generate generate;
   sub = add(app, "generate", "continue a text", generate);
-  sub->add_option("MODEL", generate.model, "model file")->required();
+  auto* generate_model = sub->add_option("MODEL", generate.model, "model file");
+#ifdef RWKV_DEFAULT_MODEL
+  generate.model = RWKV_DEFAULT_MODEL;
+  generate_model->description("model file; default: the story teller that comes with the library");
+#else
+  generate_model->required();
+#endif
   sub->add_option("--vocab", generate.vocab, "vocabulary file, when the model carries none");
-  auto* prompt = sub->add_option("--prompt", generate.prompt, "text to continue");
+  auto* prompt =
+      sub->add_option("--prompt", generate.prompt, "text to continue")->capture_default_str();
   sub->add_option("--prompt-file", generate.prompt_file,
                   "file with the text to continue; - = standard input")
       ->excludes(prompt);
@@ -245,8 +252,6 @@ int parse_and_run(int argc, char** argv) {
       throw CLI::RequiredError("MODEL or --shape");
     if (app.got_subcommand("tokenize") && tokenize.model.empty() && tokenize.vocab.empty())
       throw CLI::RequiredError("--vocab or --model");
-    if (app.got_subcommand("generate") && generate.prompt.empty() && generate.prompt_file.empty())
-      throw CLI::RequiredError("--prompt or --prompt-file");
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : 2;
   }

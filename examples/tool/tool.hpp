@@ -44,7 +44,7 @@ struct Sampling {
 struct Generate {
   std::string model;
   std::string vocab;
-  std::string prompt;
+  std::string prompt = "Once upon a time";
   std::string prompt_file;
   std::string state_in;
   std::string state_out;

@@ -25,10 +25,10 @@ enum class Mode : std::uint8_t {
 struct TrainerOptions {
   Mode mode = Mode::full;
   std::size_t batch = 16;  ///< samples per step; memory does not depend on it
-  Schedule schedule;
-  AdamW::Options optimizer;
-  Objective::Options objective;
-  Lora::Options lora;      ///< Mode::lora only
+  Schedule schedule{};
+  AdamW::Options optimizer{};
+  Objective::Options objective{};
+  Lora::Options lora{};    ///< Mode::lora only
   std::uint64_t seed = 0;  ///< of the adapters' initial values
 };
 
@@ -110,7 +110,7 @@ class Trainer {
     report.learning_rate = options_.schedule.at(steps());
     for (Sample& s : samples_) {
       s.initial = state_ ? &*state_ : nullptr;
-      report.tokens += s.tokens.size() - 1;
+      report.tokens += s.predictions();
     }
     report.loss = objective_.gradient(model(), samples_,
                                       {.parameters = gradient_ ? &*gradient_ : nullptr,
