@@ -8,6 +8,10 @@ if(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
     # GCC's note on how vector pairs are passed between functions; xsimd >= 11 triggers it.
     target_compile_options(rwkv_warnings INTERFACE -Wno-psabi)
   endif()
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+    # False alarms of GCC 12 over `"text" + std::string` (bug 105651).
+    target_compile_options(rwkv_warnings INTERFACE -Wno-restrict)
+  endif()
   if(RWKV_WERROR)
     target_compile_options(rwkv_warnings INTERFACE -Werror)
   endif()
