@@ -85,7 +85,12 @@ class WeightMemory {
   d.decay_rank = matrix("blocks.0.att.w1").shape[1];
   d.icl_rank = matrix("blocks.0.att.a1").shape[1];
   d.gate_rank = matrix("blocks.0.att.g1").shape[1];
-  while (c.find("blocks." + std::to_string(d.layers) + ".ln1.weight") != nullptr) ++d.layers;
+  const auto exists = [&](std::size_t layer) {  // as soon as any of its tensors does
+    const std::string prefix = "blocks." + std::to_string(layer) + ".";
+    const auto it = c.tensors.lower_bound(prefix);
+    return it != c.tensors.end() && it->first.starts_with(prefix);
+  };
+  while (exists(d.layers)) ++d.layers;
   if (d.layers > 1) d.value_rank = matrix("blocks.1.att.v1").shape[1];
   if (d.embed % d.head_size != 0)
     fail_with(ErrorCategory::format, c.source, ": ", d.embed,
@@ -353,7 +358,11 @@ class StoredWeights {
       a.a1 = low("att.a1", d.icl_rank, c);
       a.a2 = low("att.a2", c, d.icl_rank);
       if (i == 0) {  // block 0 defines v_first; if it carries a value residual, nothing uses it
-        for (const char* name : {"att.v0", "att.v1", "att.v2"}) taken.insert(prefix + name);
+        for (const char* name : {"att.v0", "att.v1", "att.v2"})
+          if (const Tensor* unused = from.find(prefix + name)) {
+            taken.insert(prefix + name);
+            report(*unused);
+          }
       } else {
         a.v0 = vec("att.v0");
         a.v1 = low("att.v1", d.value_rank, c);
