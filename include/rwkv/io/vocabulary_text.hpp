@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// The official vocabulary file of the World tokenizer: UTF-8, one token per line,
+//   <id> <Python str or bytes literal> <length in bytes>
+#pragma once
+
+#include <rwkv/io/python_literal.hpp>
+#include <rwkv/io/vocabulary.hpp>
+
+#include <charconv>
+
+namespace rwkv::inline RWKV_ABI::io {
+
+namespace detail {
+
+[[nodiscard]] inline std::optional<std::uint64_t> decimal(std::string_view digits) noexcept {
+  std::uint64_t value = 0;
+  const char* const end = digits.data() + digits.size();
+  const auto [stop, error] = std::from_chars(digits.data(), end, value);
+  if (error != std::errc{} || stop != end) return std::nullopt;
+  return value;
+}
+
+/// Returns what is wrong with the line, or nothing.
+[[nodiscard]] inline std::string add_line(Vocabulary& vocabulary, std::string_view line) {
+  if (!is_utf8(line)) return "the line is not UTF-8";
+  const std::size_t first = line.find(' ');
+  const std::size_t last = line.rfind(' ');
+  if (first == std::string_view::npos || first == last)
+    return "the line is not \"id token length\"";
+  const auto id = decimal(line.substr(0, first));
+  if (!id) return "the id " + printable(line.substr(0, first)) + " is no number";
+  const auto length = decimal(line.substr(last + 1));
+  if (!length) return "the length " + printable(line.substr(last + 1)) + " is no number";
+  PythonLiteral token(line.substr(first + 1, last - first - 1));
+  if (token.problem() != nullptr) return token.problem();
+  if (token.value().size() != *length)
+    return "the token has " + std::to_string(token.value().size()) + " bytes, not " +
+           std::to_string(*length);
+  return add_entry(vocabulary, *id, std::move(token.value()));
+}
+
+}  // namespace detail
+
+/// Reads the text of a vocabulary file; `source` names it in messages. Ids may have gaps. Throws
+/// `Error` (format) with the number of the line that is malformed, has another length than it
+/// states, or repeats an id.
+[[nodiscard]] inline Vocabulary read_vocabulary_text(std::string_view text,
+                                                     const std::string& source) {
+  Vocabulary vocabulary;
+  for (std::size_t number = 1; !text.empty(); ++number) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    std::string_view line = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    if (const std::string problem = detail::add_line(vocabulary, line); !problem.empty())
+      fail_with(ErrorCategory::format, source, ": line ", number, ": ", problem);
+  }
+  if (vocabulary.empty()) fail_with(ErrorCategory::format, source, ": holds no tokens");
+  return vocabulary;
+}
+
+}  // namespace rwkv::inline RWKV_ABI::io
