@@ -12,6 +12,7 @@
 #include <rwkv/io/pth.hpp>
 #include <rwkv/io/safetensors.hpp>
 #include <rwkv/io/shards.hpp>
+#include <rwkv/io/vocabulary_text.hpp>
 
 #include <set>
 
@@ -34,6 +35,16 @@ namespace detail {
               ": this is a Git LFS pointer; the model itself has not been downloaded");
   fail_with(ErrorCategory::format, source,
             ": this is no model file: neither safetensors nor .pth, GGUF or rwkv.cpp");
+}
+
+/// Models trained with this library carry their vocabulary as metadata, in the form of the official
+/// vocabulary file.
+[[nodiscard]] inline Checkpoint with_vocabulary(Checkpoint checkpoint) {
+  if (const auto it = checkpoint.metadata.find("rwkv.vocabulary");
+      it != checkpoint.metadata.end() && !checkpoint.vocabulary)
+    checkpoint.vocabulary =
+        read_vocabulary_text(it->second, checkpoint.source + ": metadata rwkv.vocabulary");
+  return checkpoint;
 }
 
 /// Makes `checkpoint` keep `file` open.
@@ -76,7 +87,7 @@ inline void keep_open(Checkpoint& checkpoint, std::shared_ptr<const MappedFile> 
 /// else. Time and memory O(names and metadata), not O(weights).
 [[nodiscard]] inline Checkpoint read_checkpoint(std::span<const std::byte> bytes,
                                                 const std::string& source) {
-  return to_official_names(detail::read_container(bytes, source));
+  return detail::with_vocabulary(to_official_names(detail::read_container(bytes, source)));
 }
 
 /// Reads the model in the file `path`, which is mapped, not loaded; or, when `path` is a directory
@@ -93,8 +104,8 @@ inline void keep_open(Checkpoint& checkpoint, std::shared_ptr<const MappedFile> 
   const auto file = std::make_shared<const MappedFile>(path);
   const std::string source = path.string();
   if (file->bytes()[0] == std::byte{'{'})
-    return to_official_names(
-        detail::read_shards(detail::read_shard_index(file->bytes(), source), path));
+    return detail::with_vocabulary(to_official_names(
+        detail::read_shards(detail::read_shard_index(file->bytes(), source), path)));
   Checkpoint checkpoint = read_checkpoint(file->bytes(), source);
   detail::keep_open(checkpoint, file);
   return checkpoint;

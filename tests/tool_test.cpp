@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command-line tool from outside: its contract is what scripts and other programs rely on.
+#include "support/golden.hpp"
+#include "support/temporary_directory.hpp"
+#include <rwkv/io/safetensors.hpp>
+
+#include <doctest/doctest.h>
+#include <nlohmann/json.hpp>
+
+#include <array>
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <sys/wait.h>
+
+#ifdef RWKV_TOOL
+
+namespace {
+
+const std::string model = std::string(RWKV_TEST_DATA) + "/golden_l2_c32_f32.model.safetensors";
+const std::string other_model =
+    std::string(RWKV_TEST_DATA) + "/golden_l3_c48_bf16.model.safetensors";
+
+struct Outcome {
+  int status = -1;
+  std::string out;
+  std::string err;
+};
+
+std::string slurp(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+void spit(const std::filesystem::path& path, std::string_view text) {
+  std::ofstream(path, std::ios::binary)
+      .write(text.data(), static_cast<std::streamsize>(text.size()));
+}
+
+/// A folder for one test, and the tool run in it.
+class Shell {
+ public:
+  Outcome run(const std::string& arguments) const {
+    const std::string command = "cd '" + path("").string() + "' && '" RWKV_TOOL "' " + arguments +
+                                " >stdout.txt 2>stderr.txt </dev/null";
+    const int status = std::system(command.c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, slurp(path("stdout.txt")),
+            slurp(path("stderr.txt"))};
+  }
+  std::filesystem::path path(const std::string& name) const { return folder_.path() / name; }
+
+ private:
+  test::TemporaryDirectory folder_;
+};
+
+void check_refused(const Outcome& o) {
+  CHECK(o.status == 1);
+  CHECK(o.err.starts_with("error: "));
+  CHECK(std::count(o.err.begin(), o.err.end(), '\n') == 1);
+}
+
+std::string quoted(const std::string& text) { return "'" + text + "'"; }
+
+std::string some_tokens(std::size_t n) {
+  std::string text;
+  for (std::size_t i = 0; i < n; ++i)
+    text += std::to_string((i * i * 7 + 3 * i) % 40) + (i % 9 ? " " : "\n");
+  return text;
+}
+
+}  // namespace
+
+TEST_CASE("info describes a model") {
+  const Shell shell;
+  const auto o = shell.run("info " + quoted(model) + " --json");
+  REQUIRE(o.status == 0);
+  const auto j = nlohmann::json::parse(o.out);
+  CHECK(j["architecture"] == "rwkv7");
+  CHECK(j["layers"] == 2);
+  CHECK(j["embed"] == 32);
+  CHECK(j["head_size"] == 16);
+  CHECK(j["dtypes"]["f32"].get<int>() > 0);
+  CHECK(j["state_bytes"] == 2 * (2 * 32 + 32 * 16) * 4);
+  CHECK(j["parameters"].get<std::size_t>() * 4 <= j["weight_bytes"].get<std::size_t>());
+  CHECK(shell.run("info " + quoted(model)).out.find("layers") != std::string::npos);
+}
+
+TEST_CASE("logits are the same for every chunk and number of threads, and right") {
+  const Shell shell;
+  spit(shell.path("tokens.txt"), some_tokens(200));
+  const std::string base = "logits " + quoted(model) + " --tokens tokens.txt ";
+  REQUIRE(shell.run(base + "--out all.npy --state-out all.state").status == 0);
+  const std::string all = slurp(shell.path("all.npy"));
+  CHECK(all.size() > 200 * 40 * sizeof(float));
+  CHECK(all.find("(200, 40)") != std::string::npos);
+  for (const char* how : {"--chunk 1", "--chunk 7", "--chunk 64 --threads 2", "--threads 1"}) {
+    CAPTURE(how);
+    REQUIRE(shell.run(base + how + " --out some.npy --state-out some.state").status == 0);
+    CHECK(slurp(shell.path("some.npy")) == all);
+    CHECK(slurp(shell.path("some.state")) == slurp(shell.path("all.state")));
+  }
+
+  const auto floats = [&](const std::string& file) {
+    const std::string bytes = slurp(shell.path(file));
+    const std::size_t header =
+        10 + static_cast<unsigned char>(bytes[8]) + 256 * static_cast<unsigned char>(bytes[9]);
+    std::vector<float> values((bytes.size() - header) / sizeof(float));
+    std::memcpy(values.data(), bytes.data() + header, values.size() * sizeof(float));
+    return values;
+  };
+  REQUIRE(shell.run(base + "--positions 199,3,3 --out chosen.npy").status == 0);
+  const auto every = floats("all.npy");
+  const auto chosen = floats("chosen.npy");
+  REQUIRE(chosen.size() == 3 * 40);
+  for (std::size_t i = 0; i < 40; ++i) {
+    CHECK(chosen[i] == every[199 * 40 + i]);
+    CHECK(chosen[40 + i] == every[3 * 40 + i]);
+    CHECK(chosen[80 + i] == every[3 * 40 + i]);
+  }
+  REQUIRE(shell.run(base + "--positions last --out last.npy").status == 0);
+  CHECK(floats("last.npy") == std::vector<float>(every.end() - 40, every.end()));
+
+  // A golden from end to end.
+  const auto golden =
+      golden::read(std::string(RWKV_TEST_DATA) + "/golden_l2_c32_f32.golden.safetensors");
+  std::string ids;
+  for (const auto t : golden::tokens(golden, "tokens")) ids += std::to_string(t) + " ";
+  spit(shell.path("golden.txt"), ids);
+  REQUIRE(shell.run("logits " + quoted(model) + " --tokens golden.txt --out golden.npy").status ==
+          0);
+  const auto got = floats("golden.npy");
+  const auto positions = golden.get("positions").values<std::size_t>();
+  const auto want = golden.get("logits").values<double>();
+  for (std::size_t p = 0; p < positions.size(); ++p)
+    for (std::size_t i = 0; i < 40; ++i)
+      CHECK(std::abs(double{got[positions[p] * 40 + i]} - want[p * 40 + i]) <= 5e-5);
+}
+
+TEST_CASE("a state file continues a text, and belongs to its model") {
+  const Shell shell;
+  spit(shell.path("whole.txt"), some_tokens(50));
+  const std::string text = some_tokens(50);
+  const std::size_t cut = text.find(' ', text.size() / 2);
+  spit(shell.path("first.txt"), text.substr(0, cut));
+  spit(shell.path("second.txt"), text.substr(cut));
+  const std::string base = "logits " + quoted(model) + " --positions last --tokens ";
+  REQUIRE(shell.run(base + "whole.txt --out whole.npy --state-out whole.st").status == 0);
+  REQUIRE(shell.run(base + "first.txt --out first.npy --state-out half.st").status == 0);
+  REQUIRE(shell.run(base + "second.txt --out second.npy --state-in half.st --state-out end.st")
+              .status == 0);
+  CHECK(slurp(shell.path("second.npy")) == slurp(shell.path("whole.npy")));
+  CHECK(slurp(shell.path("end.st")) == slurp(shell.path("whole.st")));
+
+  const auto state = golden::read(shell.path("end.st"));
+  CHECK(state.get("blocks.1.att.x_prev").shape == std::vector<std::size_t>{32});
+  CHECK(state.get("blocks.1.att.wkv").shape == std::vector<std::size_t>{2, 16, 16});
+  CHECK(state.get("blocks.1.ffn.x_prev").dtype == rwkv::DType::f32);
+  check_refused(shell.run("logits " + quoted(other_model) +
+                          " --tokens second.txt --state-in half.st --out x.npy"));
+  CHECK_FALSE(std::filesystem::exists(shell.path("x.npy")));
+}
+
+TEST_CASE("what does not work out is one line and status 1; wrong usage is status 2") {
+  const Shell shell;
+  spit(shell.path("tokens.txt"), "1 2 3");
+  spit(shell.path("past.txt"), "1 40");
+  spit(shell.path("words.txt"), "1 two 3");
+  spit(shell.path("negative.txt"), "1 -2");
+  spit(shell.path("huge.txt"), "1 99999999999999999999");
+  spit(shell.path("empty.txt"), " \n");
+  const std::string logits = "logits " + quoted(model) + " --out o.npy --tokens ";
+  for (const char* tokens :
+       {"past.txt", "words.txt", "negative.txt", "huge.txt", "empty.txt", "missing.txt"}) {
+    CAPTURE(tokens);
+    check_refused(shell.run(logits + tokens));
+    CHECK_FALSE(std::filesystem::exists(shell.path("o.npy")));
+  }
+  check_refused(shell.run(logits + "tokens.txt --positions 3"));
+  check_refused(shell.run(logits + "tokens.txt --state-in missing.st"));
+  check_refused(
+      shell.run("logits " + quoted(model) + " --tokens tokens.txt --out /no/such/folder/o.npy"));
+  check_refused(shell.run("info missing.pth"));
+  check_refused(shell.run("info ."));
+  check_refused(shell.run("info tokens.txt"));
+  check_refused(shell.run("generate " + quoted(model) + " --prompt x"));  // carries no vocabulary
+  check_refused(shell.run("tokenize --vocab tokens.txt"));
+  for (const char* usage :
+       {"", "nonsense", "info", "logits", "bench", "tokenize", "info a b", "bench --shape 9b",
+        "logits m --tokens t --out o --chunk -1", "bench m --type q9", "train --out x"}) {
+    CAPTURE(usage);
+    CHECK(shell.run(usage).status == 2);
+  }
+  CHECK(shell.run("--help").status == 0);
+  CHECK(shell.run("generate --help").status == 0);
+  CHECK(shell.run("--version").status == 0);
+}
+
+TEST_CASE("a model cut off anywhere is refused") {
+  const Shell shell;
+  const std::string whole = slurp(model);
+  for (std::size_t percent = 0; percent < 100; percent += 5) {
+    CAPTURE(percent);
+    spit(shell.path("cut.safetensors"), whole.substr(0, whole.size() * percent / 100));
+    check_refused(shell.run("info cut.safetensors"));
+  }
+}
+
+TEST_CASE("tokenize goes there and back, byte for byte") {
+  const Shell shell;
+  spit(shell.path("vocab.txt"), "1 'a' 1\n2 'b' 1\n3 'ab' 2\n4 b'\\xff' 1\n5 '\\n' 1\n6 'aba' 3\n");
+  spit(shell.path("text.bin"), "ababa\xff\nb");
+  const std::string tool = "tokenize --vocab vocab.txt";
+  const auto o = shell.run(tool + " --decode");
+  CHECK(o.status == 0);
+  CHECK(o.out.empty());
+  const auto piped = [&](const std::string& input, const std::string& options) {
+    const std::string command = "cd '" + shell.path("").string() + "' && '" RWKV_TOOL "' " + tool +
+                                options + " < " + input + " > piped.txt 2> stderr.txt";
+    return std::system(command.c_str());
+  };
+  CHECK(piped("text.bin", "") == 0);
+  CHECK(slurp(shell.path("piped.txt")) == "6 2 1 4 5 2\n");
+  std::filesystem::rename(shell.path("piped.txt"), shell.path("ids.txt"));
+  CHECK(piped("ids.txt", " --decode") == 0);
+  CHECK(slurp(shell.path("piped.txt")) == "ababa\xff\nb");
+  spit(shell.path("bad.txt"), "7");
+  CHECK(piped("bad.txt", " --decode") != 0);
+}
+
+TEST_CASE("training makes a model of bytes that generates the same text for the same seed") {
+  const Shell shell;
+  std::string text;
+  for (int i = 0; i < 300; ++i) text += "the cat sat on the mat and the dog ran. ";
+  spit(shell.path("text.txt"), text);
+  const std::string train =
+      "train --text text.txt --validation text.txt --layers 2 --embed 32 --head-size 16 --ranks "
+      "4,4,4,4 --steps 30 "
+      "--batch 4 --length 64 --rate 5e-3 --threads 1 --validate-every 15 --save-every 15 --log "
+      "log.jsonl ";
+  REQUIRE(shell.run(train + "--out a.safetensors --checkpoint run.ckpt").status == 0);
+  CHECK(std::count(text.begin(), text.end(), '.') == 300);
+  const std::string log = slurp(shell.path("log.jsonl"));
+  CHECK(std::count(log.begin(), log.end(), '\n') == 30);
+
+  const std::string generate =
+      "generate a.safetensors --prompt 'the ' --tokens 40 --threads 1 --seed ";
+  const auto one = shell.run(generate + "1");
+  REQUIRE(one.status == 0);
+  CHECK(one.out.starts_with("the "));
+  CHECK(one.out.size() >= 45);
+  CHECK(shell.run(generate + "1").out == one.out);
+  CHECK(shell.run(generate + "2").out != one.out);
+
+  const auto o = shell.run("perplexity a.safetensors text.txt --json");
+  REQUIRE(o.status == 0);
+  const auto j = nlohmann::json::parse(o.out);
+  CHECK(j["bits_per_byte"].get<double>() < 6.0);
+  CHECK(j["tokens"].get<std::size_t>() == text.size() - 1);
+
+  // Resuming a finished run has nothing to do; a damaged checkpoint is refused and changes nothing.
+  const std::string finished = slurp(shell.path("a.safetensors"));
+  CHECK(shell.run(train + "--out a.safetensors --checkpoint run.ckpt --resume").status == 0);
+  spit(shell.path("run.ckpt"), slurp(shell.path("run.ckpt")).substr(0, 1000));
+  check_refused(shell.run(train + "--out a.safetensors --checkpoint run.ckpt --resume"));
+  CHECK(slurp(shell.path("a.safetensors")) == finished);
+  spit(shell.path("empty.txt"), "");
+  check_refused(shell.run("train --text empty.txt --out b.safetensors"));
+  CHECK_FALSE(std::filesystem::exists(shell.path("b.safetensors")));
+
+  SUBCASE("a tuned state is read back") {
+    REQUIRE(bench
+                .run("train --mode state --init a.safetensors --text text.txt --steps 3 --batch 2 "
+                     "--length 32 --rate "
+                     "0.1 --out tuned.safetensors --save-every 3")
+                .status == 0);
+    CHECK(shell.run("generate a.safetensors --prompt 'a' --tokens 3 --state-in tuned.safetensors")
+              .status == 0);
+  }
+  SUBCASE("bench prints what it promises") {
+    const auto b = shell.run("bench a.safetensors --json --prompt 32 --generate 20 --threads 1");
+    REQUIRE(b.status == 0);
+    const auto k = nlohmann::json::parse(b.out);
+    for (const char* key : {"decode_tokens_per_second", "prefill_tokens_per_second",
+                            "weight_bytes_per_token", "read_bandwidth_bytes_per_second",
+                            "decode_bandwidth_fraction", "peak_rss_bytes", "load_seconds"})
+      CHECK(k.at(key).get<double>() > 0);
+  }
+  SUBCASE("chat takes turns back") {
+    spit(shell.path("talk.txt"), "hello\n/regenerate\n/undo\n/undo\n/reset\n/quit\n");
+    const std::string command =
+        "cd '" + shell.path("").string() +
+        "' && '" RWKV_TOOL
+        "' chat a.safetensors --tokens 8 --seed 1 --threads 1 < talk.txt > chat.txt 2> err.txt";
+    CHECK(std::system(command.c_str()) == 0);
+    CHECK(slurp(shell.path("err.txt")) == "there is no turn to go back to\n");
+  }
+}
+
+#endif
