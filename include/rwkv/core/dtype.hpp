@@ -4,53 +4,84 @@
 
 #include <rwkv/core/half.hpp>
 
+#include <iterator>
 #include <string_view>
 
 namespace rwkv::inline RWKV_ABI {
 
-/// Element type of a stored tensor. Model weights are f32, f16 or bf16; the others occur in state
-/// files, test data and training checkpoints.
-enum class DType : std::uint8_t { f64, f32, f16, bf16, i64, i32, u8 };
+/// Element type of a stored tensor. Model weights are f32, f16, bf16 or a block type; f64, i64, i32
+/// and u8 occur in state files, test data and training checkpoints. A block type (q4_0 and after;
+/// layouts in quant/) stores a run of elements as small integers with common scales.
+enum class DType : std::uint8_t {
+  f64,
+  f32,
+  f16,
+  bf16,
+  i64,
+  i32,
+  u8,
+  q4_0,
+  q4_1,
+  q5_0,
+  q5_1,
+  q8_0,
+  q2_k,
+  q3_k,
+  q4_k,
+  q5_k,
+  q6_k,
+  iq4_nl,
+};
 
-/// Bytes per element.
+namespace detail {
+
+struct DTypeTraits {
+  std::string_view name;
+  std::size_t block_elements;
+  std::size_t block_bytes;
+};
+
+inline constexpr DTypeTraits dtype_traits[] = {  // in the order of the enumerators
+    {"f64", 1, 8},      {"f32", 1, 4},      {"f16", 1, 2},      {"bf16", 1, 2},
+    {"i64", 1, 8},      {"i32", 1, 4},      {"u8", 1, 1},       {"q4_0", 32, 18},
+    {"q4_1", 32, 20},   {"q5_0", 32, 22},   {"q5_1", 32, 24},   {"q8_0", 32, 34},
+    {"q2_k", 256, 84},  {"q3_k", 256, 110}, {"q4_k", 256, 144}, {"q5_k", 256, 176},
+    {"q6_k", 256, 210}, {"iq4_nl", 32, 18}};
+static_assert(std::size(dtype_traits) == static_cast<std::size_t>(DType::iq4_nl) + 1);
+
+constexpr const DTypeTraits& traits_of(DType type) noexcept {
+  return dtype_traits[static_cast<std::size_t>(type)];
+}
+
+}  // namespace detail
+
+/// "f32", "q4_k", ...
+constexpr std::string_view name_of(DType type) noexcept { return detail::traits_of(type).name; }
+
+/// Elements that are stored together; 1 for plain types.
+constexpr std::size_t block_elements(DType type) noexcept {
+  return detail::traits_of(type).block_elements;
+}
+
+/// Bytes of such a block; of one element for plain types.
+constexpr std::size_t block_bytes(DType type) noexcept {
+  return detail::traits_of(type).block_bytes;
+}
+
+constexpr bool is_block(DType type) noexcept { return block_elements(type) != 1; }
+
+/// Bytes per element of a plain type. An element of a block type has no bytes of its own: 0.
 constexpr std::size_t size_of(DType type) noexcept {
-  switch (type) {
-    case DType::f64:
-    case DType::i64:
-      return 8;
-    case DType::f32:
-    case DType::i32:
-      return 4;
-    case DType::f16:
-    case DType::bf16:
-      return 2;
-    case DType::u8:
-      return 1;
-  }
-  return 0;
+  return is_block(type) ? 0 : block_bytes(type);
 }
 
-constexpr std::string_view name_of(DType type) noexcept {
-  switch (type) {
-    case DType::f64:
-      return "f64";
-    case DType::f32:
-      return "f32";
-    case DType::f16:
-      return "f16";
-    case DType::bf16:
-      return "bf16";
-    case DType::i64:
-      return "i64";
-    case DType::i32:
-      return "i32";
-    case DType::u8:
-      return "u8";
-  }
-  return "?";
+/// Bytes of as many whole blocks as `elements` elements reach into.
+constexpr std::size_t bytes_of(DType type, std::size_t elements) noexcept {
+  return (elements / block_elements(type) + (elements % block_elements(type) != 0)) *
+         block_bytes(type);
 }
 
-/// True for the types a weight can have.
+/// True for the plain types that a weight can have.
 constexpr bool is_float(DType type) noexcept {
   return type == DType::f64 || type == DType::f32 || type == DType::f16 || type == DType::bf16;
 }

@@ -76,6 +76,9 @@ struct Tensor {
         return static_cast<To>(load(std::int32_t{}));
       case DType::u8:
         return static_cast<To>(load(std::uint8_t{}));
+      default:
+        RWKV_ASSERT(!is_block(dtype));  // readers hand out plain types only
+        break;
     }
     return To{};
   }

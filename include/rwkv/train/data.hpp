@@ -21,9 +21,9 @@ struct DataPosition {
 };
 
 /// What a Trainer draws its batches from.
-///   next(samples): fills the samples' tokens and weights with views that stay valid until the next
-///   call; position(), restore(position); largest_token(): for checking against the vocabulary;
-///   fingerprint(): identifies the data.
+///   next(samples): fills the samples' tokens, weights and targets with views that stay valid until
+///   the next call; position(), restore(position); largest_token(): for checking against the
+///   vocabulary; fingerprint(): identifies the data.
 template <class S>
 concept DataSource = requires(S& s, const S& c, std::span<Sample> samples, DataPosition position) {
   s.next(samples);

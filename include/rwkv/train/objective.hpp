@@ -6,14 +6,22 @@
 #include <rwkv/exec/serial.hpp>
 #include <rwkv/train/pass.hpp>
 
+#include <exception>
+
 namespace rwkv::inline RWKV_ABI::train {
 
-/// One sequence of a batch: token t predicts token t + 1.
+/// One sequence of a batch: T predictions, T >= 1, of token t + 1 after token t.
 struct Sample {
-  std::span<const Token> tokens;     ///< [T + 1], T >= 1
-  std::span<const float> weights;    ///< [T] weight of predicting token t + 1, >= 0; empty: all 1
-  const State<>* initial = nullptr;  ///< what came before; null: the beginning of a text
+  std::span<const Token> tokens;        ///< [T + 1]; with `targets` [T]
+  std::span<const float> weights;       ///< [T] weight of a prediction, >= 0; empty: all 1
+  const State<>* initial = nullptr;     ///< what came before; null: the beginning of a text
   State<>* initial_gradient = nullptr;  ///< if not null: overwritten; one per sample
+  /// [T] what should be predicted after token t, when that is not the next token; else empty.
+  std::span<const Token> targets = {};
+
+  [[nodiscard]] std::size_t predictions() const noexcept {
+    return targets.empty() ? tokens.size() - 1 : targets.size();
+  }
 };
 
 /// Where gradients go. Null: not wanted (and not computed).
@@ -25,8 +33,9 @@ struct GradientTargets {
 /// Computes losses and gradients, on any number of threads. Samples are dealt to the threads in a
 /// fixed way and sums are taken in a fixed order, so that the same batch on the same number of
 /// threads gives the same bits. Memory depends on the longest sample and on `rows_per_pass`, not on
-/// the size of the batch; gradients of any number of samples accumulate. Use one object from one
-/// thread at a time.
+/// the size of the batch; gradients of any number of samples accumulate. Running out of memory
+/// throws on the calling thread and leaves the targets undefined. Use one object from one thread at
+/// a time.
 class Objective {
  public:
   struct Options {
@@ -89,6 +98,7 @@ class Objective {
     std::unique_ptr<Parameters> gradient;  // worker 0 writes to the caller's
     std::unique_ptr<State<>> initial;
     double loss = 0.0;
+    std::exception_ptr failure;
   };
 
   void check_token(Token token, std::size_t sample) const {
@@ -103,10 +113,13 @@ class Objective {
     double total = 0.0;
     for (std::size_t i = 0; i < batch.size(); ++i) {
       const Sample& s = batch[i];
-      if (s.tokens.size() < 2)
+      if (s.targets.empty() && s.tokens.size() < 2)
         fail_with(ErrorCategory::argument, "sample ", i, " has ", s.tokens.size(),
                   " tokens; a prediction needs two");
-      const std::size_t predictions = s.tokens.size() - 1;
+      if (!s.targets.empty() && s.targets.size() != s.tokens.size())
+        fail_with(ErrorCategory::argument, "sample ", i, " has ", s.targets.size(), " targets for ",
+                  s.tokens.size(), " tokens");
+      const std::size_t predictions = s.predictions();
       if (!s.weights.empty() && s.weights.size() != predictions)
         fail_with(ErrorCategory::argument, "sample ", i, " has ", s.weights.size(), " weights for ",
                   predictions, " predictions");
@@ -114,6 +127,7 @@ class Objective {
         if (state != nullptr && state->shape() != layout_->shape())
           fail_with(ErrorCategory::shape, "sample ", i, " has a state of another shape");
       for (const Token t : s.tokens) check_token(t, i);
+      for (const Token t : s.targets) check_token(t, i);
       if (s.weights.empty()) {
         total += static_cast<double>(predictions);
       } else {
@@ -132,12 +146,12 @@ class Objective {
   /// ones.
   void deal(std::span<const Sample> batch, std::size_t workers) {
     std::size_t tokens = 0;
-    for (const Sample& s : batch) tokens += s.tokens.size() - 1;
+    for (const Sample& s : batch) tokens += s.predictions();
     workers_.resize(workers);
     for (Worker& w : workers_) w.groups.clear();
     std::size_t dealt = 0, group_rows = 0, previous = workers;
     for (std::size_t i = 0; i < batch.size(); ++i) {
-      const std::size_t count = batch[i].tokens.size() - 1;
+      const std::size_t count = batch[i].predictions();
       const std::size_t worker = (2 * dealt + count) * workers / (2 * tokens);
       std::vector<Group>& groups = workers_[worker].groups;
       if (worker != previous || group_rows + count > options_.rows_per_pass) {
@@ -150,17 +164,19 @@ class Objective {
       previous = worker;
     }
     for (Worker& w : workers_) {
-      std::size_t rows = 0, stored = 0;
+      std::size_t sequences = 0, rows = 0, stored = 0;
       for (const Group& g : w.groups) {
         std::size_t r = 0, c = 0;
         for (std::size_t i = g.begin; i < g.end; ++i) {
-          r += batch[i].tokens.size() - 1;
-          c += checkpoints(batch[i].tokens.size() - 1);
+          r += batch[i].predictions();
+          c += checkpoints(batch[i].predictions());
         }
+        sequences = std::max(sequences, g.end - g.begin);
         rows = std::max(rows, r);
         stored = std::max(stored, c);
       }
       w.pass.reserve(layout_->shape(), rows, stored);
+      w.rows.sequences.reserve(sequences);
       w.tokens.reserve(rows);
       w.targets.reserve(rows);
     }
@@ -177,11 +193,12 @@ class Objective {
       w.targets.clear();
       for (const Sample& s : batch.subspan(group.begin, group.end - group.begin)) {
         if (s.initial_gradient != nullptr) s.initial_gradient->reset();
-        const std::size_t count = s.tokens.size() - 1;
+        const std::size_t count = s.predictions();
         w.rows.append(count, s.initial, s.initial_gradient, initial);
         for (std::size_t t = 0; t < count; ++t) {
           w.tokens.push_back(s.tokens[t]);
-          w.targets.push_back({s.tokens[t + 1], (s.weights.empty() ? 1.0f : s.weights[t]) * scale});
+          w.targets.push_back({s.targets.empty() ? s.tokens[t + 1] : s.targets[t],
+                               (s.weights.empty() ? 1.0f : s.weights[t]) * scale});
         }
       }
       w.loss += w.pass.run(parameters, w.rows, w.tokens,
@@ -191,6 +208,22 @@ class Objective {
                             .logits = nullptr},
                            gradient);
     }
+  }
+
+  /// What f throws: Eigen allocates the packed operands of large products, and an executor's
+  /// threads must not be left by an exception.
+  template <class F>
+  static std::exception_ptr caught(F f) noexcept {
+#if RWKV_HAS_EXCEPTIONS
+    try {
+      f();
+    } catch (...) {
+      return std::current_exception();
+    }
+#else
+    f();
+#endif
+    return nullptr;
   }
 
   template <Executor E>
@@ -209,16 +242,21 @@ class Objective {
         workers_[i].initial = std::make_unique<State<>>(layout_->shape());
     }
     executor.parallel(workers, [&](std::size_t i) {
-      work(workers_[i], parameters, batch, static_cast<float>(1.0 / weight), backward,
-           targets.parameters == nullptr ? nullptr
-           : i == 0                      ? targets.parameters
-                                         : workers_[i].gradient.get(),
-           targets.initial == nullptr ? nullptr
-           : i == 0                   ? targets.initial
-                                      : workers_[i].initial.get());
+      workers_[i].failure = caught([&] {
+        work(workers_[i], parameters, batch, static_cast<float>(1.0 / weight), backward,
+             targets.parameters == nullptr ? nullptr
+             : i == 0                      ? targets.parameters
+                                           : workers_[i].gradient.get(),
+             targets.initial == nullptr ? nullptr
+             : i == 0                   ? targets.initial
+                                        : workers_[i].initial.get());
+      });
     });
     double loss = 0.0;
-    for (const Worker& w : workers_) loss += w.loss;
+    for (const Worker& w : workers_) {
+      if (w.failure) std::rethrow_exception(w.failure);
+      loss += w.loss;
+    }
     if (targets.parameters != nullptr)
       reduce(targets.parameters->values(), executor,
              [](Worker& w) { return w.gradient->values(); });
