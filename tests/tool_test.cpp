@@ -269,7 +269,7 @@ TEST_CASE("training makes a model of bytes that generates the same text for the 
   CHECK_FALSE(std::filesystem::exists(shell.path("b.safetensors")));
 
   SUBCASE("a tuned state is read back") {
-    REQUIRE(bench
+    REQUIRE(shell
                 .run("train --mode state --init a.safetensors --text text.txt --steps 3 --batch 2 "
                      "--length 32 --rate "
                      "0.1 --out tuned.safetensors --save-every 3")
