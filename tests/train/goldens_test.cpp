@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Losses, logits and gradients against float64 automatic differentiation of the official form.
+#include "../support/golden.hpp"
 #include "support.hpp"
 #include <rwkv/exec/thread_pool.hpp>
 #include <rwkv/train/objective.hpp>
@@ -12,36 +13,18 @@ using namespace rwkv;
 
 namespace {
 
-/// [L, ...] rows of a stacked state tensor -> State; wkv is [value][key] in files.
-State<> state_of(const io::Checkpoint& c, const std::string& prefix, const DynamicShape& shape) {
-  State<> s(shape);
-  const auto att = c.get(prefix + "att_x_prev").values<float>();
-  const auto wkv = c.get(prefix + "wkv").values<float>();
-  const auto ffn = c.get(prefix + "ffn_x_prev").values<float>();
-  const std::size_t n = shape.head_size(), C = shape.embed();
-  for (std::size_t i = 0; i < shape.layers(); ++i) {
-    std::copy_n(att.begin() + static_cast<std::ptrdiff_t>(i * C), C, s.att_x_prev(i).begin());
-    std::copy_n(ffn.begin() + static_cast<std::ptrdiff_t>(i * C), C, s.ffn_x_prev(i).begin());
-    for (std::size_t h = 0; h < shape.heads(); ++h)
-      for (std::size_t v = 0; v < n; ++v)
-        for (std::size_t k = 0; k < n; ++k)
-          s.wkv(i)[(h * n + k) * n + v] = wkv[((i * shape.heads() + h) * n + v) * n + k];
-  }
-  return s;
-}
-
 void check_case(const std::string& name, bool l2wrap) {
   CAPTURE(name);
   const std::string folder = RWKV_GOLDENS "/grad/g7_l3_c32/";
-  const train::Parameters p = train::read_parameters(test::read(folder + "model.safetensors"));
-  const io::Checkpoint golden = test::read(folder + name + ".safetensors");
+  const train::Parameters p = train::read_parameters(golden::read(folder + "model.safetensors"));
+  const io::Checkpoint data = golden::read(folder + name + ".safetensors");
   const DynamicShape& shape = p.shape();
 
-  const auto& ids = golden.get("tokens");
+  const auto& ids = data.get("tokens");
   const std::size_t batch = ids.shape[0], length = ids.shape[1];
   const auto tokens = ids.values<Token>();
   State<> initial(shape);
-  if (golden.find("state0.wkv") != nullptr) initial = state_of(golden, "state0.", shape);
+  if (data.find("state0.wkv") != nullptr) initial = golden::state(data, "state0.", shape);
   std::vector<train::Sample> samples(batch);
   for (std::size_t b = 0; b < batch; ++b) {
     samples[b].tokens = std::span(tokens).subspan(b * length, length);
@@ -55,17 +38,17 @@ void check_case(const std::string& name, bool l2wrap) {
     ThreadPool pool(threads);
     const double loss =
         objective.gradient(p, samples, {.parameters = &gradient, .initial = &dstate}, pool);
-    CHECK(loss == doctest::Approx(golden.get("loss").at_offset<double>(0)).epsilon(1e-6));
+    CHECK(loss == doctest::Approx(data.get("loss").at_offset<double>(0)).epsilon(1e-6));
     double worst = 0.0;
     for (const auto& t : p.layout().tensors()) {
       CAPTURE(t.name);
       const double error =
-          test::relative_error(gradient.values(t), golden.get("grad." + t.name).values<double>());
+          test::relative_error(gradient.values(t), data.get("grad." + t.name).values<double>());
       CHECK(error <= 1e-4);
       worst = std::max(worst, error);
     }
-    if (golden.find("grad_state0.wkv") != nullptr) {
-      const State<> expected = state_of(golden, "grad_state0.", shape);
+    if (data.find("grad_state0.wkv") != nullptr) {
+      const State<> expected = golden::state(data, "grad_state0.", shape);
       for (std::size_t i = 0; i < shape.layers(); ++i) {
         CHECK(test::relative_error(dstate.wkv(i), expected.wkv(i)) <= 1e-4);
         CHECK(test::relative_error(dstate.att_x_prev(i), expected.att_x_prev(i)) <= 1e-4);
@@ -75,7 +58,7 @@ void check_case(const std::string& name, bool l2wrap) {
     MESSAGE(name, " worst relative error of a gradient ", worst);
   }
 
-  const auto expected = golden.get("logits").values<double>();
+  const auto expected = data.get("logits").values<double>();
   const std::size_t predictions = (length - 1) * shape.vocab();
   for (std::size_t b = 0; b < batch; ++b) {
     const auto logits =

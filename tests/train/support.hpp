@@ -3,22 +3,11 @@
 #pragma once
 
 #include <rwkv/train/model_file.hpp>
+#include <rwkv/train/random.hpp>
 
-#include <fstream>
-#include <iterator>
 #include <string>
 
 namespace test {
-
-/// A safetensors file in memory.
-inline rwkv::io::Checkpoint read(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  auto bytes = std::make_shared<std::vector<char>>(std::istreambuf_iterator<char>(in),
-                                                   std::istreambuf_iterator<char>());
-  auto checkpoint = rwkv::io::read_safetensors(std::as_bytes(std::span(*bytes)), path);
-  checkpoint.storage.push_back(bytes);
-  return checkpoint;
-}
 
 /// Largest |a - b| divided by the largest |b|.
 template <class A, class B>
@@ -30,6 +19,34 @@ double relative_error(const A& a, const B& b) {
     largest = std::max(largest, std::abs(static_cast<double>(b[i])));
   }
   return largest == 0.0 ? difference : difference / largest;
+}
+
+/// A model in which every tensor matters: unlike a freshly initialised one, none is zero.
+inline rwkv::train::Parameters random_parameters(std::shared_ptr<const rwkv::train::Layout> layout,
+                                                 std::uint64_t seed) {
+  rwkv::train::Parameters p(std::move(layout));
+  rwkv::train::Random random(seed);
+  for (const rwkv::train::TensorInfo& t : p.layout().tensors()) {
+    const bool weight = t.name.ends_with(".weight"), matrix = t.shape.size() == 2;
+    const bool scale = (weight && !matrix) || t.name.ends_with(".k_k") || t.name.ends_with(".k_a");
+    double deviation = 0.3;
+    if (matrix && !t.name.ends_with(".r_k"))  // [out, in], but the low-rank maps are [in, out]
+      deviation = 1.0 / std::sqrt(static_cast<double>(t.shape[weight ? 1 : 0]));
+    if (t.name.find(".x_") != std::string::npos)
+      for (float& x : p.values(t)) x = static_cast<float>(random.uniform());
+    else
+      for (float& x : p.values(t))
+        x = static_cast<float>(deviation * random.normal() + (scale ? 0.9 : 0.0));
+  }
+  return p;
+}
+
+/// Tokens below `vocab`.
+inline std::vector<rwkv::Token> random_tokens(std::size_t count, std::size_t vocab,
+                                              rwkv::train::Random& random) {
+  std::vector<rwkv::Token> tokens(count);
+  for (rwkv::Token& t : tokens) t = static_cast<rwkv::Token>(random.below(vocab));
+  return tokens;
 }
 
 }  // namespace test

@@ -1,12 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "../support/golden.hpp"
+#include "../support/numbers.hpp"
+#include "../support/sanitizers.hpp"
+#include "../support/temporary_directory.hpp"
 #include "support.hpp"
 #include <rwkv/exec/thread_pool.hpp>
 #include <rwkv/train.hpp>
 
 #include <doctest/doctest.h>
 
-#include <cstring>
 #include <limits>
+
+#if __has_include(<sys/resource.h>)
+#include <csignal>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 using namespace rwkv;
 using namespace rwkv::train;
@@ -51,17 +64,6 @@ Trainer<TextWindows> trainer(Mode mode = Mode::full, std::size_t batch = 5) {
   return {initialise(tiny(), 3), TextWindows(text(2000), 37, 11), o};
 }
 
-bool same_bits(std::span<const float> a, std::span<const float> b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
-}
-
-struct TemporaryFile {
-  std::filesystem::path path;
-  explicit TemporaryFile(const char* name)
-      : path(std::filesystem::temp_directory_path() / (std::string("rwkv_trainer_test_") + name)) {}
-  ~TemporaryFile() { std::filesystem::remove(path); }
-};
-
 template <class F>
 std::string error_of(ErrorCategory category, F f) {
   try {
@@ -98,22 +100,50 @@ TEST_CASE("the same seed and number of threads give the same bits, and resuming 
       CAPTURE(static_cast<int>(mode));
       CAPTURE(threads);
       ThreadPool pool(threads);
-      const TemporaryFile file("resume.safetensors");
+      const test::TemporaryDirectory directory;
+      const auto file = directory / "resume.safetensors";
       auto a = trainer(mode), b = trainer(mode), c = trainer(mode);
       std::vector<double> expected;
       for (int i = 0; i < 30; ++i) expected.push_back(a.step(pool).loss);  // more than an epoch
       for (int i = 0; i < 13; ++i)
         CHECK(b.step(pool).loss == expected[static_cast<std::size_t>(i)]);
-      b.save(file.path);
+      b.save(file);
       c.step(pool);  // whatever it did before is forgotten
-      c.resume(file.path);
+      c.resume(file);
       CHECK(c.steps() == 13);
       for (std::size_t i = 13; i < 30; ++i) CHECK(c.step(pool).loss == expected[i]);
-      CHECK(same_bits(a.model().values(), c.model().values()));
-      if (mode == Mode::state) CHECK(same_bits(a.state().values(), c.state().values()));
-      if (mode == Mode::lora) CHECK(same_bits(a.lora().values(), c.lora().values()));
+      CHECK(test::same_bits(a.model().values(), c.model().values()));
+      if (mode == Mode::state) CHECK(test::same_bits(a.state().values(), c.state().values()));
+      if (mode == Mode::lora) CHECK(test::same_bits(a.lora().values(), c.lora().values()));
     }
   }
+}
+
+TEST_CASE("separate samples, masked and of any length, resume as well") {
+  ThreadPool pool(2);
+  const test::TemporaryDirectory directory;
+  const auto file = directory / "samples.safetensors";
+  const auto make = [] {
+    Random random(8);
+    std::vector<SampleList::Item> items(23);
+    for (SampleList::Item& item : items) {
+      item.tokens = text(2 + random.below(60));
+      if (random.below(2) == 0) continue;
+      item.weights.assign(item.tokens.size() - 1, 0.0f);
+      item.weights.back() = 1.0f;
+    }
+    return Trainer<SampleList>(initialise(tiny(Eigenvalues::extended), 3), SampleList(items, 4),
+                               options());
+  };
+  auto a = make(), b = make();
+  std::vector<double> expected;
+  for (int i = 0; i < 15; ++i) expected.push_back(a.step(pool).loss);
+  for (int i = 0; i < 7; ++i) b.step(pool);
+  b.save(file);
+  auto c = make();
+  c.resume(file);
+  for (std::size_t i = 7; i < 15; ++i) CHECK(c.step(pool).loss == expected[i]);
+  CHECK(test::same_bits(a.model().values(), c.model().values()));
 }
 
 TEST_CASE("frozen modes leave everything else alone") {
@@ -122,7 +152,7 @@ TEST_CASE("frozen modes leave everything else alone") {
     auto t = trainer(Mode::state);
     const Parameters before = t.model();
     for (int i = 0; i < 5; ++i) t.step(serial);
-    CHECK(same_bits(before.values(), t.model().values()));
+    CHECK(test::same_bits(before.values(), t.model().values()));
     for (std::size_t i = 0; i < 2; ++i) {
       for (const float x : t.state().att_x_prev(i)) CHECK(x == 0.0f);
       for (const float x : t.state().ffn_x_prev(i)) CHECK(x == 0.0f);
@@ -136,7 +166,7 @@ TEST_CASE("frozen modes leave everything else alone") {
     for (const TensorInfo& info : before.layout().tensors()) {
       CAPTURE(info.name);
       const bool adapted = info.group == Group::matrix && info.name.starts_with("blocks.");
-      CHECK(same_bits(before.values(info), t.model().values(info)) == !adapted);
+      CHECK(test::same_bits(before.values(info), t.model().values(info)) == !adapted);
     }
   }
 }
@@ -146,23 +176,25 @@ TEST_CASE("adapters read back and merged equal the model that was trained") {
   auto t = trainer(Mode::lora);
   const Parameters base = t.model();
   for (int i = 0; i < 5; ++i) t.step(serial);
-  const TemporaryFile file("lora.safetensors");
-  t.lora().write(file.path);
-  const io::Checkpoint c = test::read(file.path.string());
+  const test::TemporaryDirectory directory;
+  const auto file = directory / "lora.safetensors";
+  t.lora().write(file);
+  const io::Checkpoint c = golden::read(file);
   CHECK(c.get("blocks.1.ffn.key.lora_A").shape == std::vector<std::size_t>{8, 32});
   CHECK(c.get("blocks.1.ffn.key.lora_B").shape == std::vector<std::size_t>{64, 8});
   Parameters merged = base;
   Lora::read(c, base.layout()).merge(base, merged);
-  CHECK(same_bits(merged.values(), t.model().values()));
+  CHECK(test::same_bits(merged.values(), t.model().values()));
 }
 
 TEST_CASE("a tuned state is written as inference reads it") {
   Serial serial;
   auto t = trainer(Mode::state);
   for (int i = 0; i < 5; ++i) t.step(serial);
-  const TemporaryFile file("state.safetensors");
-  t.write_state(file.path);
-  CHECK(io::state_from(test::read(file.path.string()), t.state().shape(), 0) == t.state());
+  const test::TemporaryDirectory directory;
+  const auto file = directory / "state.safetensors";
+  t.write_state(file);
+  CHECK(io::state_from(golden::read(file), t.state().shape(), 0) == t.state());
 }
 
 TEST_CASE("weights of zero hide a prediction, and only them") {
@@ -196,7 +228,7 @@ TEST_CASE("a loss that is not a number stops the run and changes nothing") {
   Trainer<TextWindows> t(p, TextWindows(text(2000), 37, 11), options());
   const std::string message = error_of(ErrorCategory::numeric, [&] { t.step(serial); });
   CHECK(mentions(message, "step 1"));
-  CHECK(same_bits(t.model().values(), p.values()));
+  CHECK(test::same_bits(t.model().values(), p.values()));
   CHECK(t.steps() == 0);
 }
 
@@ -217,37 +249,90 @@ TEST_CASE("data that cannot be trained on is refused") {
   CHECK(mentions(message, "29 entries"));
 }
 
+TEST_CASE("a batch that makes no sense is refused") {
+  Serial serial;
+  const auto layout = tiny();
+  const Parameters p = initialise(layout, 3);
+  Objective objective(layout);
+  const std::vector<Token> tokens{1, 2, 3}, foreign{1, 29, 3};
+  const std::vector<float> weights{1.0f, 1.0f}, none{0.0f, 0.0f}, negative{1.0f, -1.0f};
+  const State<> other(DynamicShape(Dimensions{}));
+  const auto refused = [&](ErrorCategory category, const Sample& sample, const char* because) {
+    CHECK(mentions(error_of(category, [&] { objective.loss(p, std::span(&sample, 1), serial); }),
+                   because));
+  };
+  Sample s;
+  s.tokens = tokens;
+  CHECK(objective.loss(p, std::span(&s, 1), serial) > 0.0);
+  s.tokens = std::span(tokens).first(1);
+  refused(ErrorCategory::argument, s, "sample 0 has 1 tokens");
+  s.targets = std::span(tokens).first(1);
+  CHECK(objective.loss(p, std::span(&s, 1), serial) > 0.0);
+  s.targets = foreign;
+  refused(ErrorCategory::argument, s, "3 targets for 1 tokens");
+  s.tokens = tokens;
+  refused(ErrorCategory::argument, s, "token 29");
+  s.targets = {};
+  s.tokens = foreign;
+  refused(ErrorCategory::argument, s, "token 29");
+  s.tokens = tokens;
+  s.weights = std::span(weights).first(1);
+  refused(ErrorCategory::argument, s, "1 weights for 2 predictions");
+  s.weights = none;
+  refused(ErrorCategory::argument, s, "every weight");
+  s.weights = negative;
+  refused(ErrorCategory::argument, s, "weight -1");
+  s.weights = weights;
+  s.initial = &other;
+  refused(ErrorCategory::shape, s, "another shape");
+  CHECK(mentions(error_of(ErrorCategory::argument, [&] { objective.loss(p, {}, serial); }),
+                 "at least one sample"));
+}
+
+TEST_CASE("a model with tensors that RWKV-7 does not have is not trained") {
+  const test::TemporaryDirectory directory;
+  const auto file = directory / "model.safetensors";
+  write_model(file, initialise(tiny(), 3));
+  io::Checkpoint c = golden::read(file);
+  CHECK(read_parameters(c).layout() == *tiny());
+  c.tensors.emplace("head.bias", c.get("ln_out.bias"));
+  const std::string message =
+      error_of(ErrorCategory::unsupported, [&] { return read_parameters(c); });
+  CHECK(mentions(message, "model.safetensors: tensor head.bias [32]"));
+}
+
 TEST_CASE("a checkpoint of another run is refused and changes nothing") {
   Serial serial;
-  const TemporaryFile file("other.safetensors");
+  const test::TemporaryDirectory directory;
+  const auto file = directory / "other.safetensors";
   auto t = trainer();
   t.step(serial);
-  t.save(file.path);
+  t.save(file);
 
   SUBCASE("other options") {
     auto other = trainer(Mode::full, 6);
-    CHECK(mentions(error_of(ErrorCategory::argument, [&] { other.resume(file.path); }), "batch"));
+    CHECK(mentions(error_of(ErrorCategory::argument, [&] { other.resume(file); }), "batch"));
     CHECK(other.steps() == 0);
-    other.resume(file.path, true);
+    other.resume(file, true);
     CHECK(other.steps() == 1);
   }
   SUBCASE("other mode") {
     auto other = trainer(Mode::lora);
-    error_of(ErrorCategory::argument, [&] { other.resume(file.path, true); });
+    error_of(ErrorCategory::argument, [&] { other.resume(file, true); });
   }
   SUBCASE("other shape") {
     Dimensions d = tiny()->shape().dimensions();
     d.ffn = 96;
     const Parameters fresh = initialise(std::make_shared<const Layout>(d), 1);
     Trainer<TextWindows> other(fresh, TextWindows(text(2000), 37, 11), options());
-    const std::string message = error_of(ErrorCategory::shape, [&] { other.resume(file.path); });
+    const std::string message = error_of(ErrorCategory::shape, [&] { other.resume(file); });
     CHECK(mentions(message, "ffn.key.weight"));
     CHECK(mentions(message, "[96, 32]"));
-    CHECK(same_bits(fresh.values(), other.model().values()));
+    CHECK(test::same_bits(fresh.values(), other.model().values()));
   }
   SUBCASE("not a checkpoint") {
-    write_model(file.path, t.model());
-    error_of(ErrorCategory::format, [&] { t.resume(file.path); });
+    write_model(file, t.model());
+    error_of(ErrorCategory::format, [&] { t.resume(file); });
   }
   SUBCASE("no such file") {
     error_of(ErrorCategory::io, [&] { t.resume("/nonexistent/checkpoint"); });
@@ -255,7 +340,91 @@ TEST_CASE("a checkpoint of another run is refused and changes nothing") {
   SUBCASE("nowhere to write") {
     error_of(ErrorCategory::io, [&] { t.save("/nonexistent/checkpoint"); });
     auto other = trainer();
-    other.resume(file.path);
-    CHECK(same_bits(other.model().values(), t.model().values()));
+    other.resume(file);
+    CHECK(test::same_bits(other.model().values(), t.model().values()));
   }
 }
+
+#if __has_include(<sys/resource.h>)
+TEST_CASE("a full disk leaves the earlier checkpoint, and training can go on") {
+  Serial serial;
+  const test::TemporaryDirectory directory;
+  const auto file = directory / "run.safetensors";
+  auto t = trainer();
+  t.step(serial);
+  t.save(file);
+  const Parameters saved = t.model();
+  const std::string before = test::read_file(file);
+  const double second = t.step(serial).loss;
+
+  ::signal(SIGXFSZ, SIG_IGN);
+  rlimit limit{};
+  ::getrlimit(RLIMIT_FSIZE, &limit);
+  rlimit small = limit;
+  small.rlim_cur = before.size() / 2;
+  ::setrlimit(RLIMIT_FSIZE, &small);
+  const std::string message = error_of(ErrorCategory::io, [&] { t.save(file); });
+  ::setrlimit(RLIMIT_FSIZE, &limit);
+
+  CHECK(mentions(message, "run.safetensors: cannot write this file"));
+  CHECK(test::read_file(file) == before);
+  CHECK(directory.entries() == std::vector<std::string>{"run.safetensors"});
+  auto resumed = trainer();
+  resumed.resume(file);
+  CHECK(test::same_bits(resumed.model().values(), saved.values()));
+  CHECK(resumed.step(serial).loss == second);
+  t.save(file);  // there is space again
+  CHECK(test::read_file(file) != before);
+}
+#endif
+
+#if defined(__GLIBC__) && !defined(RWKV_TEST_SANITIZER)
+// Set before any thread starts, because an arena of its own would come with memory in reserve.
+const int one_arena = ::mallopt(M_ARENA_MAX, 1);
+
+TEST_CASE("running out of memory inside a worker reaches the caller") {
+  REQUIRE(one_arena == 1);
+  // In a process of its own, which gets no more memory once everything but the packed operands of
+  // matrix products has been allocated.
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    ::mallopt(M_MMAP_THRESHOLD, 1 << 16);  // freed at once, and not kept for the next product
+    Dimensions d = tiny()->shape().dimensions();
+    d.embed = 512;
+    d.ffn = 1024;
+    const auto layout = std::make_shared<const Layout>(d);
+    const Parameters p = initialise(layout, 3);
+    Parameters gradient(layout);
+    const auto tokens = text(200);
+    std::vector<Sample> batch(2);
+    for (Sample& s : batch) s.tokens = tokens;
+    Objective objective(layout);
+    ThreadPool pool(2);
+    const auto step = [&] {
+      objective.gradient(p, batch, {.parameters = &gradient, .initial = nullptr}, pool);
+    };
+    step();
+    rlimit limit{};
+    ::getrlimit(RLIMIT_AS, &limit);
+    rlimit none = limit;
+    none.rlim_cur = 1;
+    ::setrlimit(RLIMIT_AS, &none);
+    constexpr std::size_t piece = std::size_t{1} << 16;  // smaller than a packed operand
+    for (void* volatile taken = &limit; taken != nullptr;) taken = std::malloc(piece);
+    bool caught = false;
+    try {
+      step();
+    } catch (const std::bad_alloc&) {
+      caught = true;
+    }
+    ::setrlimit(RLIMIT_AS, &limit);
+    step();
+    ::_exit(caught ? 0 : 1);
+  }
+  int status = 0;
+  CHECK(::waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+}
+#endif

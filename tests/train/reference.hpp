@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+// RWKV-7 token by token in double, in the order of its equations and with no thought for speed:
+// the second witness for losses and, through finite differences, for gradients.
+#pragma once
+
+#include <rwkv/train/objective.hpp>
+#include <rwkv/train/parameters.hpp>
+
+#include <cmath>
+#include <span>
+#include <vector>
+
+namespace test {
+
+using Vector = std::vector<double>;
+
+/// Numbers of a `Parameters` or `State` buffer in double, in the same order.
+inline Vector widen(std::span<const float> values) { return {values.begin(), values.end()}; }
+
+class Reference {
+ public:
+  explicit Reference(const rwkv::train::Layout& layout)
+      : layout_(layout),
+        layers_(layout.shape().layers()),
+        c_(layout.shape().embed()),
+        n_(layout.shape().head_size()),
+        extended_(layout.eigenvalues() == rwkv::Eigenvalues::extended) {}
+
+  /// Logits [V] after every token. `state` (the order of State::values, that is S as [key][value])
+  /// is advanced.
+  [[nodiscard]] std::vector<Vector> logits(const Vector& parameters,
+                                           std::span<const rwkv::Token> tokens,
+                                           Vector& state) const {
+    const auto p = layout_.globals(parameters.data());
+    std::vector<Vector> out;
+    for (const rwkv::Token token : tokens) {
+      Vector x =
+          layer_norm({p.emb + token * c_, p.emb + (token + 1) * c_}, p.ln0_weight, p.ln0_bias);
+      Vector v_first;
+      for (std::size_t i = 0; i < layers_; ++i) {
+        const auto block = layout_.block(i, parameters.data());
+        double* att_x_prev = state.data() + i * (2 * c_ + c_ * n_);
+        double* ffn_x_prev = att_x_prev + c_;
+        add(x, time_mix(block, layer_norm(x, block.ln1_weight, block.ln1_bias), v_first, att_x_prev,
+                        ffn_x_prev + c_));
+        add(x, channel_mix(block, layer_norm(x, block.ln2_weight, block.ln2_bias), ffn_x_prev));
+      }
+      out.push_back(
+          matrix(p.head, layer_norm(x, p.ln_out_weight, p.ln_out_bias), layout_.shape().vocab()));
+    }
+    return out;
+  }
+
+  /// Sum over the sample of weight * cross-entropy, plus, if wanted, the term whose gradient L2Wrap
+  /// adds.
+  [[nodiscard]] double loss(const Vector& parameters, const rwkv::train::Sample& sample,
+                            Vector state, bool l2wrap) const {
+    const std::size_t count = sample.predictions();
+    const auto rows = logits(parameters, sample.tokens.first(count), state);
+    double sum = 0.0;
+    for (std::size_t t = 0; t < count; ++t) {
+      const rwkv::Token target = sample.targets.empty() ? sample.tokens[t + 1] : sample.targets[t];
+      const double weight = sample.weights.empty() ? 1.0 : double{sample.weights[t]};
+      const double largest = *std::max_element(rows[t].begin(), rows[t].end());
+      double partition = 0.0;
+      for (const double logit : rows[t]) partition += std::exp(logit - largest);
+      sum += weight * (std::log(partition) + largest - rows[t][target]);
+      if (l2wrap) sum += weight * 0.5e-4 * largest * largest;
+    }
+    return sum;
+  }
+
+ private:
+  using Block = rwkv::train::BlockTensors<const double*>;
+
+  static double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
+  static void add(Vector& x, const Vector& y) {
+    for (std::size_t j = 0; j < x.size(); ++j) x[j] += y[j];
+  }
+
+  /// Zero mean and unit variance over x[begin, begin + n).
+  static void standardise(Vector& x, std::size_t begin, std::size_t n, double epsilon) {
+    double mean = 0.0, variance = 0.0;
+    for (std::size_t j = begin; j < begin + n; ++j) mean += x[j] / static_cast<double>(n);
+    for (std::size_t j = begin; j < begin + n; ++j)
+      variance += (x[j] - mean) * (x[j] - mean) / static_cast<double>(n);
+    for (std::size_t j = begin; j < begin + n; ++j)
+      x[j] = (x[j] - mean) / std::sqrt(variance + epsilon);
+  }
+
+  static Vector layer_norm(Vector x, const double* weight, const double* bias) {
+    standardise(x, 0, x.size(), 1e-5);
+    for (std::size_t j = 0; j < x.size(); ++j) x[j] = x[j] * weight[j] + bias[j];
+    return x;
+  }
+
+  /// m x for m [out, in]
+  static Vector matrix(const double* m, const Vector& x, std::size_t out) {
+    Vector y(out);
+    for (std::size_t o = 0; o < out; ++o)
+      for (std::size_t i = 0; i < x.size(); ++i) y[o] += m[o * x.size() + i] * x[i];
+    return y;
+  }
+
+  /// f(x m1) m2 for m1 [in, rank], m2 [rank, in]
+  template <class F>
+  static Vector low_rank(const Vector& x, const double* m1, const double* m2, std::size_t rank,
+                         F f) {
+    const std::size_t n = x.size();
+    Vector low(rank), y(n);
+    for (std::size_t d = 0; d < rank; ++d) {
+      for (std::size_t i = 0; i < n; ++i) low[d] += x[i] * m1[i * rank + d];
+      low[d] = f(low[d]);
+    }
+    for (std::size_t d = 0; d < rank; ++d)
+      for (std::size_t o = 0; o < n; ++o) y[o] += low[d] * m2[d * n + o];
+    return y;
+  }
+
+  /// The token-shifted input of one projection.
+  Vector shifted(const Vector& x, const double* previous, const double* mu) const {
+    Vector mixed(c_);
+    for (std::size_t j = 0; j < c_; ++j) mixed[j] = x[j] + (previous[j] - x[j]) * mu[j];
+    return mixed;
+  }
+
+  Vector time_mix(const Block& p, const Vector& x, Vector& v_first, double* x_prev,
+                  double* state) const {
+    const auto& shape = layout_.shape();
+    const auto tanh = [](double u) { return std::tanh(u); };
+    const auto same = [](double u) { return u; };
+    const auto mix = [&](const double* mu) { return shifted(x, x_prev, mu); };
+
+    const Vector r = matrix(p.receptance, mix(p.x_r), c_);
+    Vector k = matrix(p.key, mix(p.x_k), c_);
+    const Vector xv = mix(p.x_v);
+    Vector v = matrix(p.value, xv, c_);
+    Vector w = low_rank(mix(p.x_w), p.w1, p.w2, shape.decay_rank(), tanh);
+    Vector a = low_rank(mix(p.x_a), p.a1, p.a2, shape.icl_rank(), same);
+    const Vector g = low_rank(mix(p.x_g), p.g1, p.g2, shape.gate_rank(), sigmoid);
+    for (std::size_t j = 0; j < c_; ++j) {
+      w[j] = std::exp(-std::exp(-0.5) * sigmoid(p.w0[j] + w[j]));
+      a[j] = (extended_ ? 2.0 : 1.0) * sigmoid(p.a0[j] + a[j]);
+    }
+    if (v_first.empty()) {
+      v_first = v;
+    } else {
+      const Vector gate = low_rank(xv, p.v1, p.v2, shape.value_rank(), same);
+      for (std::size_t j = 0; j < c_; ++j) v[j] += (v_first[j] - v[j]) * sigmoid(p.v0[j] + gate[j]);
+    }
+    Vector kk(c_);
+    for (std::size_t j = 0; j < c_; ++j) {
+      kk[j] = k[j] * p.k_k[j];
+      k[j] *= 1.0 + (a[j] - 1.0) * p.k_a[j];
+    }
+
+    Vector y(c_), out(c_);
+    for (std::size_t head = 0; head < c_; head += n_) {
+      double length = 0.0, bonus = 0.0;
+      for (std::size_t j = head; j < head + n_; ++j) {
+        length += kk[j] * kk[j];
+        bonus += r[j] * k[j] * p.r_k[j];
+      }
+      length = std::max(std::sqrt(length), 1e-12);
+      for (std::size_t i = 0; i < n_; ++i) {  // one value channel after the other
+        const auto s = [&](std::size_t j) -> double& { return state[(head + j) * n_ + i]; };
+        double sa = 0.0;
+        for (std::size_t j = 0; j < n_; ++j) sa -= s(j) * kk[head + j] / length;
+        for (std::size_t j = 0; j < n_; ++j) {
+          const std::size_t at = head + j;
+          const double b = kk[at] / length * a[at] * (extended_ ? w[at] : 1.0);
+          s(j) = s(j) * w[at] + sa * b + v[head + i] * k[at];
+          y[head + i] += s(j) * r[at];
+        }
+      }
+      standardise(y, head, n_, 64e-5);
+      for (std::size_t j = head; j < head + n_; ++j)
+        out[j] = (y[j] * p.ln_x_weight[j] + p.ln_x_bias[j] + bonus * v[j]) * g[j];
+    }
+    std::copy(x.begin(), x.end(), x_prev);
+    return matrix(p.output, out, c_);
+  }
+
+  Vector channel_mix(const Block& p, const Vector& x, double* x_prev) const {
+    Vector h = matrix(p.ffn_key, shifted(x, x_prev, p.ffn_x_k), layout_.shape().ffn());
+    for (double& u : h) u = std::max(0.0, u) * std::max(0.0, u);
+    std::copy(x.begin(), x.end(), x_prev);
+    return matrix(p.ffn_value, h, c_);
+  }
+
+  const rwkv::train::Layout& layout_;
+  std::size_t layers_, c_, n_;
+  bool extended_;
+};
+
+}  // namespace test
