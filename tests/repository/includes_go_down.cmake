@@ -15,7 +15,7 @@ set(floors  # from the roof to the ground
   "(weights|shape)\\.hpp"
   "(kernels|quant|exec|simd|core|cuda)/.*")
 set(kernels_may_include kernels quant exec simd core)
-set(quant_may_include quant simd core)
+set(quant_may_include quant exec simd core)
 set(exec_may_include exec core)
 set(simd_may_include simd core)
 set(core_may_include core)
