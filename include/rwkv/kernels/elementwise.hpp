@@ -5,6 +5,13 @@
 #include <rwkv/exec/serial.hpp>
 #include <rwkv/simd/math.hpp>
 
+// When a length is a constant, GCC 12 finds that the scalar tail of `map` would run on past 2^62
+// elements.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Waggressive-loop-optimizations"
+#endif
+
 namespace rwkv::inline RWKV_ABI::kernels {
 
 /// body.operator()<L>(i) for i = begin, begin + width, ...; the rest one by one with simd::Scalar.
@@ -87,3 +94,7 @@ void token_shift(const float* x, const float* previous, const float* mu, float* 
 }
 
 }  // namespace rwkv::inline RWKV_ABI::kernels
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
