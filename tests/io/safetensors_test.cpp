@@ -127,6 +127,7 @@ TEST_CASE("what cannot be written is refused, and nothing is written") {
   const auto good = named_tensor<float>("x", {2}, values);
   CHECK(category_of({good, good}) == ErrorCategory::argument);
   CHECK(category_of({named_tensor<float>("x", {3}, values)}) == ErrorCategory::argument);
+  CHECK(category_of({{"x", DType::q4_0, {0}, {}}}) == ErrorCategory::argument);
   CHECK(category_of({named_tensor<float>("\xff", {2}, values)}) == ErrorCategory::argument);
   CHECK(category_of({named_tensor<float>("__metadata__", {2}, values)}) == ErrorCategory::argument);
   CHECK(category_of({good}, {{"k", "\xc0\x80"}}) == ErrorCategory::argument);

@@ -135,6 +135,8 @@ struct SafetensorsPlan {
     const NamedTensor& tensor = tensors[i];
     if (!is_utf8(tensor.name)) refuse(tensor.name, ": the name is not UTF-8");
     if (tensor.name == "__metadata__") refuse(tensor.name, ": the name is reserved");
+    if (safetensors_name_of(tensor.dtype).empty())
+      refuse(tensor.name, ": the format has no type ", std::string(name_of(tensor.dtype)));
     if (byte_count(tensor.shape, tensor.dtype) != tensor.bytes.size())
       refuse(tensor.name, ": ", tensor.bytes.size(), " bytes for shape ", to_string(tensor.shape),
              " and type ", std::string(name_of(tensor.dtype)));

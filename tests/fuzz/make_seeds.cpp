@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// Writes the kept fuzz inputs of the readers: one tiny model in every form that each of them knows.
+//   c++ -std=c++20 -Iinclude tests/fuzz/make_seeds.cpp -o make_seeds && ./make_seeds
+//   tests/data/fuzz
+#include "../support/format_writers.hpp"
+#include "../support/temporary_directory.hpp"
+
+#include <cstdio>
+
+namespace {
+
+using rwkv::DType;
+using test::Bytes;
+
+void write(const std::filesystem::path& path, const Bytes& bytes) {
+  std::filesystem::create_directories(path.parent_path());
+  test::write_file(path, bytes);
+}
+
+// Two tensors of one storage, one of them transposed, the other a parameter; protocol 4's opcodes.
+Bytes views_pickle() {
+  test::PickleWriter pickle;
+  pickle.op("\x80\4").global("collections", "OrderedDict").op(")R\x94(").text("a");
+  pickle.tensor("FloatStorage", "0", 6, 0, {3, 2}, {1, 3});
+  pickle.text("b").global("torch._utils", "_rebuild_parameter");
+  pickle.tensor("FloatStorage", "0", 6, 2, {4}, {1});
+  pickle.op(
+      "\x88\x8c\x0b"
+      "collections\x8c\x0bOrderedDict\x93)R\x87Ru}");
+  pickle.text("_metadata").op(std::string_view("h\0sb", 4));
+  return pickle.finish();
+}
+
+Bytes views_pth() {
+  test::ZipWriter zip;
+  zip.add("m/data.pkl", views_pickle());
+  zip.add("m/data/0", Bytes(24));
+  zip.add("m/byteorder", test::Writer().text("little").bytes);
+  return zip.finish();
+}
+
+Bytes gguf(const std::vector<test::SampleTensor>& model, DType type) {
+  test::GgufWriter out = test::gguf_of(model, type, 2);
+  out.number("general.alignment", 32);
+  out.text("tokenizer.ggml.model", "rwkv");
+  out.texts("tokenizer.ggml.tokens", {"<s>", "a", R"(\xff\n)", "[PAD3]"});
+  out.numbers("tokenizer.ggml.token_type", {3, 1, 1, 5});
+  return out.finish();
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (count != 2) {
+    std::puts("usage: make_seeds DIRECTORY");
+    return 2;
+  }
+  const std::filesystem::path root(arguments[1]);
+  const auto model = test::sample_model({.layers = 1,
+                                         .embed = 2,
+                                         .head_size = 2,
+                                         .ffn = 2,
+                                         .vocab = 4,
+                                         .decay = 1,
+                                         .icl = 1,
+                                         .value = 1,
+                                         .gate = 1});
+  const std::vector<test::SampleTensor> few{model[0], model[3], model[5]};
+  const std::vector<test::SampleTensor> state{{"blocks.0.att.time_state", {1, 1, 1}, {0.5f}}};
+  const Bytes official =
+      test::to_safetensors(model, DType::f16, {{"rwkv.eigenvalues", "standard"}});
+  const Bytes fla = test::to_safetensors(test::with_fla_names(model, true), DType::bf16);
+  const Bytes web = test::to_safetensors(test::with_web_rwkv_layout(model), DType::f16);
+  const Bytes pth = test::to_pth(model, DType::bf16);
+  const Bytes trained = test::to_pth(few, DType::f64, {.zip64 = false}, "state_dict");
+  const Bytes gguf_f16 = gguf(model, DType::f16);
+  const Bytes ggmf = test::to_ggmf(model, 1);
+
+  write(root / "safetensors/official", official);
+  write(root / "safetensors/few", test::to_safetensors(few));
+  write(root / "safetensors/state", test::to_safetensors(state));
+  write(root / "safetensors/empty", test::to_safetensors({}));
+  write(root / "pth/model", pth);
+  write(root / "pth/trained", trained);
+  write(root / "pth/views", views_pth());
+  write(root / "pickle/views", views_pickle());
+  write(root / "gguf/f16", gguf_f16);
+  write(root / "gguf/bf16", gguf(model, DType::bf16));
+  write(root / "ggmf/f32", test::to_ggmf(model, 0));
+  write(root / "ggmf/f16", ggmf);
+  write(root / "checkpoint/official", official);
+  write(root / "checkpoint/fla", fla);
+  write(root / "checkpoint/web", web);
+  write(root / "checkpoint/pth", pth);
+  write(root / "checkpoint/gguf", gguf_f16);
+  write(root / "checkpoint/ggmf", ggmf);
+  return 0;
+}

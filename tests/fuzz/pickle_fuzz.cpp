@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// The pickle of a .pth file without the archive around it, where mutations reach further. Every
+// storage it asks for is there.
+#include "reader.hpp"
+#include <rwkv/io/pickle.hpp>
+
+#include <array>
+
+namespace {
+
+rwkv::io::Checkpoint run_pickle(std::span<const std::byte> bytes) {
+  using rwkv::io::detail::Unpickler;
+  static constexpr std::array<std::byte, 256> storage{};
+  const std::string source = "file";
+  Unpickler machine(bytes, source, [](std::string_view, rwkv::DType dtype, std::uint64_t count) {
+    const auto size =
+        rwkv::io::detail::checked_product(static_cast<std::size_t>(count), rwkv::size_of(dtype));
+    return std::span(storage).first(std::min(size.value_or(0), storage.size()));
+  });
+  const auto root = machine.run();
+  rwkv::io::Checkpoint checkpoint;
+  if (const auto* dict = std::get_if<Unpickler::Dict>(&root))
+    for (const auto& [key, value] : machine.items(*dict))
+      if (const auto* ref = std::get_if<Unpickler::TensorRef>(&value))
+        checkpoint.tensors.emplace(std::to_string(checkpoint.tensors.size()), machine.tensor(*ref));
+  return checkpoint;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  return fuzz::run(data, size, run_pickle);
+}
