@@ -3,8 +3,8 @@
 // way, the time of a token, the bytes of the state and the resident memory of the process.
 //
 //   million_tokens MODEL [TOKENS]
+#include <rwkv/core/argmax.hpp>
 #include <rwkv/model.hpp>
-#include <rwkv/text/argmax.hpp>
 
 #include <algorithm>
 #include <chrono>

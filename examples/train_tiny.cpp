@@ -3,9 +3,9 @@
 // strings of up to eight digits, and is then asked to.
 //
 //   train_tiny [OUT.safetensors]
+#include <rwkv/core/argmax.hpp>
 #include <rwkv/exec/thread_pool.hpp>
 #include <rwkv/model.hpp>
-#include <rwkv/text/argmax.hpp>
 #include <rwkv/train.hpp>
 
 #include <algorithm>

@@ -11,8 +11,8 @@
 // with every compiler and on every machine.
 #pragma once
 
+#include <rwkv/core/argmax.hpp>
 #include <rwkv/core/error.hpp>
-#include <rwkv/text/argmax.hpp>
 #include <rwkv/text/fixed_exp.hpp>
 #include <rwkv/text/random.hpp>
 

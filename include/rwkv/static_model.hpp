@@ -9,10 +9,11 @@
 //   const Token next = argmax(model.forward(state, tokens, work));
 #pragma once
 
+#include <rwkv/core/argmax.hpp>
 #include <rwkv/exec/serial.hpp>
 #include <rwkv/forward.hpp>
+#include <rwkv/kernels/table.hpp>
 #include <rwkv/simd/scalar.hpp>
-#include <rwkv/text/argmax.hpp>
 
 namespace rwkv::inline RWKV_ABI {
 

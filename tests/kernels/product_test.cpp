@@ -4,8 +4,8 @@
 #include "support/executors.hpp"
 #include "support/packed.hpp"
 #include <rwkv/exec/thread_pool.hpp>
+#include <rwkv/kernels/any_matrix.hpp>
 #include <rwkv/kernels/product.hpp>
-#include <rwkv/quant/any_matrix.hpp>
 #include <rwkv/simd/native.hpp>
 
 #include <doctest/doctest.h>

@@ -4,10 +4,11 @@
 // float.
 #pragma once
 
-#include <rwkv/embedding.hpp>
 #include <rwkv/io/checkpoint.hpp>
-#include <rwkv/quant/any_matrix.hpp>
+#include <rwkv/kernels/any_matrix.hpp>
+#include <rwkv/kernels/table.hpp>
 #include <rwkv/shape.hpp>
+#include <rwkv/weights.hpp>
 
 #include <array>
 #include <bit>
