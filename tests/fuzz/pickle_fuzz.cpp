@@ -9,19 +9,20 @@
 namespace {
 
 rwkv::io::Checkpoint run_pickle(std::span<const std::byte> bytes) {
-  using rwkv::io::detail::Unpickler;
+  namespace pickle = rwkv::io::detail::pickle;
   static constexpr std::array<std::byte, 256> storage{};
   const std::string source = "file";
-  Unpickler machine(bytes, source, [](std::string_view, rwkv::DType dtype, std::uint64_t count) {
-    const auto size =
-        rwkv::io::detail::checked_product(static_cast<std::size_t>(count), rwkv::size_of(dtype));
-    return std::span(storage).first(std::min(size.value_or(0), storage.size()));
-  });
+  pickle::Machine machine(
+      bytes, source, [](std::string_view, rwkv::DType dtype, std::uint64_t count) {
+        const auto size = rwkv::io::detail::checked_product(static_cast<std::size_t>(count),
+                                                            rwkv::size_of(dtype));
+        return std::span(storage).first(std::min(size.value_or(0), storage.size()));
+      });
   const auto root = machine.run();
   rwkv::io::Checkpoint checkpoint;
-  if (const auto* dict = std::get_if<Unpickler::Dict>(&root))
+  if (const auto* dict = std::get_if<pickle::Dict>(&root))
     for (const auto& [key, value] : machine.items(*dict))
-      if (const auto* ref = std::get_if<Unpickler::TensorRef>(&value))
+      if (const auto* ref = std::get_if<pickle::TensorRef>(&value))
         checkpoint.tensors.emplace(std::to_string(checkpoint.tensors.size()), machine.tensor(*ref));
   return checkpoint;
 }

@@ -1,166 +1,151 @@
 // SPDX-License-Identifier: Apache-2.0
 // The pickled state dict inside a .pth file. A pickle is a program; this machine runs only the
-// instructions and calls only the few constructors that torch.save writes for a dictionary of
-// tensors. Everything else is refused by name, so a file can do nothing but describe tensors.
+// instructions and calls only the few functions that torch.save writes for a dictionary of tensors.
+// Everything else is refused by name, so a file can do nothing but describe tensors.
 #pragma once
 
-#include <rwkv/io/checkpoint.hpp>
-#include <rwkv/io/untrusted.hpp>
+#include <rwkv/io/torch_objects.hpp>
 
-#include <array>
-#include <functional>
-#include <utility>
-#include <variant>
+namespace rwkv::inline RWKV_ABI::io::detail::pickle {
 
-namespace rwkv::inline RWKV_ABI::io::detail {
-
-/// Runs a pickle. Values are small and copied freely; containers live in pools and are referred to
-/// by number, so that no nesting in the pickle becomes recursion here. Memory is O(pickle).
-class Unpickler {
+/// Runs a pickle. Time and memory are O(pickle).
+class Machine {
  public:
-  struct Opaque {};  ///< None, truth values, floats, lists: allowed, but no part of a tensor
-  struct Tuple {
-    std::uint32_t begin, count;
-  };
-  struct Dict {
-    std::uint32_t index;
-  };
-  enum class Function : std::uint8_t { ordered_dict, tensor, parameter, parameter_with_state };
-  struct StorageType {
-    DType dtype;
-  };
-  struct Storage {
-    std::uint32_t index;
-  };
-  struct TensorRef {
-    std::uint32_t index;
-  };
-  using Value = std::variant<Opaque, std::int64_t, std::string_view, Tuple, Dict, Function,
-                             StorageType, Storage, TensorRef>;
-  using Items = std::vector<std::pair<Value, Value>>;
-
-  /// The bytes of the storage called `key`; throws when there is no such storage or when it does
-  /// not hold `count` elements.
-  using FindStorage = std::function<std::span<const std::byte>(std::string_view key, DType dtype,
-                                                               std::uint64_t count)>;
-
-  Unpickler(std::span<const std::byte> pickle, const std::string& source, FindStorage find_storage)
+  Machine(std::span<const std::byte> pickle, const std::string& source, FindStorage find_storage)
       : in_(pickle, source),
         length_(pickle.size()),
         source_(source),
-        find_storage_(std::move(find_storage)) {}
+        torch_(source, std::move(find_storage)) {}
 
   /// The value that the pickle describes.
   [[nodiscard]] Value run() {
-    while (step(in_.get<std::uint8_t>("the pickle"))) {
+    while (step(next<std::uint8_t>())) {
     }
     return pop();
   }
 
   [[nodiscard]] const Items& items(Dict dict) const { return dicts_[dict.index]; }
-  [[nodiscard]] const Tensor& tensor(TensorRef ref) const { return tensors_[ref.index]; }
+  [[nodiscard]] const Tensor& tensor(TensorRef ref) const { return torch_[ref]; }
 
  private:
-  struct StoredElements {
-    DType dtype;
-    std::span<const std::byte> bytes;
-  };
-
-  template <class... Why>
-  [[noreturn]] void refuse(const Why&... why) const {
-    fail_with(ErrorCategory::format, source_, ": the pickle ", why...);
-  }
-
   // Executes one instruction; false after the last one.
   bool step(unsigned opcode) {
     switch (opcode) {
       case 0x80: {  // PROTO
-        const unsigned protocol = in_.get<std::uint8_t>("the pickle");
+        const unsigned protocol = next<std::uint8_t>();
         if (protocol < 2 || protocol > 4)
           fail_with(ErrorCategory::unsupported, source_, ": pickle protocol ", protocol,
                     " is not supported");
         return true;
       }
       case 0x95:  // FRAME: only a hint for buffering
-        in_.take(8, "the pickle");
+        next<std::uint64_t>();
         return true;
-      case '.':
+      case '.':  // STOP
         return false;
-      case '(':
+      case '(':  // MARK
         marks_.push_back(stack_.size());
         return true;
-      case 'N':   // None
-      case 0x88:  // True
-      case 0x89:  // False
-      case ']':   // empty list
+      case 'N':   // NONE
+      case 0x88:  // NEWTRUE
+      case 0x89:  // NEWFALSE
+      case ']':   // EMPTY_LIST
         return push(Opaque{});
-      case 'G':
-        in_.take(8, "the pickle");
+      case 'G':  // BINFLOAT
+        next<double>();
         return push(Opaque{});
-      case 'J':
-        return push(std::int64_t{in_.get<std::int32_t>("the pickle")});
-      case 'K':
-        return push(std::int64_t{in_.get<std::uint8_t>("the pickle")});
-      case 'M':
-        return push(std::int64_t{in_.get<std::uint16_t>("the pickle")});
-      case 0x8a:
-        return push(long_integer(in_.get<std::uint8_t>("the pickle")));
-      case 0x8b:
-        return push(long_integer(in_.get<std::uint32_t>("the pickle")));
-      case 0x8c:
-        return push(in_.text(in_.get<std::uint8_t>("the pickle"), "the pickle"));
-      case 'X':
-        return push(in_.text(in_.get<std::uint32_t>("the pickle"), "the pickle"));
-      case 0x8d:
-        return push(in_.text(in_.get<std::uint64_t>("the pickle"), "the pickle"));
-      case ')':
+      case 'J':  // BININT
+        return push(std::int64_t{next<std::int32_t>()});
+      case 'K':  // BININT1
+        return push(std::int64_t{next<std::uint8_t>()});
+      case 'M':  // BININT2
+        return push(std::int64_t{next<std::uint16_t>()});
+      case 0x8a:  // LONG1
+        return push(long_integer(next<std::uint8_t>()));
+      case 0x8b:  // LONG4
+        return push(long_integer(next<std::uint32_t>()));
+      case 0x8c:  // SHORT_BINUNICODE
+        return push(text(next<std::uint8_t>()));
+      case 'X':  // BINUNICODE
+        return push(text(next<std::uint32_t>()));
+      case 0x8d:  // BINUNICODE8
+        return push(text(next<std::uint64_t>()));
+      case ')':  // EMPTY_TUPLE
         return push(Tuple{0, 0});
-      case 't':
+      case 't':  // TUPLE
         return push_tuple(above_mark());
-      case 0x85:
-      case 0x86:
-      case 0x87:
+      case 0x85:  // TUPLE1
+      case 0x86:  // TUPLE2
+      case 0x87:  // TUPLE3
         return push_tuple(depth(opcode - 0x84));
-      case '}':
+      case '}':  // EMPTY_DICT
         return push(new_dict());
-      case 's':
+      case 's':  // SETITEM
         return set_items(depth(2));
-      case 'u':
+      case 'u':  // SETITEMS
         return set_items(above_mark());
-      case 'a':  // elements of lists are dropped
+      case 'a':  // APPEND: the elements of lists are dropped
         return drop(depth(1));
-      case 'e':
+      case 'e':  // APPENDS
         return drop(above_mark());
-      case 'c': {
+      case 'c': {  // GLOBAL
         const auto module = line();
-        return push(global(module, line()));
+        return push(torch_.named(module, line()));
       }
-      case 0x93: {
-        const auto name = get<std::string_view>(pop(), "a name");
-        return push(global(get<std::string_view>(pop(), "a module"), name));
+      case 0x93: {  // STACK_GLOBAL
+        const auto name = pop_as<std::string_view>("a name");
+        return push(torch_.named(pop_as<std::string_view>("a module"), name));
       }
-      case 'R':
-        return reduce();
-      case 'b':  // attributes of an OrderedDict, which no tensor depends on
+      case 'R':  // REDUCE
+        return call();
+      case 'b':  // BUILD: attributes of a dictionary, which no tensor depends on
         pop();
-        get<Dict>(top(), "a dictionary");
+        expect<Dict>(top(), "a dictionary", source_);
         return true;
-      case 'Q':
-        return push(storage(get<Tuple>(pop(), "a tuple")));
-      case 'q':
-        return memorise(in_.get<std::uint8_t>("the pickle"));
-      case 'r':
-        return memorise(in_.get<std::uint32_t>("the pickle"));
-      case 0x94:
+      case 'Q':  // BINPERSID
+        return push(torch_.storage(tuples_[pop_as<Tuple>("a tuple")]));
+      case 'q':  // BINPUT
+        return memorise(next<std::uint8_t>());
+      case 'r':  // LONG_BINPUT
+        return memorise(next<std::uint32_t>());
+      case 0x94:  // MEMOIZE
         return memorise(memo_.size());
-      case 'h':
-        return push(recall(in_.get<std::uint8_t>("the pickle")));
-      case 'j':
-        return push(recall(in_.get<std::uint32_t>("the pickle")));
+      case 'h':  // BINGET
+        return push(recall(next<std::uint8_t>()));
+      case 'j':  // LONG_BINGET
+        return push(recall(next<std::uint32_t>()));
       default:
         fail_with(ErrorCategory::unsupported, source_, ": pickle instruction ", opcode, " at byte ",
                   in_.position() - 1, " is none that a state dict needs");
     }
+  }
+
+  // -- input -------------------------------------------------------------------------------------
+
+  template <class T>
+  T next() {
+    return in_.get<T>("the pickle");
+  }
+
+  std::string_view text(std::uint64_t length) { return in_.text(length, "the pickle"); }
+
+  std::int64_t long_integer(std::uint32_t length) {
+    if (length > 8) refuse(source_, "holds an integer of ", length, " bytes");
+    const auto bytes = in_.take(length, "the pickle");
+    std::uint64_t value = 0;
+    std::memcpy(&value, bytes.data(), length);
+    if (length > 0 && length < 8 && (bytes.back() & std::byte{0x80}) != std::byte{0})
+      value |= ~std::uint64_t{0} << 8 * length;  // extend the sign
+    return static_cast<std::int64_t>(value);
+  }
+
+  std::string_view line() {
+    std::size_t length = 0;
+    Cursor ahead = in_;
+    while (ahead.get<char>("the pickle") != '\n') ++length;
+    const auto content = text(length);
+    next<char>();
+    return content;
   }
 
   // -- stack -------------------------------------------------------------------------------------
@@ -174,7 +159,7 @@ class Unpickler {
   std::size_t floor() const { return marks_.empty() ? 0 : marks_.back(); }
 
   std::size_t depth(std::size_t count) const {
-    if (stack_.size() - floor() < count) refuse("takes a value that is not there");
+    if (stack_.size() - floor() < count) refuse(source_, "takes a value that is not there");
     return stack_.size() - count;
   }
 
@@ -186,8 +171,13 @@ class Unpickler {
     return value;
   }
 
+  template <class T>
+  T pop_as(const char* what) {
+    return expect<T>(pop(), what, source_);
+  }
+
   std::size_t above_mark() {
-    if (marks_.empty()) refuse("takes values above a mark that is not there");
+    if (marks_.empty()) refuse(source_, "takes values above a mark that is not there");
     const std::size_t first = marks_.back();
     marks_.pop_back();
     return first;
@@ -198,45 +188,13 @@ class Unpickler {
     return true;
   }
 
-  template <class T>
-  T get(const Value& value, const char* what) const {
-    if (const T* wanted = std::get_if<T>(&value)) return *wanted;
-    refuse("has something else than ", what, " before byte ", in_.position());
-  }
-
-  // -- values ------------------------------------------------------------------------------------
-
-  std::int64_t long_integer(std::uint32_t length) {
-    if (length > 8) refuse("holds an integer of ", length, " bytes");
-    const auto bytes = in_.take(length, "the pickle");
-    std::uint64_t value = 0;
-    std::memcpy(&value, bytes.data(), length);
-    if (length > 0 && length < 8 && (bytes.back() & std::byte{0x80}) != std::byte{0})
-      value |= ~std::uint64_t{0} << 8 * length;  // extend the sign
-    return static_cast<std::int64_t>(value);
-  }
-
-  std::string_view line() {
-    std::size_t length = 0;
-    Cursor ahead = in_;
-    while (ahead.get<char>("the pickle") != '\n') ++length;
-    const auto text = in_.text(length, "the pickle");
-    in_.take(1, "the pickle");
-    return text;
-  }
-
   bool push_tuple(std::size_t first) {
-    const Tuple tuple{static_cast<std::uint32_t>(tuple_items_.size()),
-                      static_cast<std::uint32_t>(stack_.size() - first)};
-    tuple_items_.insert(tuple_items_.end(), stack_.begin() + static_cast<std::ptrdiff_t>(first),
-                        stack_.end());
-    stack_.resize(first);
+    const Tuple tuple = tuples_.add(std::span(stack_).subspan(first));
+    drop(first);
     return push(tuple);
   }
 
-  std::span<const Value> elements(Tuple tuple) const {
-    return std::span(tuple_items_).subspan(tuple.begin, tuple.count);
-  }
+  // -- dictionaries, calls, memo -----------------------------------------------------------------
 
   Value new_dict() {
     dicts_.emplace_back();
@@ -244,146 +202,46 @@ class Unpickler {
   }
 
   bool set_items(std::size_t first) {
-    if ((stack_.size() - first) % 2 != 0) refuse("has a key without a value");
-    if (first == floor()) refuse("sets items of nothing");
-    Items& items = dicts_[get<Dict>(stack_[first - 1], "a dictionary").index];
+    if ((stack_.size() - first) % 2 != 0) refuse(source_, "has a key without a value");
+    if (first == floor()) refuse(source_, "sets items of nothing");
+    Items& items = dicts_[expect<Dict>(stack_[first - 1], "a dictionary", source_).index];
     for (std::size_t i = first; i < stack_.size(); i += 2)
       items.emplace_back(stack_[i], stack_[i + 1]);
     return drop(first);
   }
 
+  bool call() {
+    const auto arguments = tuples_[pop_as<Tuple>("a tuple of arguments")];
+    const auto function = pop_as<Function>("a function");
+    if (function != Function::ordered_dict) return push(torch_.call(function, arguments, tuples_));
+    if (!arguments.empty())
+      refuse(source_, "passes ", arguments.size(), " arguments to OrderedDict");
+    return push(new_dict());
+  }
+
   bool memorise(std::size_t index) {
     // Writers number their memo 0, 1, 2, ..., each entry taking more than a byte.
-    if (index >= length_) refuse("numbers a value ", index);
+    if (index >= length_) refuse(source_, "numbers a value ", index);
     if (index >= memo_.size()) memo_.resize(index + 1);
     memo_[index] = top();
     return true;
   }
 
   Value recall(std::size_t index) const {
-    if (index >= memo_.size() || !memo_[index]) refuse("refers to value ", index, " before it");
+    if (index >= memo_.size() || !memo_[index])
+      refuse(source_, "refers to value ", index, " before it");
     return *memo_[index];
-  }
-
-  // -- torch -------------------------------------------------------------------------------------
-
-  Value global(std::string_view module, std::string_view name) const {
-    static constexpr std::array<std::pair<std::string_view, DType>, 7> storages{
-        {{"DoubleStorage", DType::f64},
-         {"FloatStorage", DType::f32},
-         {"HalfStorage", DType::f16},
-         {"BFloat16Storage", DType::bf16},
-         {"LongStorage", DType::i64},
-         {"IntStorage", DType::i32},
-         {"ByteStorage", DType::u8}}};
-    static constexpr std::array<std::pair<std::string_view, Function>, 3> functions{
-        {{"_rebuild_tensor_v2", Function::tensor},
-         {"_rebuild_parameter", Function::parameter},
-         {"_rebuild_parameter_with_state", Function::parameter_with_state}}};
-    if (module == "collections" && name == "OrderedDict") return Function::ordered_dict;
-    if (module == "torch")
-      for (const auto& [storage, dtype] : storages)
-        if (name == storage) return StorageType{dtype};
-    if (module == "torch._utils")
-      for (const auto& [function, value] : functions)
-        if (name == function) return value;
-    fail_with(ErrorCategory::unsupported, source_, ": the pickle asks for ",
-              printable(std::string(module) + '.' + std::string(name)),
-              ", which is not part of a state dict");
-  }
-
-  // Persistent ids stand for storages: ('storage', type, key, device, number of elements).
-  Value storage(Tuple id) {
-    const auto parts = elements(id);
-    if (parts.size() != 5 || get<std::string_view>(parts[0], "a name") != "storage")
-      refuse("refers to an outside object that is no storage");
-    const DType dtype = get<StorageType>(parts[1], "a storage type").dtype;
-    const auto key = get<std::string_view>(parts[2], "a storage key");
-    const auto count = get<std::int64_t>(parts[4], "an element count");
-    if (count < 0) refuse("gives storage ", printable(key), " ", count, " elements");
-    storages_.push_back({dtype, find_storage_(key, dtype, static_cast<std::uint64_t>(count))});
-    return Storage{static_cast<std::uint32_t>(storages_.size() - 1)};
-  }
-
-  bool reduce() {
-    const auto arguments = elements(get<Tuple>(pop(), "a tuple of arguments"));
-    const auto expect = [&](std::size_t least, std::size_t most, const char* what) {
-      if (arguments.size() < least || arguments.size() > most)
-        refuse("passes ", arguments.size(), " arguments to ", what);
-    };
-    switch (get<Function>(pop(), "a function")) {
-      case Function::ordered_dict:
-        expect(0, 0, "OrderedDict");
-        return push(new_dict());
-      case Function::tensor:
-        expect(6, 7, "_rebuild_tensor_v2");
-        return push(rebuild_tensor(arguments));
-      case Function::parameter:
-        expect(3, 3, "_rebuild_parameter");
-        break;
-      case Function::parameter_with_state:
-        expect(4, 4, "_rebuild_parameter_with_state");
-        break;
-    }
-    return push(get<TensorRef>(arguments[0], "a tensor"));  // a parameter is its tensor
-  }
-
-  std::vector<std::size_t> sizes(const Value& value, const char* what) const {
-    const auto parts = elements(get<Tuple>(value, what));
-    if (parts.size() > max_rank) refuse("has ", what, " of ", parts.size(), " dimensions");
-    std::vector<std::size_t> out;
-    for (const Value& part : parts) {
-      const auto size = get<std::int64_t>(part, what);
-      if (size < 0 || static_cast<std::uint64_t>(size) > std::numeric_limits<std::size_t>::max())
-        refuse("has ", what, " with ", size);
-      out.push_back(static_cast<std::size_t>(size));
-    }
-    return out;
-  }
-
-  // (storage, offset, shape, stride, requires_grad, hooks[, metadata]) -> a view of the storage.
-  Value rebuild_tensor(std::span<const Value> arguments) {
-    const auto& [dtype, bytes] = storages_[get<Storage>(arguments[0], "a storage").index];
-    const auto offset = get<std::int64_t>(arguments[1], "a storage offset");
-    auto shape = sizes(arguments[2], "a shape");
-    auto stride = sizes(arguments[3], "strides");
-    if (shape.size() != stride.size())
-      refuse("has ", stride.size(), " strides for shape ", to_string(shape));
-    const std::size_t stored = bytes.size() / size_of(dtype);
-    const auto count = element_count(shape);
-    const auto past_end = [&] {
-      refuse("places a tensor of shape ", to_string(shape), " and strides ", to_string(stride),
-             " at ", offset, " of a storage of ", stored, " elements");
-    };
-    if (!count || *count > stored || offset < 0 || static_cast<std::uint64_t>(offset) > stored)
-      past_end();
-    const auto begin = static_cast<std::size_t>(offset);
-    std::size_t reach = 0;  // elements from the first to behind the last
-    if (*count > 0) {
-      reach = 1;
-      for (std::size_t d = 0; d < shape.size(); ++d) {
-        const auto step = checked_product(shape[d] - 1, stride[d]);
-        if (!step || *step > stored - reach) past_end();
-        reach += *step;
-      }
-    }
-    if (reach > stored - begin) past_end();
-    tensors_.push_back(Tensor{dtype, std::move(shape), std::move(stride),
-                              bytes.subspan(begin * size_of(dtype), reach * size_of(dtype))});
-    return TensorRef{static_cast<std::uint32_t>(tensors_.size() - 1)};
   }
 
   Cursor in_;
   std::size_t length_;
   const std::string& source_;
-  FindStorage find_storage_;
+  TorchObjects torch_;
   std::vector<Value> stack_;
   std::vector<std::size_t> marks_;  // stack heights
   std::vector<std::optional<Value>> memo_;
-  std::vector<Value> tuple_items_;
+  Tuples tuples_;
   std::vector<Items> dicts_;
-  std::vector<StoredElements> storages_;
-  std::vector<Tensor> tensors_;
 };
 
-}  // namespace rwkv::inline RWKV_ABI::io::detail
+}  // namespace rwkv::inline RWKV_ABI::io::detail::pickle

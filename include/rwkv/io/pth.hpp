@@ -29,13 +29,12 @@ class PthReader {
       : source_(source), entries_(ZipReader(bytes, source).read()), file_size_(bytes.size()) {}
 
   [[nodiscard]] Checkpoint read() {
-    const auto pickle = find_pickle();
-    Unpickler machine(pickle, source_,
-                      [this](std::string_view key, DType dtype, std::uint64_t count) {
-                        return find_storage(key, dtype, count);
-                      });
+    pickle::Machine machine(find_pickle(), source_,
+                            [this](std::string_view key, DType dtype, std::uint64_t count) {
+                              return find_storage(key, dtype, count);
+                            });
     const auto root = machine.run();
-    const auto* dict = std::get_if<Unpickler::Dict>(&root);
+    const auto* dict = std::get_if<pickle::Dict>(&root);
     if (dict == nullptr) refuse("the pickle does not hold a dictionary");
 
     Checkpoint checkpoint;
@@ -44,7 +43,7 @@ class PthReader {
     std::uint64_t total = 0;
     for (const auto& [key, value] : machine.items(state_dict(machine, *dict))) {
       const auto* name = std::get_if<std::string_view>(&key);
-      const auto* ref = std::get_if<Unpickler::TensorRef>(&value);
+      const auto* ref = std::get_if<pickle::TensorRef>(&value);
       if (name == nullptr || ref == nullptr) continue;
       const Tensor& tensor = machine.tensor(*ref);
       total += tensor.size() * size_of(tensor.dtype);
@@ -107,10 +106,10 @@ class PthReader {
 
   // The dictionary that holds tensors: the outermost one, or, when that holds none, the one that
   // training programs put under a customary name.
-  Unpickler::Dict state_dict(const Unpickler& machine, Unpickler::Dict root) const {
-    const auto holds_tensors = [&](Unpickler::Dict dict) {
+  pickle::Dict state_dict(const pickle::Machine& machine, pickle::Dict root) const {
+    const auto holds_tensors = [&](pickle::Dict dict) {
       for (const auto& [key, value] : machine.items(dict))
-        if (std::holds_alternative<Unpickler::TensorRef>(value)) return true;
+        if (std::holds_alternative<pickle::TensorRef>(value)) return true;
       return false;
     };
     if (holds_tensors(root)) return root;
@@ -118,7 +117,7 @@ class PthReader {
       for (const auto& [key, value] : machine.items(root)) {
         const auto* name = std::get_if<std::string_view>(&key);
         if (name == nullptr || *name != wanted) continue;
-        const auto* dict = std::get_if<Unpickler::Dict>(&value);
+        const auto* dict = std::get_if<pickle::Dict>(&value);
         if (dict != nullptr && holds_tensors(*dict)) return *dict;
         break;  // a key that is repeated must not make this loop quadratic
       }
