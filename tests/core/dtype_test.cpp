@@ -11,8 +11,12 @@ using rwkv::dtype_of;
 
 namespace {
 
-constexpr DType all[] = {DType::f64, DType::f32, DType::f16, DType::bf16,
-                         DType::i64, DType::i32, DType::u8};
+constexpr DType plain[] = {DType::f64, DType::f32, DType::f16, DType::bf16,
+                           DType::i64, DType::i32, DType::u8};
+
+constexpr DType blocks[] = {DType::q4_0, DType::q4_1, DType::q5_0,  DType::q5_1,
+                            DType::q8_0, DType::q2_k, DType::q3_k,  DType::q4_k,
+                            DType::q5_k, DType::q6_k, DType::iq4_nl};
 
 template <class T>
 constexpr bool describes = rwkv::size_of(dtype_of<T>) == sizeof(T);
@@ -24,11 +28,38 @@ TEST_CASE("every type has its size and its own name") {
                 describes<rwkv::bfloat16> && describes<std::int64_t> && describes<std::int32_t> &&
                 describes<std::uint8_t>);
   std::set<std::string> names;
-  for (const DType type : all) {
+  for (const DType type : plain) {
     CHECK(rwkv::size_of(type) > 0);
+    CHECK(!rwkv::is_block(type));
+    CHECK(rwkv::block_elements(type) == 1);
+    CHECK(rwkv::block_bytes(type) == rwkv::size_of(type));
+    CHECK(rwkv::bytes_of(type, 7) == 7 * rwkv::size_of(type));
     names.emplace(rwkv::name_of(type));
   }
   CHECK(names == std::set<std::string>{"f64", "f32", "f16", "bf16", "i64", "i32", "u8"});
+}
+
+TEST_CASE("block types have sizes of blocks, not of elements") {
+  std::set<std::string> names;
+  for (const DType type : blocks) {
+    CAPTURE(rwkv::name_of(type));
+    CHECK(rwkv::is_block(type));
+    CHECK(!rwkv::is_float(type));
+    CHECK(rwkv::size_of(type) == 0);
+    const std::size_t n = rwkv::block_elements(type);
+    const std::size_t bytes = rwkv::block_bytes(type);
+    CHECK((n == 32 || n == 256));
+    CHECK(bytes * 8 > 2 * n);
+    CHECK(bytes * 8 < 9 * n);
+    CHECK(rwkv::bytes_of(type, 0) == 0);
+    CHECK(rwkv::bytes_of(type, 1) == bytes);
+    CHECK(rwkv::bytes_of(type, n) == bytes);
+    CHECK(rwkv::bytes_of(type, n + 1) == 2 * bytes);
+    names.emplace(rwkv::name_of(type));
+  }
+  CHECK(names == std::set<std::string>{"q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k",
+                                       "q4_k", "q5_k", "q6_k", "iq4_nl"});
+  static_assert(rwkv::block_bytes(DType::q4_0) == 18 && rwkv::block_bytes(DType::q6_k) == 210);
 }
 
 TEST_CASE("C++ types and element types correspond") {
@@ -42,7 +73,7 @@ TEST_CASE("C++ types and element types correspond") {
 }
 
 TEST_CASE("floating-point types are those a weight can have") {
-  for (const DType type : all) {
+  for (const DType type : plain) {
     const bool integer = type == DType::i64 || type == DType::i32 || type == DType::u8;
     CHECK(rwkv::is_float(type) != integer);
   }

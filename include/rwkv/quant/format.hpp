@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// All block formats: from a DType known at run time to the type that knows the layout, and rows of
+// blocks. Freestanding.
+#pragma once
+
+#include <rwkv/quant/iq4_nl.hpp>
+#include <rwkv/quant/q2_k.hpp>
+#include <rwkv/quant/q3_k.hpp>
+#include <rwkv/quant/q4_0.hpp>
+#include <rwkv/quant/q4_1.hpp>
+#include <rwkv/quant/q4_k.hpp>
+#include <rwkv/quant/q5_0.hpp>
+#include <rwkv/quant/q5_1.hpp>
+#include <rwkv/quant/q5_k.hpp>
+#include <rwkv/quant/q6_k.hpp>
+#include <rwkv/quant/q8_0.hpp>
+
+#include <concepts>
+
+namespace rwkv::inline RWKV_ABI::quant {
+
+/// A block of `elements` numbers in `bytes` bytes, bit for bit as in GGUF files.
+///
+/// `decode(block, out)` accepts any bytes at any address. Every product in it is exact, so that
+/// each number has at most the one rounding of its subtraction or addition, on every processor.
+///
+/// `encode(in, importance, block)` keeps the sum of importance * error^2 small; `importance` has
+/// one number >= 0 per element, or is null: all equal. Numbers beyond `largest_value` are stored as
+/// it; what becomes of NaNs is unspecified. The same input gives the same bytes.
+template <class F>
+concept BlockFormat = requires(const std::byte* block, std::byte* to, const float* in, float* out) {
+  requires std::same_as<decltype(F::type), const DType>;
+  requires F::elements == block_elements(F::type) && F::bytes == block_bytes(F::type);
+  { F::decode(block, out) }
+  noexcept;
+  { F::encode(in, in, to) }
+  noexcept;
+};
+
+/// Returns f(F{}) with the format F of the block type `type`.
+template <class F>
+constexpr decltype(auto) visit_format(DType type, F&& f) {
+  const auto use = [&f]<BlockFormat Format>(Format format) -> decltype(auto) { return f(format); };
+  switch (type) {
+    case DType::q4_0:
+      return use(Q4_0{});
+    case DType::q4_1:
+      return use(Q4_1{});
+    case DType::q5_0:
+      return use(Q5_0{});
+    case DType::q5_1:
+      return use(Q5_1{});
+    case DType::q8_0:
+      return use(Q8_0{});
+    case DType::q2_k:
+      return use(Q2_K{});
+    case DType::q3_k:
+      return use(Q3_K{});
+    case DType::q4_k:
+      return use(Q4_K{});
+    case DType::q5_k:
+      return use(Q5_K{});
+    case DType::q6_k:
+      return use(Q6_K{});
+    default:
+      RWKV_ASSERT(type == DType::iq4_nl);
+      return use(IQ4_NL{});
+  }
+}
+
+/// Decodes `n` numbers, a multiple of the block size, from `blocks`.
+constexpr void decode_row(DType type, const std::byte* blocks, std::size_t n, float* out) noexcept {
+  visit_format(type, [&]<class Format>(Format) {
+    RWKV_ASSERT(n % Format::elements == 0);
+    for (std::size_t i = 0; i < n; i += Format::elements, blocks += Format::bytes)
+      Format::decode(blocks, out + i);
+  });
+}
+
+/// Encodes `n` numbers, a multiple of the block size, into bytes_of(type, n) bytes. `importance`
+/// has n numbers or is null.
+inline void encode_row(DType type, const float* in, const float* importance, std::size_t n,
+                       std::byte* blocks) noexcept {
+  visit_format(type, [&]<class Format>(Format) {
+    RWKV_ASSERT(n % Format::elements == 0);
+    for (std::size_t i = 0; i < n; i += Format::elements, blocks += Format::bytes)
+      Format::encode(in + i, importance == nullptr ? nullptr : importance + i, blocks);
+  });
+}
+
+}  // namespace rwkv::inline RWKV_ABI::quant

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// Q4_1: 32 elements of 4 bits with scale and offset; 5 bits per element. x = d * code + m.
+//   bytes 0-1   d
+//   bytes 2-3   m
+//   bytes 4-19  codes: element i at bit 4 * (i / 16) of byte i % 16
+#pragma once
+
+#include <rwkv/core/dtype.hpp>
+#include <rwkv/quant/fit.hpp>
+#include <rwkv/quant/storage.hpp>
+
+namespace rwkv::inline RWKV_ABI::quant {
+
+struct Q4_1 {
+  static constexpr DType type = DType::q4_1;
+  static constexpr std::size_t elements = block_elements(type);
+  static constexpr std::size_t bytes = block_bytes(type);
+
+  static constexpr void decode(const std::byte* block, float* out) noexcept {
+    const float d = to_float(load_half(block));
+    const float m = to_float(load_half(block + 2));
+    for (std::size_t i = 0; i < elements; i += run) {
+      const auto codes = Codes::from(block + 4, i);
+      for (std::size_t k = 0; k < run; ++k) out[i + k] = d * static_cast<float>(codes[k]) + m;
+    }
+  }
+
+  static void encode(const float* in, const float* importance, std::byte* block) noexcept {
+    using Levels = Integers<0, 15>;
+    const Samples<elements> samples(in, importance);
+    const Part s = part(samples, 0, elements);
+    const HalfLine line =
+        best_halves<Levels>(s, best_line<Levels>(s, {.step = 0.25f, .inside = 4}));
+    const float by = inverse(to_float(line.scale));
+    std::fill_n(block, bytes, std::byte{});
+    store_half(line.scale, block);
+    store_half(line.offset, block + 2);
+    for (std::size_t i = 0; i < elements; ++i)
+      Codes::put(static_cast<unsigned>(Levels::nearest((s.x[i] - to_float(line.offset)) * by)),
+                 block + 4, i);
+  }
+
+ private:
+  static constexpr std::size_t run = 16;
+  using Codes = Packed<4, run>;
+};
+
+}  // namespace rwkv::inline RWKV_ABI::quant

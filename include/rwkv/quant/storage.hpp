@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// How numbers lie in the bytes of a block: little-endian halves, and codes of a few bits packed in
+// runs. Independent of the processor's byte order and of alignment. Freestanding.
+#pragma once
+
+#include <rwkv/core/half.hpp>
+
+#include <cstddef>
+
+namespace rwkv::inline RWKV_ABI::quant {
+
+constexpr half load_half(const std::byte* p) noexcept {
+  return {static_cast<std::uint16_t>(std::to_integer<unsigned>(p[0]) |
+                                     std::to_integer<unsigned>(p[1]) << 8)};
+}
+
+constexpr void store_half(half h, std::byte* p) noexcept {
+  p[0] = static_cast<std::byte>(h.bits & 0xffu);
+  p[1] = static_cast<std::byte>(h.bits >> 8);
+}
+
+/// A byte in two's complement.
+constexpr int load_signed(const std::byte* p) noexcept {
+  return static_cast<std::int8_t>(std::to_integer<std::uint8_t>(*p));
+}
+
+constexpr void store_signed(int value, std::byte* p) noexcept {
+  *p = static_cast<std::byte>(static_cast<std::uint8_t>(value));
+}
+
+/// Codes of `Bits` bits. A run of `Run` codes takes the lowest bits of as many bytes, the next run
+/// the bits above them, and so on until the bytes are full. Every packed field of every block
+/// format has this form.
+template <unsigned Bits, std::size_t Run>
+struct Packed {
+  /// The codes from one on to the end of its run: all in the same bits of neighbouring bytes.
+  struct Codes {
+    const std::byte* first;
+    unsigned shift;
+    constexpr unsigned operator[](std::size_t k) const noexcept {
+      return std::to_integer<unsigned>(first[k]) >> shift & ((1u << Bits) - 1);
+    }
+  };
+
+  static constexpr Codes from(const std::byte* p, std::size_t i) noexcept {
+    return {p + byte_of(i), shift_of(i)};
+  }
+  static constexpr unsigned get(const std::byte* p, std::size_t i) noexcept {
+    return from(p, i)[0];
+  }
+  /// `code` has at most `Bits` bits, which must be zero before.
+  static constexpr void put(unsigned code, std::byte* p, std::size_t i) noexcept {
+    p[byte_of(i)] |= static_cast<std::byte>(code << shift_of(i));
+  }
+
+ private:
+  static constexpr std::size_t runs_per_byte = 8 / Bits;
+  static constexpr std::size_t byte_of(std::size_t i) noexcept {
+    return i / (Run * runs_per_byte) * Run + i % Run;
+  }
+  static constexpr unsigned shift_of(std::size_t i) noexcept {
+    return static_cast<unsigned>(i / Run % runs_per_byte) * Bits;
+  }
+};
+
+}  // namespace rwkv::inline RWKV_ABI::quant
