@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Constant dimensions: the digit-reversing model of models/reverse as a constant of the program. No
-// file is read, nothing is allocated; sizeof is all the memory there is. The build writes
-// reverse_weights.hpp with `rwkv export`; firmware does the same, without the printf.
+// Constant dimensions: the model of models/tiny, which reverses strings of up to eight digits, as a
+// constant of the program. No file is read, nothing is allocated; sizeof is all the memory there
+// is. The build writes tiny_weights.hpp with `rwkv export`; firmware does the same, without the
+// printf.
 //
 //   static_shape DIGITS
-#include "reverse_weights.hpp"
+#include "tiny_weights.hpp"
 #include <rwkv/static_model.hpp>
 
 #include <cstdio>
 
-constexpr rwkv::StaticModel model(reverse::weights);
-static rwkv::State<reverse::Shape> state;
-static rwkv::Workspace<reverse::Shape, 1> work;  // one row: a token at a time
+constexpr rwkv::StaticModel model(tiny::weights);
+static rwkv::State<tiny::Shape> state;
+static rwkv::Workspace<tiny::Shape, 1> work;  // one row: a token at a time
 
 static_assert(sizeof(state) + sizeof(work) < 16 * 1024);
 
@@ -28,15 +29,15 @@ int main(int argc, char** argv) {
       std::fprintf(stderr, "error: \"%c\" is not a digit\n", *c);
       return 1;
     }
-    feed(static_cast<rwkv::Token>(*c - '0') + 1);  // tokens 1 ... 10 are the digits
+    feed(static_cast<rwkv::Token>(*c - '0'));  // tokens 0 ... 9 are the digits
   }
-  constexpr rwkv::Token equals = 11;
-  constexpr rwkv::Token end = 12;
+  constexpr rwkv::Token equals = 10;
+  constexpr rwkv::Token end = 11;
   rwkv::Token token = rwkv::argmax(feed(equals));
   for (int digits = 0; token != end && digits < 100; ++digits) {
-    std::putchar('0' + static_cast<char>(token - 1));
+    std::putchar('0' + static_cast<char>(token));
     token = rwkv::argmax(feed(token));
   }
-  std::printf("\n%zu bytes of weights, %zu of state, %zu of workspace\n", sizeof(reverse::weights),
+  std::printf("\n%zu bytes of weights, %zu of state, %zu of workspace\n", sizeof(tiny::weights),
               sizeof(state), sizeof(work));
 }
