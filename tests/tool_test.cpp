@@ -206,6 +206,16 @@ TEST_CASE("a model cut off anywhere is refused") {
   }
 }
 
+TEST_CASE("a regular expression becomes a model file") {
+  const Shell shell;
+  REQUIRE(shell.run("compile-regex '(ab)*' --out ab.safetensors").status == 0);
+  const auto j = nlohmann::json::parse(shell.run("info ab.safetensors --json").out);
+  CHECK(j["layers"] == 1);
+  CHECK(j["eigenvalues"] == "extended");
+  check_refused(shell.run("compile-regex '(ab' --out bad.safetensors"));
+  CHECK_FALSE(std::filesystem::exists(shell.path("bad.safetensors")));
+}
+
 TEST_CASE("tokenize goes there and back, byte for byte") {
   const Shell shell;
   spit(shell.path("vocab.txt"), "1 'a' 1\n2 'b' 1\n3 'ab' 2\n4 b'\\xff' 1\n5 '\\n' 1\n6 'aba' 3\n");

@@ -183,6 +183,11 @@ int parse_and_run(int argc, char** argv) {
   sub->add_flag("--json", perplexity.json, "print JSON");
   add_threads(sub, perplexity.threads);
 
+  tool::CompileRegex regex;
+  sub = add(app, "compile-regex", "a regular expression as a one-layer model", regex);
+  sub->add_option("PATTERN", regex.pattern, "what a whole text must look like")->required();
+  sub->add_option("--out", regex.out, "model to write")->required();
+
   tool::Train train;
   sub = add(app, "train", "train a model, its LoRA or only its initial state", train);
   auto* text = sub->add_option("--text", train.text, "train on this text");

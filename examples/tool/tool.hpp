@@ -92,6 +92,12 @@ struct Export {
 };
 void run(const Export&);
 
+struct CompileRegex {
+  std::string pattern;
+  std::string out;
+};
+void run(const CompileRegex&);
+
 struct Train {
   std::string text;
   std::string samples;

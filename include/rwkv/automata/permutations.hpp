@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// The symmetric group: a model that multiplies permutations and says the product. From five points
+// on this word problem is NC1-complete: transformers and diagonal state space models of constant
+// depth are believed unable to solve it.
+#pragma once
+
+#include <rwkv/automata/compile.hpp>
+
+namespace rwkv::inline RWKV_ABI::automata {
+
+/// Where each of n points goes.
+using Permutation = std::vector<std::size_t>;
+
+[[nodiscard]] constexpr std::size_t factorial(std::size_t n) noexcept {
+  return n < 2 ? 1 : n * factorial(n - 1);
+}
+
+/// The permutation of this rank in lexicographic order; rank 0 is the identity. Precondition
+/// (asserted): rank < n!.
+[[nodiscard]] inline Permutation permutation(std::size_t n, std::size_t rank) {
+  RWKV_ASSERT(rank < factorial(n));
+  Permutation left(n);
+  for (std::size_t i = 0; i < n; ++i) left[i] = i;
+  Permutation p;
+  for (std::size_t i = n; i-- > 0;) {
+    const auto chosen = left.begin() + static_cast<std::ptrdiff_t>(rank / factorial(i));
+    rank %= factorial(i);
+    p.push_back(*chosen);
+    left.erase(chosen);
+  }
+  return p;
+}
+
+/// The number of permutations before `p` in lexicographic order.
+[[nodiscard]] inline std::size_t rank_of(const Permutation& p) {
+  std::size_t rank = 0;
+  for (std::size_t i = 0; i < p.size(); ++i) {
+    std::size_t smaller = 0;
+    for (std::size_t j = i + 1; j < p.size(); ++j) smaller += p[j] < p[i] ? 1u : 0u;
+    rank += smaller * factorial(p.size() - 1 - i);
+  }
+  return rank;
+}
+
+/// `p`, then `g`: x -> g(p(x)).
+[[nodiscard]] inline Permutation then(const Permutation& p, const Permutation& g) {
+  Permutation both(p.size());
+  for (std::size_t i = 0; i < p.size(); ++i) both[i] = g[p[i]];
+  return both;
+}
+
+/// An RWKV-7 model of one layer (extended eigenvalues) that tracks a product in S_n: symbol and
+/// label r both mean the permutation of rank r, and after symbols g, h, ... the largest logit is
+/// that of g, then h, then ... Exact for words of any length; see `compile`. Its recurrent state
+/// holds the permutation matrix. Throws Error (argument) unless 2 <= n <= 7.
+[[nodiscard]] inline io::Checkpoint compile_permutations(std::size_t n) {
+  if (n < 2 || n > 7)
+    fail_with(ErrorCategory::argument, "permutations of ", n, " points: from 2 to 7 are possible");
+  const std::size_t order = factorial(n);
+  const detail::ChannelMap map(n, n);
+  Spelling spelling;
+  spelling.output = Output::permutation;
+  spelling.labels = order;
+  for (std::size_t i = 0; i < n; ++i) spelling.begin.push_back(static_cast<Token>(order + i));
+  detail::Speller speller(map, order + n);
+  for (std::size_t g = 0; g < order; ++g)
+    spelling.symbols.push_back(speller.spell(permutation(n, g)));
+
+  // Point j has the code t_j, equidistant in [-1, 1]. Row i yields the code of p(i): the vector of
+  // all of them is t permuted, whose mean 0 and length the group norm cannot change; what is left
+  // of its scale is divided out beforehand.
+  Permutation points(n);
+  std::vector<double> code(n);
+  double squares = 0;
+  for (std::size_t j = 0; j < n; ++j) {
+    points[j] = j;
+    code[j] = 2 * static_cast<double>(j) / static_cast<double>(n - 1) - 1;
+    squares += code[j] * code[j];
+  }
+  const double before_norm = std::sqrt(double{kernels::group_norm_epsilon} /
+                                       (1 - squares / static_cast<double>(map.width)));
+  detail::Program program{
+      .states = n, .begins = points, .steps = speller.take(), .receptance = {}, .labels = {}};
+  for (const double t : code) program.receptance.push_back(static_cast<float>(before_norm * t));
+  // All permuted codes have one length: the largest inner product is that with the equal one.
+  // Exchanging two neighbours costs (2 / (n - 1))^2.
+  const double scale = detail::margin * static_cast<double>((n - 1) * (n - 1)) / 4;
+  for (std::size_t g = 0; g < order; ++g) {
+    detail::LabelReader reader{{}, 0};
+    for (const std::size_t image : permutation(n, g)) reader.weights.push_back(scale * code[image]);
+    program.labels.push_back(std::move(reader));
+  }
+
+  io::Checkpoint checkpoint =
+      detail::assemble(program, map, "permutations of " + std::to_string(n) + " points");
+  spelling.write(checkpoint.metadata);
+  return checkpoint;
+}
+
+}  // namespace rwkv::inline RWKV_ABI::automata
