@@ -11,6 +11,7 @@
 #pragma once
 
 #include <rwkv/kernels/matmul.hpp>
+#include <rwkv/simd/scalar.hpp>
 
 namespace rwkv::inline RWKV_ABI::kernels {
 
