@@ -48,6 +48,38 @@ Bytes gguf(const std::vector<test::SampleTensor>& model, DType type) {
   return out.finish();
 }
 
+// Blocks of both sizes, as a matrix, transposed, and fused.
+Bytes gguf_of_blocks() {
+  test::GgufWriter out;
+  out.text("general.architecture", "rwkv7");
+  const auto put = [&](const char* name, const std::vector<std::size_t>& shape,
+                       std::uint32_t number, DType type, std::size_t elements) {
+    out.tensor(name, shape, number, test::encode(test::ramp(elements), type));
+  };
+  put("output.weight", {1, 256}, 12, DType::q4_k, 256);
+  put("blk.0.channel_mix_key.weight", {1, 256}, 11, DType::q3_k, 256);
+  put("blk.0.time_mix_w1.weight", {2, 32}, 8, DType::q8_0, 64);
+  put("blk.0.time_mix_lerp_fused.weight", {6, 1, 1, 32}, 7, DType::q5_1, 192);
+  return out.finish();
+}
+
+Bytes ggmf_of_blocks() {
+  test::Writer out;
+  out.text("fmgg").put<std::int32_t>(101).put<std::int32_t>(1).put<std::int32_t>(32);
+  out.put<std::int32_t>(1).put<std::int32_t>(2);
+  const auto put = [&](std::string_view name, std::int32_t rows, std::int32_t number, DType type) {
+    out.put<std::int32_t>(2).put(static_cast<std::int32_t>(name.size())).put(number);
+    out.put<std::int32_t>(32).put(rows).text(name);
+    out.raw(test::encode(test::ramp(32 * static_cast<std::size_t>(rows)), type));
+  };
+  put("emb.weight", 1, 0, DType::f32);
+  put("blocks.0.att.r_k", 1, 1, DType::f16);
+  put("blocks.0.att.key.weight", 2, 2, DType::q4_0);
+  put("blocks.0.att.w1", 2, 7, DType::q5_0);
+  put("blocks.0.att.x_rwkvag", 6, 9, DType::q8_0);
+  return out.bytes;
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -86,6 +118,8 @@ int main(int count, char** arguments) {
   write(root / "pickle/views", views_pickle());
   write(root / "gguf/f16", gguf_f16);
   write(root / "gguf/bf16", gguf(model, DType::bf16));
+  write(root / "gguf/blocks", gguf_of_blocks());
+  write(root / "ggmf/blocks", ggmf_of_blocks());
   write(root / "ggmf/f32", test::to_ggmf(model, 0));
   write(root / "ggmf/f16", ggmf);
   write(root / "checkpoint/official", official);

@@ -28,13 +28,41 @@ Writer header(std::int32_t version = 101, std::int32_t vocab = 1, std::int32_t e
 }
 
 // `shape` as in the file.
-std::string tensor_refusal(const std::vector<std::int32_t>& shape, std::int32_t type,
-                           const std::string& name, std::size_t bytes) {
-  Writer out = header();
+void put_tensor(Writer& out, const std::vector<std::int32_t>& shape, std::int32_t type,
+                const std::string& name, const Bytes& data) {
   out.put(static_cast<std::int32_t>(shape.size())).put(static_cast<std::int32_t>(name.size()));
   out.put(type);
   for (const std::int32_t d : shape) out.put(d);
-  return refusal(out.text(name).raw(Bytes(bytes)).bytes);
+  out.text(name).raw(data);
+}
+
+std::string tensor_refusal(const std::vector<std::int32_t>& shape, std::int32_t type,
+                           const std::string& name, std::size_t bytes) {
+  Writer out = header();
+  put_tensor(out, shape, type, name, Bytes(bytes));
+  return refusal(out.bytes);
+}
+
+struct BlockType {
+  std::int32_t number;
+  DType dtype;
+};
+constexpr BlockType block_types[] = {
+    {2, DType::q4_0}, {3, DType::q4_1}, {7, DType::q5_0}, {8, DType::q5_1}, {9, DType::q8_0}};
+
+// A file with tensors of a block type wherever one could be.
+Bytes block_file(const BlockType& type) {
+  Writer out = header(101, 2, 64);
+  put_tensor(out, {64, 2}, 0, "emb.weight", test::encode(test::ramp(128), DType::f32));
+  put_tensor(out, {64, 1}, 0, "blocks.0.att.r_k", Bytes(256));
+  const auto put = [&](const std::vector<std::int32_t>& shape, const std::string& name,
+                       std::size_t elements) {
+    put_tensor(out, shape, type.number, name, test::encode(test::ramp(elements), type.dtype));
+  };
+  put({64, 3}, "blocks.0.att.key.weight", 192);
+  put({64, 2}, "blocks.0.att.w1", 128);
+  put({64, 1, 6}, "blocks.0.att.x_rwkvag", 384);
+  return out.bytes;
 }
 
 }  // namespace
@@ -50,13 +78,36 @@ TEST_CASE("a model reads back under official names and shapes") {
   }
 }
 
-TEST_CASE("quantised tensors are not yet supported, by name") {
-  const std::pair<std::int32_t, const char*> types[] = {
-      {2, "Q4_0"}, {3, "Q4_1"}, {7, "Q5_0"}, {8, "Q5_1"}, {9, "Q8_0"}};
-  for (const auto& [type, name] : types)
-    CHECK(mentions(tensor_refusal({32, 1}, type, "blocks.0.att.key.weight", 64),
-                   "\"blocks.0.att.key.weight\" has type " + std::string(name) +
-                       ", which is not yet supported"));
+TEST_CASE("tensors of block types are views of the blocks") {
+  for (const BlockType& type : block_types) {
+    CAPTURE(rwkv::name_of(type.dtype));
+    const Bytes bytes = block_file(type);
+    const auto checkpoint = parse(bytes);
+    const auto stored = [&](std::size_t elements) {
+      return test::decode(test::encode(test::ramp(elements), type.dtype), type.dtype);
+    };
+    const auto& key = checkpoint.get("blocks.0.att.key.weight");
+    CHECK(key.dtype == type.dtype);
+    CHECK(key.shape == std::vector<std::size_t>{3, 64});
+    CHECK(key.bytes.size() == rwkv::bytes_of(type.dtype, 192));
+    CHECK(key.values() == stored(192));
+    const auto& w1 = checkpoint.get("blocks.0.att.w1");
+    CHECK(w1.shape == std::vector<std::size_t>{64, 2});
+    CHECK(w1.values() == test::transposed({"", {2, 64}, stored(128)}).values);
+    const auto fused = stored(384);
+    const auto& x_k = checkpoint.get("blocks.0.att.x_k");
+    CHECK(x_k.shape == std::vector<std::size_t>{1, 1, 64});
+    CHECK(x_k.values() == std::vector<float>(fused.begin() + 128, fused.begin() + 192));
+  }
+}
+
+TEST_CASE("tensors of other types and of parts of blocks are refused") {
+  for (const BlockType& type : block_types) {
+    const std::string name(rwkv::name_of(type.dtype));
+    CHECK(mentions(tensor_refusal({48, 2}, type.number, "x", 200),
+                   "\"x\" has rows of 48 elements, which are no whole blocks of " + name));
+    CHECK(mentions(tensor_refusal({32, 4}, type.number, "x", 71), "more than the 71 bytes"));
+  }
   CHECK(mentions(tensor_refusal({32}, 6, "x", 64), "unknown type 6"));
   CHECK(mentions(tensor_refusal({32}, -1, "x", 64), "unknown type -1"));
 }
@@ -97,6 +148,11 @@ TEST_CASE("damaged files are read or refused") {
   // There is no directory: a file that ends behind a tensor lacks the others, but is well formed.
   CHECK(test::truncate_everywhere(bytes, parse) < model.size());
   CHECK(test::flip_bytes(bytes, bytes.size(), 5000, parse) > 2000);
+  for (const BlockType& type : block_types) {
+    const Bytes blocks = block_file(type);
+    CHECK(test::truncate_everywhere(blocks, parse) < 5);
+    CHECK(test::flip_bytes(blocks, 200, 500, parse) > 50);
+  }
 }
 
 #ifdef RWKV_GOLDENS
@@ -118,10 +174,6 @@ TEST_CASE("the published tiny model holds what its official twin holds") {
         for (float& value : values) value = rwkv::to_float(rwkv::to_half(value));
       CHECK(tensor.values() == values);
     }
-  }
-  for (const char* name : {"tiny-rwkv-7v0-834K-Q5_0.bin", "tiny-rwkv-7v0-834K-Q5_1.bin"}) {
-    const rwkv::io::MappedFile file(tiny / name);
-    CHECK_THROWS_WITH_AS(parse(file.bytes()), doctest::Contains("not yet supported"), Error);
   }
 }
 #endif

@@ -38,6 +38,30 @@ std::string tensor_refusal(const std::string& name, const std::vector<std::size_
   return refusal(gguf.finish());
 }
 
+struct BlockType {
+  std::uint32_t number;
+  DType dtype;
+};
+constexpr BlockType block_types[] = {{2, DType::q4_0},  {3, DType::q4_1},   {6, DType::q5_0},
+                                     {7, DType::q5_1},  {8, DType::q8_0},   {10, DType::q2_k},
+                                     {11, DType::q3_k}, {12, DType::q4_k},  {13, DType::q5_k},
+                                     {14, DType::q6_k}, {20, DType::iq4_nl}};
+
+// A file with tensors of a block type wherever one could be.
+Bytes block_file(const BlockType& type) {
+  GgufWriter gguf = rwkv7();
+  gguf.number("rwkv7.wkv.head_size", head_size);
+  const auto put = [&](const std::string& name, const std::vector<std::size_t>& shape,
+                       std::size_t elements) {
+    gguf.tensor(name, shape, type.number, test::encode(test::ramp(elements), type.dtype));
+  };
+  put("output.weight", {3, 256}, 768);
+  put("blk.0.time_mix_w1.weight", {2, 256}, 512);
+  put("blk.0.time_mix_lerp_fused.weight", {6, 1, 1, 256}, 6 * 256);
+  put("blk.0.time_mix_r_k.weight", {256}, 256);
+  return gguf.finish();
+}
+
 // A file written by hand after the header's counts.
 std::string raw_refusal(std::uint64_t tensors, std::uint64_t pairs, const Bytes& rest,
                         std::uint32_t version = 3) {
@@ -115,15 +139,47 @@ TEST_CASE("other architectures and types are unsupported, by name") {
   llama.text("general.architecture", "arwkv7");
   CHECK(mentions(refusal(llama.finish()), "architecture \"arwkv7\" is not supported"));
   CHECK(mentions(refusal(GgufWriter().finish()), "architecture (none)"));
-  CHECK(mentions(tensor_refusal("blk.0.time_mix_key.weight", {32, 32}, 2, 32 * 18),
-                 "\"blk.0.time_mix_key.weight\" has type Q4_0, which is not yet supported"));
-  CHECK(mentions(tensor_refusal("output.weight", {1, 256}, 14, 210), "has type Q6_K"));
+  CHECK(mentions(tensor_refusal("blk.0.time_mix_key.weight", {32, 256}, 16, 32 * 66),
+                 "\"blk.0.time_mix_key.weight\" has type IQ2_XXS, which is not supported"));
+  CHECK(mentions(tensor_refusal("output.weight", {1, 256}, 15, 292), "has type Q8_K"));
   CHECK(mentions(tensor_refusal("output.weight", {1}, 4, 4), "has type number 4"));
   CHECK(mentions(tensor_refusal("output.weight", {1}, 0xffffffff, 4), "number 4294967295"));
   for (const char* name :
        {"output.bias", "blk.0.attn_q.weight", "blk.x.attn_norm.weight", "blk.0",
         "blk..attn_norm.weight", "blk.0.time_mix_q1.weight", "", "blk.0.time_mix_"})
     CHECK(mentions(tensor_refusal(name, {1}, 0, 4), "is not part of an RWKV-7 model"));
+}
+
+TEST_CASE("tensors of block types are views of the blocks") {
+  for (const BlockType& type : block_types) {
+    CAPTURE(rwkv::name_of(type.dtype));
+    const Bytes bytes = block_file(type);
+    const auto checkpoint = parse(bytes);
+    const auto stored = [&](std::size_t elements) {
+      return test::decode(test::encode(test::ramp(elements), type.dtype), type.dtype);
+    };
+    const auto& head = checkpoint.get("head.weight");
+    CHECK(head.dtype == type.dtype);
+    CHECK(head.shape == std::vector<std::size_t>{3, 256});
+    CHECK(head.bytes.size() == rwkv::bytes_of(type.dtype, 768));
+    CHECK(head.values() == stored(768));
+    const auto& w1 = checkpoint.get("blocks.0.att.w1");
+    CHECK(w1.shape == std::vector<std::size_t>{256, 2});
+    CHECK(w1.values() == test::transposed({"", {2, 256}, stored(512)}).values);
+    const auto fused = stored(6 * 256);
+    const auto& x_k = checkpoint.get("blocks.0.att.x_k");
+    CHECK(x_k.shape == std::vector<std::size_t>{1, 1, 256});
+    CHECK(x_k.values() == std::vector<float>(fused.begin() + 512, fused.begin() + 768));
+    const auto& r_k = checkpoint.get("blocks.0.att.r_k");
+    CHECK(r_k.shape == std::vector<std::size_t>{64, 4});
+    CHECK(r_k.values() == stored(256));
+
+    const std::string name(rwkv::name_of(type.dtype));
+    CHECK(mentions(tensor_refusal("output.weight", {2, 48}, type.number, 512),
+                   "has rows of 48 elements, which are no whole blocks of " + name));
+    CHECK(mentions(tensor_refusal("output.weight", {2, 256}, type.number, 32),
+                   "lies at 0 of 32 data bytes"));
+  }
 }
 
 TEST_CASE("shapes that do not fit are refused") {
@@ -209,4 +265,8 @@ TEST_CASE("damaged files are read or refused") {
   // The last tensor's padding may be missing, nothing else.
   CHECK(test::truncate_everywhere(bytes, parse) < 32);
   CHECK(test::flip_bytes(bytes, bytes.size() / 2, 5000, parse) > 2000);
+  for (const BlockType& type : block_types) {
+    const Bytes blocks = block_file(type);
+    CHECK(test::flip_bytes(blocks, 400, 200, parse) > 50);
+  }
 }

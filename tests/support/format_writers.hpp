@@ -14,6 +14,11 @@ using Bytes = std::vector<std::byte>;
 
 [[nodiscard]] inline Bytes encode(const std::vector<float>& values, rwkv::DType type) {
   Bytes out;
+  if (rwkv::is_block(type)) {
+    out.resize(rwkv::bytes_of(type, values.size()));
+    rwkv::quant::encode_row(type, values.data(), nullptr, values.size(), out.data());
+    return out;
+  }
   const auto put = [&](auto value) {
     const auto bytes = std::as_bytes(std::span(&value, 1));
     out.insert(out.end(), bytes.begin(), bytes.end());
@@ -30,6 +35,21 @@ using Bytes = std::vector<std::byte>;
     }
   }
   return out;
+}
+
+/// The numbers in blocks.
+[[nodiscard]] inline std::vector<float> decode(const Bytes& blocks, rwkv::DType type) {
+  std::vector<float> values(blocks.size() / rwkv::block_bytes(type) * rwkv::block_elements(type));
+  rwkv::quant::decode_row(type, blocks.data(), values.size(), values.data());
+  return values;
+}
+
+/// Numbers that are all different, from -0.5 on in even steps below 1.
+[[nodiscard]] inline std::vector<float> ramp(std::size_t n) {
+  std::vector<float> values(n);
+  for (std::size_t i = 0; i < n; ++i)
+    values[i] = static_cast<float>(i) / static_cast<float>(n) - 0.5f;
+  return values;
 }
 
 /// Little-endian output.

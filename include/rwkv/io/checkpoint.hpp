@@ -5,7 +5,9 @@
 
 #include <rwkv/core/dtype.hpp>
 #include <rwkv/core/error.hpp>
+#include <rwkv/quant/format.hpp>
 
+#include <algorithm>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -20,7 +22,8 @@ namespace rwkv::inline RWKV_ABI::io {
 
 /// A strided view of stored elements. `bytes` starts at element (0, ..., 0) and covers every
 /// element that the shape and the strides can reach; readers guarantee it, so that element access
-/// needs no check.
+/// needs no check. Elements of a block type are counted as they lie in the file, block after block;
+/// rows are whole blocks there, and `bytes` starts with a block.
 struct Tensor {
   DType dtype = DType::f32;
   std::vector<std::size_t> shape;   ///< slowest dimension first; empty = a scalar
@@ -53,7 +56,8 @@ struct Tensor {
     return t;
   }
 
-  /// The element at `offset` elements from the start, converted to a number.
+  /// The element at `offset` elements from the start, converted to a number. Decodes a whole block
+  /// if the type is one of blocks.
   template <class To = float>
   [[nodiscard]] To at_offset(std::size_t offset) const noexcept {
     const std::byte* p = bytes.data() + offset * size_of(dtype);
@@ -77,16 +81,21 @@ struct Tensor {
       case DType::u8:
         return static_cast<To>(load(std::uint8_t{}));
       default:
-        RWKV_ASSERT(!is_block(dtype));  // readers hand out plain types only
-        break;
+        return static_cast<To>(quant::decode_element(dtype, bytes.data(), offset));
     }
-    return To{};
   }
 
   /// All elements in C order.
   template <class To = float>
   [[nodiscard]] std::vector<To> values() const {
     std::vector<To> out(size());
+    if (is_block(dtype) && contiguous() && out.size() % block_elements(dtype) == 0) {
+      std::vector<float> decoded(out.size());
+      quant::decode_row(dtype, bytes.data(), decoded.size(), decoded.data());
+      std::transform(decoded.begin(), decoded.end(), out.begin(),
+                     [](float value) { return static_cast<To>(value); });
+      return out;
+    }
     std::vector<std::size_t> index(shape.size(), 0);
     std::size_t offset = 0;
     for (To& value : out) {

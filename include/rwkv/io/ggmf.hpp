@@ -14,17 +14,18 @@ namespace rwkv::inline RWKV_ABI::io {
 
 namespace detail {
 
-/// The element type behind a type number of rwkv.cpp; refuses the others by name.
+/// The element type behind a type number of rwkv.cpp; refuses the others.
 [[nodiscard]] inline DType ggmf_type(std::int32_t type, std::string_view tensor,
                                      const std::string& source) {
-  static constexpr std::array<std::pair<std::int32_t, const char*>, 5> quantised{
-      {{2, "Q4_0"}, {3, "Q4_1"}, {7, "Q5_0"}, {8, "Q5_1"}, {9, "Q8_0"}}};
-  if (type == 0) return DType::f32;
-  if (type == 1) return DType::f16;
-  for (const auto& [number, name] : quantised)
-    if (type == number)
-      refuse_tensor(ErrorCategory::unsupported, source, tensor, " has type ", name,
-                    ", which is not yet supported");
+  static constexpr std::array<std::pair<std::int32_t, DType>, 7> types{{{0, DType::f32},
+                                                                        {1, DType::f16},
+                                                                        {2, DType::q4_0},
+                                                                        {3, DType::q4_1},
+                                                                        {7, DType::q5_0},
+                                                                        {8, DType::q5_1},
+                                                                        {9, DType::q8_0}}};
+  for (const auto& [number, dtype] : types)
+    if (type == number) return dtype;
   refuse_tensor(ErrorCategory::format, source, tensor, " has the unknown type ", type);
 }
 
@@ -39,9 +40,9 @@ namespace detail {
 
 }  // namespace detail
 
-/// Reads an rwkv.cpp model (RWKV-7, F32 or F16) whose content is `bytes`, which must outlive the
-/// result, as views under official names. Throws `Error` (format) for a damaged file, (unsupported)
-/// for quantised tensors, other file versions and other RWKV versions. Time and memory O(tensors).
+/// Reads an rwkv.cpp model (RWKV-7; F32, F16, Q4_0 ... Q8_0) whose content is `bytes`, which must
+/// outlive the result, as views under official names. Throws `Error` (format) for a damaged file,
+/// (unsupported) for other file versions and other RWKV versions. Time and memory O(tensors).
 [[nodiscard]] inline Checkpoint read_ggmf(std::span<const std::byte> bytes,
                                           const std::string& source) {
   detail::Cursor in(bytes, source);
@@ -75,6 +76,7 @@ namespace detail {
     });
     const auto name = in.text(static_cast<std::uint64_t>(name_length), what);
     const DType dtype = detail::ggmf_type(type, name, source);
+    detail::require_whole_blocks(shape, dtype, source, name);
     const auto size = detail::byte_count(shape, dtype);
     if (!size || *size > in.remaining())
       detail::refuse_tensor(ErrorCategory::format, source, name, " of shape ", to_string(shape),

@@ -142,11 +142,11 @@ inline void refuse_overlaps(const Gguf& gguf, const std::string& source) {
 
 }  // namespace detail
 
-/// Reads a GGUF model of architecture rwkv7 with F32, F16 and BF16 tensors, whose content is
-/// `bytes`, which must outlive the result. Tensors are views under official names; scalar metadata
-/// is kept as text; the vocabulary is decoded if it is RWKV's. Block 0's placeholder v0, v1, v2 are
-/// left out. Throws `Error` (format) for a damaged file, (unsupported) for other architectures,
-/// tensor types and tensors. Time and memory O(metadata + tensors).
+/// Reads a GGUF model of architecture rwkv7 whose content is `bytes`, which must outlive the
+/// result. Tensors (F32, F16, BF16, Q4_0 ... Q8_0, Q2_K ... Q6_K, IQ4_NL) are views under official
+/// names; scalar metadata is kept as text; the vocabulary is decoded if it is RWKV's. Block 0's
+/// placeholder v0, v1, v2 are left out. Throws `Error` (format) for a damaged file, (unsupported)
+/// for other architectures, tensor types and tensors. Time and memory O(metadata + tensors).
 [[nodiscard]] inline Checkpoint read_gguf(std::span<const std::byte> bytes,
                                           const std::string& source) {
   constexpr std::array wanted{detail::gguf_tokens, detail::gguf_token_types};
@@ -165,7 +165,8 @@ inline void refuse_overlaps(const Gguf& gguf, const std::string& source) {
     const auto dtype = detail::gguf_dtype(stored.type);
     if (!dtype)
       detail::refuse_tensor(ErrorCategory::unsupported, source, stored.name, " has type ",
-                            detail::gguf_type_name(stored.type), ", which is not yet supported");
+                            detail::gguf_type_name(stored.type), ", which is not supported");
+    detail::require_whole_blocks(stored.shape, *dtype, source, stored.name);
     const auto size = detail::byte_count(stored.shape, *dtype);
     if (!size || stored.offset > gguf.data.size() || *size > gguf.data.size() - stored.offset)
       detail::refuse_tensor(ErrorCategory::format, source, stored.name, " of shape ",

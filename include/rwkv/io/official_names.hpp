@@ -71,9 +71,9 @@ struct OfficialName {
   std::size_t reach = 1;
   for (std::size_t d = 0; d < part.shape.size(); ++d)
     reach += part.shape[d] == 0 ? 0 : (part.shape[d] - 1) * part.stride[d];
-  const std::size_t width = size_of(tensor.dtype);
   if (part.size() == 0) return part;
-  part.bytes = tensor.bytes.subspan(index * tensor.stride[0] * width, reach * width);
+  part.bytes = tensor.bytes.subspan(bytes_of(tensor.dtype, index * tensor.stride[0]),
+                                    bytes_of(tensor.dtype, reach));
   return part;
 }
 

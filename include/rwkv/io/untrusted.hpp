@@ -43,10 +43,11 @@ inline constexpr std::size_t max_rank = 8;
   return empty ? 0 : *count;
 }
 
+/// Bytes of a tensor whose rows are whole blocks, or nothing when their number does not fit.
 [[nodiscard]] inline std::optional<std::size_t> byte_count(const std::vector<std::size_t>& shape,
                                                            DType type) noexcept {
   const auto count = element_count(shape);
-  return count ? checked_product(*count, size_of(type)) : std::nullopt;
+  return count ? checked_product(*count / block_elements(type), block_bytes(type)) : std::nullopt;
 }
 
 /// `name` as it may appear in a message: quoted, control characters escaped, overlong text cut.
@@ -72,6 +73,15 @@ template <class... Why>
 [[noreturn]] void refuse_tensor(ErrorCategory category, const std::string& source,
                                 std::string_view name, const Why&... why) {
   fail_with(category, source, ": tensor ", printable(name), why...);
+}
+
+/// Refuses a tensor whose rows are no whole blocks of its type.
+inline void require_whole_blocks(const std::vector<std::size_t>& shape, DType type,
+                                 const std::string& source, std::string_view name) {
+  const std::size_t row = shape.empty() ? 1 : shape.back();
+  if (row % block_elements(type) != 0)
+    refuse_tensor(ErrorCategory::format, source, name, " has rows of ", row,
+                  " elements, which are no whole blocks of ", std::string(name_of(type)));
 }
 
 /// True if `text` is well-formed UTF-8 (no overlong forms, no surrogates, at most U+10FFFF).

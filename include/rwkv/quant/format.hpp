@@ -77,6 +77,15 @@ constexpr void decode_row(DType type, const std::byte* blocks, std::size_t n, fl
   });
 }
 
+/// Number `i` of those in `blocks`. Decodes the whole block that it is in.
+constexpr float decode_element(DType type, const std::byte* blocks, std::size_t i) noexcept {
+  return visit_format(type, [&]<class Format>(Format) {
+    float block[Format::elements]{};
+    Format::decode(blocks + i / Format::elements * Format::bytes, block);
+    return block[i % Format::elements];
+  });
+}
+
 /// Encodes `n` numbers, a multiple of the block size, into bytes_of(type, n) bytes. `importance`
 /// has n numbers or is null.
 inline void encode_row(DType type, const float* in, const float* importance, std::size_t n,
