@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// automata_s5 [LENGTH]
 // Compiled automata over long random words: errors against plain composition, largest deviation of
 // the recurrent state from zeros and ones, micro-steps (tokens) per symbol, and symbols and 10^6
-// micro-steps per second of one core with a label after every symbol. LENGTH is 10^6 if not given.
+// micro-steps per second of one core with a label after every symbol.
+#include "options.hpp"
 #include <rwkv/automata.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <ctime>
 #include <random>
 
@@ -81,8 +80,9 @@ automata::Dfa random_dfa(std::size_t states, std::size_t symbols, std::uint32_t 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::size_t length =
-      argc > 1 ? static_cast<std::size_t>(std::strtoull(argv[1], nullptr, 10)) : 1'000'000;
+  bench::Options options(argc, argv, "automata_s5 [--length SYMBOLS]");
+  const auto length = options.number<std::size_t>("length", 1'000'000);
+  options.finish();
   std::puts(
       "| automaton                    |    C | vocab |   symbols | errors | deviation |"
       " steps | symbol/s | Mstep/s |");

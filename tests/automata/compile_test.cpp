@@ -351,6 +351,8 @@ TEST_CASE("wrong input is refused before anything changes") {
   model.reset();
   CHECK(model.accepted());
 
+  CHECK(error_of([] { (void)Recogniser(compile_permutations(2)).accepted(); }).category() ==
+        rwkv::ErrorCategory::argument);
   CHECK(error_of([] { (void)compile_permutations(8); }).category() ==
         rwkv::ErrorCategory::argument);
   CHECK(error_of([] { (void)compile(Dfa(1, {0}, {true}), Output::permutation); }).category() ==

@@ -7,20 +7,17 @@
 #include <doctest/doctest.h>
 
 #include <functional>
-#include <memory>
 #include <regex>
 #include <set>
 
 namespace {
 
 using namespace rwkv::automata;
-using rwkv::automata::from_regex;
-
-/// A random expression over a, b, c: its pattern, and the positions that it reaches in a text.
 
 using Positions = std::set<std::size_t>;
 using Matcher = std::function<Positions(const std::string&, const Positions&)>;
 
+/// A pattern, and the positions of a text that it reaches from given ones.
 struct Expression {
   std::string pattern;
   Matcher reach;
@@ -53,6 +50,7 @@ Expression repeated(const Expression& e, std::size_t least, std::size_t most,
           }};
 }
 
+/// Over a, b, c.
 Expression random_expression(test::Random& random, std::size_t depth) {
   if (depth == 0) {
     switch (random.below(6)) {

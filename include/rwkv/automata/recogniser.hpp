@@ -3,9 +3,8 @@
 #pragma once
 
 #include <rwkv/automata/spelling.hpp>
+#include <rwkv/core/argmax.hpp>
 #include <rwkv/model.hpp>
-
-#include <algorithm>
 
 namespace rwkv::inline RWKV_ABI::automata {
 
@@ -54,10 +53,12 @@ class Recogniser {
 
   /// The label of the word so far: 0 or 1, a state, or the rank of a permutation.
   [[nodiscard]] std::size_t label() const noexcept { return label_; }
-  /// True if the word so far belongs to the language. Precondition (asserted): the automaton was
-  /// compiled for `Output::acceptance`.
-  [[nodiscard]] bool accepted() const noexcept {
-    RWKV_ASSERT(spelling_.output == Output::acceptance);
+  /// True if the word so far belongs to the language. Throws Error (argument) if the automaton was
+  /// compiled to say something else.
+  [[nodiscard]] bool accepted() const {
+    if (spelling_.output != Output::acceptance)
+      fail_with(ErrorCategory::argument, "this automaton says its ",
+                std::string(name_of(spelling_.output)), ", not whether it accepts");
     return label_ == 1;
   }
 
@@ -95,11 +96,6 @@ class Recogniser {
           labels[i - ends_.size() + j] = label_in(ends_[j] - 1);
       label_ = label_in(rows - 1);
     }
-  }
-
-  static std::size_t argmax(std::span<const float> logits) noexcept {
-    return static_cast<std::size_t>(std::max_element(logits.begin(), logits.end()) -
-                                    logits.begin());
   }
 
   Spelling spelling_;
