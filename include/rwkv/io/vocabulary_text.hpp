@@ -59,4 +59,14 @@ namespace detail {
   return vocabulary;
 }
 
+/// The text of a vocabulary file from which `read_vocabulary_text` reads `vocabulary`.
+[[nodiscard]] inline std::string vocabulary_text(const Vocabulary& vocabulary) {
+  std::string text;
+  for (std::size_t id = 0; id < vocabulary.size(); ++id)
+    if (!vocabulary[id].empty())
+      text += std::to_string(id) + ' ' + detail::python_literal(vocabulary[id]) + ' ' +
+              std::to_string(vocabulary[id].size()) + '\n';
+  return text;
+}
+
 }  // namespace rwkv::inline RWKV_ABI::io
