@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The official vocabulary file of the World tokenizer: UTF-8, one token per line,
 //   <id> <Python str or bytes literal> <length in bytes>
+// Read as published, written with bytes literals.
 #pragma once
 
 #include <rwkv/io/python_literal.hpp>
@@ -57,6 +58,26 @@ namespace detail {
   }
   if (vocabulary.empty()) fail_with(ErrorCategory::format, source, ": holds no tokens");
   return vocabulary;
+}
+
+/// The text of a vocabulary file that reads back as `vocabulary`, ids without text left out.
+[[nodiscard]] inline std::string write_vocabulary_text(const Vocabulary& vocabulary) {
+  constexpr std::string_view digits = "0123456789abcdef";
+  std::string text;
+  for (std::size_t id = 0; id < vocabulary.size(); ++id) {
+    const std::string& bytes = vocabulary[id];
+    if (bytes.empty()) continue;
+    text += std::to_string(id) + " b'";
+    for (const char c : bytes) {
+      const auto byte = static_cast<unsigned char>(c);
+      if (byte >= 0x20 && byte < 0x7f && c != '\\' && c != '\'')
+        text += c;
+      else
+        (((text += "\\x") += digits[byte >> 4]) += digits[byte & 15]);
+    }
+    text += "' " + std::to_string(bytes.size()) + "\n";
+  }
+  return text;
 }
 
 }  // namespace rwkv::inline RWKV_ABI::io
