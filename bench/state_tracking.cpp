@@ -91,27 +91,32 @@ Group group_called(const std::string& name) {
   rwkv::fail_with(rwkv::ErrorCategory::argument, "there is no task ", name);
 }
 
-/// Random words with the product of every prefix: a data source without end.
+/// Random words with the product of every prefix: a data source without end. The first ones are
+/// short: at positions whose product is still out of reach there is nothing to learn but noise.
 class Words {
  public:
-  Words(Group group, std::size_t length, std::uint64_t seed)
-      : group_(std::move(group)), length_(length), random_(seed) {}
+  /// The length grows from two letters to `length` in the course of `growth` words.
+  Words(Group group, std::size_t length, std::uint64_t growth, std::uint64_t seed)
+      : group_(std::move(group)), length_(length), growth_(growth), random_(seed) {}
 
   void next(std::span<train::Sample> samples) {
     words_.resize(samples.size());
     for (std::size_t i = 0; i < samples.size(); ++i) {
+      const std::size_t shortest = std::min<std::size_t>(2, length_);
+      const std::size_t length =
+          drawn_ < growth_ ? shortest + (length_ - shortest) * drawn_ / growth_ : length_;
+      ++drawn_;
       Word& w = words_[i];
-      w.letters.resize(length_);
-      w.products.resize(length_);
+      w.letters.resize(length);
+      w.products.resize(length);
       Token product = 0;  // the neutral element
-      for (std::size_t t = 0; t < length_; ++t) {
+      for (std::size_t t = 0; t < length; ++t) {
         w.letters[t] = group_.letters[random_.below(group_.letters.size())];
         w.products[t] = product = group_.product[product * group_.order + w.letters[t]];
       }
       samples[i].tokens = w.letters;
       samples[i].targets = w.products;
     }
-    drawn_ += samples.size();
   }
 
   [[nodiscard]] train::DataPosition position() const { return {random_.state(), 0, drawn_}; }
@@ -121,7 +126,7 @@ class Words {
   }
   [[nodiscard]] Token largest_token() const { return static_cast<Token>(group_.order - 1); }
   [[nodiscard]] std::uint64_t fingerprint() const {
-    return (group_.order << 32) + (group_.letters.size() << 16) + length_;
+    return (group_.order << 48) + (group_.letters.size() << 40) + (length_ << 24) + growth_;
   }
 
  private:
@@ -131,6 +136,7 @@ class Words {
 
   Group group_;
   std::size_t length_;
+  std::uint64_t growth_;
   train::Random random_;
   std::vector<Word> words_;
   std::uint64_t drawn_ = 0;
@@ -183,13 +189,13 @@ Outcome run(const Experiment& e, const Group& group, std::size_t layers,
   options.schedule = {
       .initial = e.rate, .final = e.rate / 20, .steps = e.steps, .warm_up = e.steps / 20};
   options.optimizer.weight_decay = e.decay;
-  train::Trainer trainer(train::initialise(layout, e.seed), Words(group, e.length, e.seed),
-                         options);
+  train::Trainer trainer(train::initialise(layout, e.seed),
+                         Words(group, e.length, e.steps * e.batch / 2, e.seed), options);
   Outcome result;
   while (trainer.steps() < e.steps) result.loss = trainer.step(pool).loss;
 
   std::vector<train::Sample> samples(e.words);
-  Words test(group, e.test_length, e.seed + 1);
+  Words test(group, e.test_length, 0, e.seed + 1);
   test.next(samples);
   train::Objective objective(layout);
   std::vector<std::size_t> right(e.test_length);

@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <fstream>
 #include <iterator>
+#include <sstream>
 #include <string>
 #include <sys/wait.h>
 
@@ -199,7 +200,7 @@ TEST_CASE("what does not work out is one line and status 1; wrong usage is statu
 TEST_CASE("a model cut off anywhere is refused") {
   const Shell shell;
   const std::string whole = slurp(model);
-  for (std::size_t percent = 0; percent < 100; percent += 5) {
+  for (std::size_t percent = 0; percent < 100; ++percent) {
     CAPTURE(percent);
     spit(shell.path("cut.safetensors"), whole.substr(0, whole.size() * percent / 100));
     check_refused(shell.run("info cut.safetensors"));
@@ -238,16 +239,112 @@ TEST_CASE("tokenize goes there and back, byte for byte") {
   CHECK(piped("bad.txt", " --decode") != 0);
 }
 
+#ifdef RWKV_GOLDENS
+TEST_CASE("gradients are those of float64 automatic differentiation, under the official names") {
+  const Shell shell;
+  const std::string folder = RWKV_GOLDENS "/grad/g7_l3_c32/";
+  const rwkv::Model<> trained(golden::read(folder + "model.safetensors"));
+  const auto relative_error = [](const std::vector<double>& got, const std::vector<double>& want) {
+    REQUIRE(got.size() == want.size());
+    double error = 0, length = 0;
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      error += (got[i] - want[i]) * (got[i] - want[i]);
+      length += want[i] * want[i];
+    }
+    return std::sqrt(length > 0 ? error / length : error);
+  };
+  for (const std::string name : {"ce_zero_state", "ce_random_state", "ce_l2wrap", "ce_batch2"}) {
+    CAPTURE(name);
+    const auto want = golden::read(folder + name + ".safetensors");
+    std::string ids;
+    for (const auto t : golden::tokens(want, "tokens")) ids += std::to_string(t) + " ";
+    spit(shell.path("tokens.txt"), ids);
+    std::string options = " --rows " + std::to_string(want.get("tokens").shape[0]);
+    if (name == "ce_l2wrap") options += " --l2wrap";
+    if (want.find("state0.wkv") != nullptr) {
+      trained.save_state(shell.path("in.st"), golden::state(want, "state0.", trained.shape()));
+      options += " --state-in in.st";
+    }
+    REQUIRE(shell
+                .run("gradients " + quoted(folder + "model.safetensors") +
+                     " --tokens tokens.txt --out g.safetensors" + options)
+                .status == 0);
+    const auto got = golden::read(shell.path("g.safetensors"));
+    CHECK(got.get("loss").at_offset<double>(0) ==
+          doctest::Approx(want.get("loss").at_offset<double>(0)).epsilon(1e-6));
+    std::size_t compared = 0;
+    for (const auto& [tensor, value] : want.tensors) {
+      if (!tensor.starts_with("grad")) continue;
+      CAPTURE(tensor);
+      CHECK(got.get(tensor).shape == value.shape);
+      CHECK(relative_error(got.get(tensor).values<double>(), value.values<double>()) <= 1e-4);
+      ++compared;
+    }
+    CHECK(compared > 3 * 30);
+  }
+  check_refused(shell.run("gradients " + quoted(folder + "model.safetensors") +
+                          " --tokens tokens.txt --rows 7 --out none.safetensors"));
+  spit(shell.path("past.txt"), "1 2 100000");
+  check_refused(shell.run("gradients " + quoted(folder + "model.safetensors") +
+                          " --tokens past.txt --out none.safetensors"));
+  CHECK_FALSE(std::filesystem::exists(shell.path("none.safetensors")));
+}
+#endif
+
+TEST_CASE("samples with prompts, any vocabulary, adapters: the model carries what it needs") {
+  const Shell shell;
+  std::string samples;
+  for (int i = 0; i < 40; ++i)
+    samples +=
+        i % 2 ? "{\"prompt\": \"ab\", \"completion\": \"ba\"}\n" : "{\"text\": \"abba\"}\n\n";
+  spit(shell.path("samples.jsonl"), samples);
+  spit(shell.path("vocab.json"), R"({"1": "a", "2": "b", "3": [97, 98]})");
+  const std::string small = "--steps 20 --batch 4 --rate 1e-2 --threads 1 --seed 3 ";
+  const auto o = shell.run(
+      "train --samples samples.jsonl --validation samples.jsonl --vocab "
+      "vocab.json --layers 1 --embed 16 --head-size 8 --ranks 2,2,2,2 "
+      "--validate-every 10 --out base.safetensors " +
+      small);
+  REQUIRE(o.status == 0);
+  CHECK(o.err.find("step 20  loss") != std::string::npos);
+  CHECK(o.err.find("bits per byte, the best yet") != std::string::npos);
+  // No vocabulary is named from here on.
+  REQUIRE(shell
+              .run("train --mode lora --init base.safetensors --samples samples.jsonl --out "
+                   "tuned.safetensors " +
+                   small)
+              .status == 0);
+  CHECK(slurp(shell.path("tuned.safetensors")) != slurp(shell.path("base.safetensors")));
+  for (const char* model_file : {"base", "tuned"}) {
+    CAPTURE(model_file);
+    const auto g = shell.run("generate " + std::string(model_file) +
+                             ".safetensors --prompt ab --tokens 4 --temperature 0");
+    CHECK(g.status == 0);
+    CHECK(g.out.starts_with("ab"));
+    CHECK(g.out.find_first_not_of("ab\n") == std::string::npos);
+  }
+
+  for (const char* line : {"[]", "{}", "{\"text\": 1}", "{\"text\": \"a\"}", "not JSON",
+                           "{\"prompt\": \"a\", \"completion\": \"\"}", "{\"prompt\": \"ab\"}"}) {
+    CAPTURE(line);
+    spit(shell.path("bad.jsonl"), "{\"text\": \"aba\"}\n" + std::string(line) + "\n");
+    const auto bad = shell.run("train --init base.safetensors --samples bad.jsonl --out x");
+    check_refused(bad);
+    CHECK(bad.err.find("bad.jsonl: line 2: ") != std::string::npos);
+    CHECK_FALSE(std::filesystem::exists(shell.path("x")));
+  }
+}
+
 TEST_CASE("training makes a model of bytes that generates the same text for the same seed") {
   const Shell shell;
   std::string text;
   for (int i = 0; i < 300; ++i) text += "the cat sat on the mat and the dog ran. ";
   spit(shell.path("text.txt"), text);
-  const std::string train =
+  const std::string run =
       "train --text text.txt --validation text.txt --layers 2 --embed 32 --head-size 16 --ranks "
-      "4,4,4,4 --steps 30 "
-      "--batch 4 --length 64 --rate 5e-3 --threads 1 --validate-every 15 --save-every 15 --log "
+      "4,4,4,4 --batch 4 --length 64 --threads 1 --validate-every 15 --save-every 15 --log "
       "log.jsonl ";
+  const std::string train = run + "--steps 30 --rate 5e-3 ";
   REQUIRE(shell.run(train + "--out a.safetensors --checkpoint run.ckpt").status == 0);
   CHECK(std::count(text.begin(), text.end(), '.') == 300);
   const std::string log = slurp(shell.path("log.jsonl"));
@@ -268,6 +365,8 @@ TEST_CASE("training makes a model of bytes that generates the same text for the 
   CHECK(j["bits_per_byte"].get<double>() < 6.0);
   CHECK(j["tokens"].get<std::size_t>() == text.size() - 1);
 
+  CHECK(j["bits_per_token"].get<double>() == doctest::Approx(j["bits_per_byte"].get<double>()));
+
   // Resuming a finished run has nothing to do; a damaged checkpoint is refused and changes nothing.
   const std::string finished = slurp(shell.path("a.safetensors"));
   CHECK(shell.run(train + "--out a.safetensors --checkpoint run.ckpt --resume").status == 0);
@@ -278,6 +377,71 @@ TEST_CASE("training makes a model of bytes that generates the same text for the 
   check_refused(shell.run("train --text empty.txt --out b.safetensors"));
   CHECK_FALSE(std::filesystem::exists(shell.path("b.safetensors")));
 
+  SUBCASE("a run that is killed and resumed ends with the same model and log") {
+    REQUIRE(shell.run(train + "--out b.safetensors --checkpoint b.ckpt").status == 0);
+    const std::string undisturbed = slurp(shell.path("log.jsonl"));
+    // Killed after a line past the first checkpoint, of a run that would be the same.
+    std::filesystem::remove(shell.path("log.jsonl"));
+    const std::string killed = "cd '" + shell.path("").string() + "' && { '" RWKV_TOOL "' " +
+                               train +
+                               "--out c.safetensors --checkpoint c.ckpt 2> err.txt & } && "
+                               "until grep -q '\"step\":17,' log.jsonl 2> /dev/null; do "
+                               "kill -0 $! 2> /dev/null || break; done; kill -9 $!; wait";
+    static_cast<void>(std::system(killed.c_str()));
+    REQUIRE(shell.run(train + "--out c.safetensors --checkpoint c.ckpt --resume").status == 0);
+    CHECK(slurp(shell.path("c.safetensors")) == slurp(shell.path("b.safetensors")));
+    CHECK(slurp(shell.path("c.safetensors")) == finished);
+    const auto numbers = [](const std::string& log) {
+      std::vector<std::array<double, 3>> lines;
+      std::istringstream in(log);
+      for (std::string line; std::getline(in, line);) {
+        const auto k = nlohmann::json::parse(line);
+        lines.push_back({k["step"], k["loss"], k.value("validation_loss", 0.0)});
+      }
+      return lines;
+    };
+    CHECK(numbers(slurp(shell.path("log.jsonl"))) == numbers(undisturbed));
+  }
+  SUBCASE("the best model stays, also when a run that gets worse is resumed") {
+    // Steps so large that the second half undoes the first.
+    const std::string worse = run + "--out w.safetensors --checkpoint w.ckpt ";
+    REQUIRE(shell.run(worse + "--steps 15 --rate 5e-3").status == 0);
+    const std::string best = slurp(shell.path("w.safetensors"));
+    const auto o2 = shell.run(worse +
+                              "--steps 30 --rate 0.3 --final-rate 0.3 --resume "
+                              "--other-options");
+    REQUIRE(o2.status == 0);
+    CHECK(o2.err.find("the best yet") == std::string::npos);
+    CHECK(slurp(shell.path("w.safetensors")) == best);
+  }
+  SUBCASE(
+      "a loss that is not a number, foreign tokens and a full disk leave everything as it was") {
+    const std::string checkpoint = slurp(shell.path("run.ckpt"));
+    const std::string more = "train --init a.safetensors --out a.safetensors --steps 40 --batch 2 ";
+    const auto nan = shell.run(more +
+                               "--text text.txt --length 32 --rate 1e30 --final-rate 1e30 "
+                               "--checkpoint run.ckpt --save-every 40");
+    check_refused(nan);
+    CHECK(nan.err.find("the loss is") != std::string::npos);
+    spit(shell.path("vocab.txt"), "1 'a' 1\n300 'b' 1\n");
+    spit(shell.path("ab.txt"), "abababababababababababab");
+    const std::string foreign = more + "--vocab vocab.txt --length 4 ";
+    check_refused(shell.run(foreign + "--text ab.txt"));
+    spit(shell.path("aa.txt"), "aaaaaaaaaaaaaaaaaaaaaaaaaaaa");
+    const auto late = shell.run(foreign + "--text aa.txt --validation ab.txt");
+    check_refused(late);
+    CHECK(late.err.find("ab.txt: contains token 300") != std::string::npos);
+    const auto short_text = shell.run(more + "--text ab.txt --length 32");
+    check_refused(short_text);
+    CHECK(short_text.err.find("24 tokens is too short") != std::string::npos);
+    if (std::filesystem::exists("/dev/full")) {
+      const auto full = shell.run(more + "--text text.txt --length 32 --log /dev/full");
+      check_refused(full);
+      CHECK(full.err.find("/dev/full: cannot be written") != std::string::npos);
+    }
+    CHECK(slurp(shell.path("a.safetensors")) == finished);
+    CHECK(slurp(shell.path("run.ckpt")) == checkpoint);
+  }
   SUBCASE("a tuned state is read back") {
     REQUIRE(shell
                 .run("train --mode state --init a.safetensors --text text.txt --steps 3 --batch 2 "

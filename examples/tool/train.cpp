@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <charconv>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
@@ -66,7 +67,7 @@ struct Validation {
   double bytes_per_prediction = 0;
 };
 
-Validation read_validation(const Train& o, const rwkv::Tokenizer& tokenizer) {
+Validation read_validation(const Train& o, const rwkv::Tokenizer& tokenizer, std::size_t vocab) {
   Validation v;
   double predictions = 0;
   double bytes = 0;
@@ -89,6 +90,11 @@ Validation read_validation(const Train& o, const rwkv::Tokenizer& tokenizer) {
   }
   if (v.samples.empty())
     rwkv::fail_with(rwkv::ErrorCategory::argument, o.validation, ": nothing to validate on");
+  for (const train::Sample& s : v.samples)
+    for (const rwkv::Token t : s.tokens)
+      if (t >= vocab)
+        rwkv::fail_with(rwkv::ErrorCategory::argument, o.validation, ": contains token ", t,
+                        ", but the model's vocabulary has ", vocab, " entries");
   v.bytes_per_prediction = bytes / predictions;
   return v;
 }
@@ -112,6 +118,52 @@ train::Parameters starting_point(const Train& o, const rwkv::Tokenizer& tokenize
   return train::initialise(std::make_shared<const train::Layout>(d, eigenvalues), o.seed);
 }
 
+/// One JSON line per step. A resumed run goes on from the checkpoint's step, so that the file ends
+/// up with every step once.
+class Log {
+ public:
+  Log(std::string path, std::uint64_t steps_done, bool resumed) : path_(std::move(path)) {
+    if (path_.empty()) return;
+    std::string kept;
+    if (resumed && std::filesystem::exists(path_)) {
+      std::istringstream lines(read_all(path_));
+      for (std::string line; std::getline(lines, line);) {
+        const auto json = nlohmann::json::parse(line, nullptr, false);
+        if (!json.is_object() || json.value("step", steps_done + 1) > steps_done) break;
+        kept += line + "\n";
+      }
+    }
+    file_.reset(std::fopen(path_.c_str(), "w"));
+    write(kept);
+  }
+
+  void add(const nlohmann::ordered_json& line) {
+    if (file_) write(line.dump() + "\n");
+  }
+
+ private:
+  void write(const std::string& text) {
+    if (!file_ || std::fputs(text.c_str(), file_.get()) < 0 || std::fflush(file_.get()) != 0)
+      rwkv::fail_with(rwkv::ErrorCategory::io, path_, ": cannot be written");
+  }
+
+  std::string path_;
+  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file_{nullptr, std::fclose};
+};
+
+/// The vocabulary as the file of a model carries it; empty for bytes, which need none.
+std::string vocabulary_text(const rwkv::Tokenizer& tokenizer) {
+  rwkv::io::Vocabulary vocabulary(tokenizer.vocab_size());
+  for (std::size_t id = 0; id < vocabulary.size(); ++id)
+    vocabulary[id] = tokenizer.token_bytes(static_cast<rwkv::Token>(id));
+  return rwkv::io::vocabulary_text(vocabulary);
+}
+
+std::string exact(double x) {
+  char text[32];
+  return std::string(text, std::to_chars(text, text + sizeof text, x).ptr);
+}
+
 /// One line on a terminal, rewritten; a line per validation elsewhere.
 void show(const train::StepReport& r, std::size_t steps, double loss, double tokens_per_second) {
   const double left =
@@ -126,7 +178,7 @@ void run_training(const Train& o, train::Parameters start, Source source,
                   const rwkv::Tokenizer& tokenizer, const std::string& vocabulary) {
   rwkv::ThreadPool pool(o.threads);
   std::optional<Validation> validation;
-  if (!o.validation.empty()) validation = read_validation(o, tokenizer);
+  if (!o.validation.empty()) validation = read_validation(o, tokenizer, start.shape().vocab());
 
   const auto width = static_cast<double>(start.shape().embed());
   train::TrainerOptions options;
@@ -144,14 +196,13 @@ void run_training(const Train& o, train::Parameters start, Source source,
   options.lora = {.rank = o.lora_rank, .alpha = static_cast<float>(o.lora_alpha)};
   options.seed = o.seed;
   train::Trainer<Source> trainer(std::move(start), std::move(source), options);
-  if (o.resume) trainer.resume(o.checkpoint, o.other_options);
-
-  std::FILE* log = nullptr;
-  if (!o.log.empty()) {
-    log = std::fopen(o.log.c_str(), o.resume ? "a" : "w");
-    if (log == nullptr) rwkv::fail_with(rwkv::ErrorCategory::io, o.log, ": cannot be written");
+  constexpr const char* best_note = "tool.best_validation_loss";
+  double best = HUGE_VAL;
+  if (o.resume) {
+    const auto notes = trainer.resume(o.checkpoint, o.other_options);
+    if (const auto it = notes.find(best_note); it != notes.end()) best = std::stod(it->second);
   }
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> close_log(log, std::fclose);
+  Log log(o.log, trainer.steps(), o.resume);
   const bool terminal = isatty(STDERR_FILENO) == 1;
 
   rwkv::io::Metadata metadata;
@@ -166,7 +217,6 @@ void run_training(const Train& o, train::Parameters start, Source source,
       train::write_model(o.out, trainer.model(), type, metadata);
   };
 
-  double best = HUGE_VAL;
   double smooth = 0;
   double weight = 0;
   auto since = Clock::now();
@@ -212,11 +262,8 @@ void run_training(const Train& o, train::Parameters start, Source source,
       write();
     }
     if (!o.checkpoint.empty() && (report.step % o.save_every == 0 || last))
-      trainer.save(o.checkpoint);
-    if (log != nullptr) {
-      std::fprintf(log, "%s\n", line.dump().c_str());
-      std::fflush(log);
-    }
+      trainer.save(o.checkpoint, {{best_note, exact(best)}});
+    log.add(line);
   }
   if (terminal) std::fputs("\r\033[K", stderr);
 }
@@ -232,8 +279,8 @@ void run(const Train& o) {
           : tokenizer_for(o.vocab, base, rwkv::io::dimensions_of(base).vocab);
   // A model of bytes needs no vocabulary; any other carries its own, so that it can be used without
   // further files.
-  std::string vocabulary;
-  if (!o.vocab.empty()) vocabulary = read_all(o.vocab);
+  const bool bytes = o.vocab.empty() && !base.vocabulary;
+  const std::string vocabulary = bytes ? "" : vocabulary_text(tokenizer);
 
   train::Parameters start = starting_point(o, tokenizer);
   if (!o.samples.empty())

@@ -126,6 +126,14 @@ TEST_CASE("the text file: malformed lines are named") {
                     [] { (void)rwkv::io::read_vocabulary_text("", "v.txt"); });
 }
 
+TEST_CASE("the text file: what is written reads back, whatever the bytes") {
+  rwkv::io::Vocabulary v{"", "a", "", "'", "\\", "\\x41", "\"", "\n", "\xe2\x82\xac", " a b "};
+  for (int byte = 0; byte < 256; ++byte) v.push_back("-" + std::string(1, static_cast<char>(byte)));
+  v.push_back("");
+  v.push_back("last");
+  CHECK(rwkv::io::read_vocabulary_text(rwkv::io::vocabulary_text(v), "v.txt") == v);
+}
+
 TEST_CASE("the JSON file") {
   const auto v = rwkv::io::read_vocabulary_json(
       R"( {"1": "a", "3": [128, 0, 255], "2": "\u20ac\n", "5": [97]} )", "v.json");

@@ -107,9 +107,9 @@ TEST_CASE("the same seed and number of threads give the same bits, and resuming 
       for (int i = 0; i < 30; ++i) expected.push_back(a.step(pool).loss);  // more than an epoch
       for (int i = 0; i < 13; ++i)
         CHECK(b.step(pool).loss == expected[static_cast<std::size_t>(i)]);
-      b.save(file);
+      b.save(file, {{"note", "of the caller"}});
       c.step(pool);  // whatever it did before is forgotten
-      c.resume(file);
+      CHECK(c.resume(file).at("note") == "of the caller");
       CHECK(c.steps() == 13);
       for (std::size_t i = 13; i < 30; ++i) CHECK(c.step(pool).loss == expected[i]);
       CHECK(test::same_bits(a.model().values(), c.model().values()));

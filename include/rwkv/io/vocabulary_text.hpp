@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The official vocabulary file of the World tokenizer: UTF-8, one token per line,
 //   <id> <Python str or bytes literal> <length in bytes>
+// Read as published, written with bytes literals.
 #pragma once
 
 #include <rwkv/io/python_literal.hpp>

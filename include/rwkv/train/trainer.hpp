@@ -171,8 +171,9 @@ class Trainer {
   }
 
   /// Writes everything needed to continue, atomically: a crash or a full disk leaves an earlier
-  /// checkpoint as it was. Throws `Error` (io).
-  void save(const std::filesystem::path& path) {
+  /// checkpoint as it was. `notes` are the caller's own and come back from `resume`. Throws `Error`
+  /// (io).
+  void save(const std::filesystem::path& path, const io::Metadata& notes = {}) {
     std::vector<io::NamedTensor> tensors;
     for (const Trained& t : trained_)
       for (const auto& [prefix, buffer] : buffers())
@@ -180,6 +181,7 @@ class Trainer {
                                                   buffer.subspan(t.segment.begin, t.segment.size)));
     const DataPosition position = source_.position();
     io::Metadata metadata = identity();
+    metadata.insert(notes.begin(), notes.end());
     metadata["train.step"] = std::to_string(steps());
     metadata["train.epoch"] = std::to_string(position.epoch);
     metadata["train.next"] = std::to_string(position.next);
@@ -191,8 +193,8 @@ class Trainer {
   /// Continues from a checkpoint of the same model shape, data and options; nothing changes if it
   /// throws: `Error` (format) for a damaged file, (shape) for another shape, (argument) for other
   /// data or options, naming the difference. `other_options`: continue although data, schedule or
-  /// optimizer options differ.
-  void resume(const std::filesystem::path& path, bool other_options = false) {
+  /// optimizer options differ. Returns the file's metadata.
+  io::Metadata resume(const std::filesystem::path& path, bool other_options = false) {
     const io::MappedFile file(path);
     const io::Checkpoint c = io::read_safetensors(file.bytes(), path.string());
     const auto stored = [&c](const std::string& key) {
@@ -229,6 +231,7 @@ class Trainer {
       std::copy(read[i].begin(), read[i].end(), buffer.begin()), ++i;
     optimizer_->set_steps(steps);
     if (lora_) lora_->merge(base_, *merged_);
+    return c.metadata;
   }
 
  private:

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+// A small model that makes no mistakes: 31 thousand parameters learn to reverse strings of up to
+// sixty digits, which takes remembering all of them in the order they came. This program made
+// models/reverse and tests it.
+//
+//   reverse_digits train MODEL.safetensors [THREADS]        when interrupted, again to go on
+//   reverse_digits test MODEL.safetensors [STRINGS [SEED]]  exact answers, by length
+#include <rwkv/core/argmax.hpp>
+#include <rwkv/exec/thread_pool.hpp>
+#include <rwkv/model.hpp>
+#include <rwkv/tokenizer.hpp>
+#include <rwkv/train.hpp>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <string>
+
+namespace {
+
+namespace train = rwkv::train;
+using rwkv::Token;
+
+constexpr std::size_t longest = 60;
+constexpr Token end = 0;  // ends a text in every vocabulary of RWKV; 1 ... 10 are the digits
+constexpr Token equals = 11;
+
+std::string vocabulary() {
+  std::string lines;
+  for (int digit = 0; digit < 10; ++digit)
+    lines += std::to_string(digit + 1) + " '" + std::to_string(digit) + "' 1\n";
+  return lines + "11 '=' 1\n";
+}
+
+/// Digits, "=", the digits reversed, end.
+void write_task(std::size_t digits, train::Random& random, std::vector<Token>& task) {
+  task.resize(2 * digits + 2);
+  for (std::size_t i = 0; i < digits; ++i)
+    task[i] = task[2 * digits - i] = static_cast<Token>(1 + random.below(10));
+  task[digits] = equals;
+  task.back() = end;
+}
+
+/// Random tasks without end; the first ones are short, and only the answers count in the loss.
+class Tasks {
+ public:
+  /// The longest string grows from a few digits to all in the course of the first `growth` tasks.
+  Tasks(std::uint64_t growth, std::uint64_t seed) : growth_(growth), random_(seed) {}
+
+  void next(std::span<train::Sample> samples) {
+    tasks_.resize(samples.size());
+    weights_.resize(samples.size());
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+      const std::uint64_t limit = drawn_ < growth_ ? 4 + (longest - 4) * drawn_ / growth_ : longest;
+      ++drawn_;
+      const auto digits = static_cast<std::size_t>(1 + random_.below(limit));
+      write_task(digits, random_, tasks_[i]);
+      weights_[i].assign(tasks_[i].size() - 1, 1.0f);
+      std::fill_n(weights_[i].begin(), digits, 0.0f);
+      samples[i].tokens = tasks_[i];
+      samples[i].weights = weights_[i];
+    }
+  }
+  [[nodiscard]] train::DataPosition position() const { return {random_.state(), 0, drawn_}; }
+  void restore(const train::DataPosition& position) {
+    random_ = train::Random(position.random);
+    drawn_ = position.next;
+  }
+  [[nodiscard]] Token largest_token() const { return equals; }
+  [[nodiscard]] std::uint64_t fingerprint() const { return growth_; }
+
+ private:
+  std::uint64_t growth_;
+  train::Random random_;
+  std::uint64_t drawn_ = 0;
+  std::vector<std::vector<Token>> tasks_;
+  std::vector<std::vector<float>> weights_;
+};
+
+/// How many of the tasks are answered without a mistake by always taking the likeliest token. Until
+/// the first mistake such an answer is the right one, so that one pass over the right answers
+/// shows whether there is one.
+std::size_t solved(const rwkv::Model<>& model, const std::vector<std::vector<Token>>& tasks,
+                   rwkv::Workspace<>& work) {
+  const std::size_t vocab = model.shape().vocab();
+  std::vector<rwkv::State<>> states(tasks.size(), rwkv::State(model.shape()));
+  std::vector<rwkv::Slot<>> slots;
+  std::size_t rows = 0;
+  for (std::size_t i = 0; i < tasks.size(); ++i) {
+    slots.push_back({&states[i], std::span(tasks[i]).first(tasks[i].size() - 1)});
+    rows += slots.back().tokens.size();
+  }
+  std::vector<float> logits(rows * vocab);
+  model.forward(slots, rwkv::Logits::all, logits, work);
+  std::size_t right = 0;
+  const float* row = logits.data();
+  for (const std::vector<Token>& task : tasks) {
+    bool exact = true;
+    for (std::size_t t = 0; t + 1 < task.size(); ++t, row += vocab)
+      exact &= t < task.size() / 2 - 1 || rwkv::argmax(std::span(row, vocab)) == task[t + 1];
+    right += exact;
+  }
+  return right;
+}
+
+constexpr std::size_t bands = 10;  // 1-6 digits, 7-12, ..., 55-60
+
+/// Exact answers to `strings` fresh tasks in each band of lengths.
+std::array<std::size_t, bands> solved_by_length(const rwkv::Model<>& model, std::size_t strings,
+                                                std::uint64_t seed) {
+  train::Random random(seed);
+  rwkv::Workspace work(model.shape(), 256);
+  std::array<std::size_t, bands> right{};
+  std::vector<std::vector<Token>> tasks;
+  for (std::size_t band = 0; band < bands; ++band) {
+    constexpr std::size_t lengths = longest / bands;
+    for (std::size_t done = 0; done < strings; done += tasks.size()) {
+      tasks.resize(std::min<std::size_t>(50, strings - done));
+      for (auto& task : tasks)
+        write_task(1 + band * lengths + static_cast<std::size_t>(random.below(lengths)), random,
+                   task);
+      right[band] += solved(model, tasks, work);
+    }
+  }
+  return right;
+}
+
+/// A stretch of the training with a schedule of its own.
+struct Phase {
+  std::uint64_t steps;
+  std::size_t batch;
+  double rate;           // at the beginning; almost zero at the end
+  std::uint64_t growth;  // tasks until the longest are drawn
+};
+constexpr Phase phases[] = {{24000, 128, 4e-3, 6000 * 128}, {12000, 256, 1.5e-3, 0}};
+
+/// Continues `model` for a phase, or goes on with the phase where it was interrupted.
+train::Parameters run_phase(train::Parameters model, std::size_t index, const std::string& path,
+                            rwkv::ThreadPool& pool) {
+  const Phase& phase = phases[index];
+  train::Trainer trainer(std::move(model), Tasks(phase.growth, index + 1),
+                         {.batch = phase.batch,
+                          .schedule = {.initial = phase.rate, .final = 1e-6, .steps = phase.steps},
+                          .optimizer = {.weight_decay = 0.1}});
+  const std::string checkpoint = path + ".run" + std::to_string(index + 1);
+  if (std::filesystem::exists(checkpoint)) trainer.resume(checkpoint);
+  std::size_t tokens = 0;
+  double loss = 0.0;
+  auto since = std::chrono::steady_clock::now();
+  while (trainer.steps() < phase.steps) {
+    const auto report = trainer.step(pool);
+    tokens += report.tokens;
+    loss += report.loss;
+    constexpr std::uint64_t interval = 200;
+    if (report.step % interval != 0) continue;
+    trainer.save(checkpoint);
+    train::write_model(path, trainer.model(), rwkv::DType::f32,
+                       {{"rwkv.vocabulary", vocabulary()}});
+    const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - since;
+    std::printf("%d: step %5d  loss %.6f  %6.0f tokens/s  exact of 50 by length:",
+                static_cast<int>(index + 1), static_cast<int>(report.step), loss / interval,
+                static_cast<double>(tokens) / spent.count());
+    for (const std::size_t right : solved_by_length(rwkv::load(path), 50, report.step))
+      std::printf(" %2zu", right);
+    std::printf("\n");
+    std::fflush(stdout);
+    tokens = 0;
+    loss = 0.0;
+    since = std::chrono::steady_clock::now();
+  }
+  return trainer.model();
+}
+
+void run_training(const std::string& path, std::size_t threads) {
+  const auto layout = std::make_shared<const train::Layout>(rwkv::Dimensions{.layers = 2,
+                                                                             .embed = 32,
+                                                                             .head_size = 16,
+                                                                             .ffn = 128,
+                                                                             .vocab = equals + 1,
+                                                                             .decay_rank = 8,
+                                                                             .icl_rank = 8,
+                                                                             .value_rank = 8,
+                                                                             .gate_rank = 8});
+  rwkv::ThreadPool pool(threads);
+  train::Parameters model = train::initialise(layout, 1);
+  for (std::size_t i = 0; i < std::size(phases); ++i)
+    model = run_phase(std::move(model), i, path, pool);
+}
+
+/// Prints the exact answers by length; false unless all are.
+bool run_test(const std::string& path, std::size_t strings, std::uint64_t seed) {
+  const auto right = solved_by_length(rwkv::load(path), strings, seed);
+  for (std::size_t band = 0; band < bands; ++band)
+    std::printf("%2zu-%2zu digits: %zu of %zu exact\n", 1 + band * longest / bands,
+                (band + 1) * longest / bands, right[band], strings);
+  return std::all_of(right.begin(), right.end(), [=](std::size_t r) { return r == strings; });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  const std::string command = argc > 2 ? argv[1] : "";
+  const auto number = [&](int i, std::uint64_t otherwise) {
+    return argc > i ? std::stoull(argv[i]) : otherwise;
+  };
+  if (command == "train" && argc <= 4) {
+    run_training(argv[2], number(3, 1));
+    return 0;
+  }
+  if (command == "test" && argc <= 5)
+    return run_test(argv[2], number(3, 10000), number(4, 20260101)) ? 0 : 1;
+  std::fputs(
+      "usage: reverse_digits train MODEL [THREADS]\n"
+      "       reverse_digits test MODEL [STRINGS [SEED]]\n",
+      stderr);
+  return 2;
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "error: %s\n", error.what());
+  return 1;
+}

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// The models in examples/models do what their cards say.
+#include <rwkv/core/argmax.hpp>
+#include <rwkv/exec/thread_pool.hpp>
+#include <rwkv/generate.hpp>
+#include <rwkv/model.hpp>
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <random>
+
+using namespace rwkv;
+
+namespace {
+
+const std::string models = RWKV_MODELS;
+
+/// What the model appends to each prompt until its end token or `limit` tokens, always taking the
+/// likeliest token; all texts in one batch.
+std::vector<std::string> continuations(const Model<>& model, const Tokenizer& tokenizer,
+                                       const std::vector<std::string>& prompts, Token end,
+                                       std::size_t limit, ThreadPool& pool) {
+  const std::size_t vocab = model.shape().vocab();
+  std::vector<State<>> states(prompts.size(), State<>(model.shape()));
+  std::vector<std::vector<Token>> next(prompts.size());
+  std::vector<std::string> texts(prompts.size());
+  std::vector<std::size_t> going;  // which texts have not ended
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    next[i] = tokenizer.encode(prompts[i]);
+    going.push_back(i);
+  }
+  Workspace<> work(model.shape(), 256);
+  for (std::size_t step = 0; step < limit && !going.empty(); ++step) {
+    std::vector<Slot<>> slots;
+    for (const std::size_t i : going) slots.push_back({&states[i], next[i]});
+    std::vector<float> logits(going.size() * vocab);
+    model.forward(slots, Logits::last, logits, work, pool);
+    for (std::size_t s = 0; s < going.size(); ++s) {
+      const Token token = argmax(std::span(logits).subspan(s * vocab, vocab));
+      next[going[s]] = {token};
+      if (token != end) texts[going[s]] += tokenizer.token_bytes(token);
+    }
+    std::erase_if(going, [&](std::size_t i) { return next[i].front() == end; });
+  }
+  CHECK(going.empty());
+  return texts;
+}
+
+}  // namespace
+
+TEST_CASE(
+    "reverse: strings of 1 to 60 digits, 200 of every tenth of the lengths, without a mistake") {
+  const auto checkpoint = io::read_checkpoint(models + "/reverse/reverse.safetensors");
+  const Model<> model(checkpoint);
+  const auto tokenizer = Tokenizer::from_checkpoint(checkpoint);
+  CHECK(model.shape().vocab() == 12);
+  CHECK(model.weights().parameters() < 32000);
+  ThreadPool pool(2);
+  std::mt19937 random(
+      std::random_device{}());  // fresh ones every time: there is nothing to tune to
+  for (std::size_t shortest = 1; shortest <= 60; shortest += 6) {
+    CAPTURE(shortest);
+    std::vector<std::string> prompts(200), answers;
+    for (std::string& prompt : prompts) {
+      std::string digits(shortest + random() % 6, '0');
+      for (char& c : digits) c = static_cast<char>('0' + random() % 10);
+      answers.emplace_back(digits.rbegin(), digits.rend());
+      prompt = digits + "=";
+    }
+    CHECK(continuations(model, tokenizer, prompts, 0, 61, pool) == answers);
+  }
+}
+
+TEST_CASE("tiny: strings of up to eight digits") {
+  const auto model = load(models + "/tiny/tiny.safetensors");
+  io::Vocabulary vocabulary;
+  for (const char c : std::string("0123456789=#")) vocabulary.emplace_back(1, c);
+  const Tokenizer tokenizer(vocabulary);
+  ThreadPool pool(2);
+  std::vector<std::string> prompts, answers;
+  for (int number = 0; number < 400; ++number) {
+    const std::string digits = std::to_string(number * number * 613 % 100000000);
+    answers.emplace_back(digits.rbegin(), digits.rend());
+    prompts.push_back(digits + "=");
+  }
+  CHECK(continuations(model, tokenizer, prompts, 11, 9, pool) == answers);
+}
+
+TEST_CASE("tales: writes words, the same ones for the same seed") {
+  const auto model = load(models + "/tales/tales.safetensors");
+  CHECK(model.weights().parameters() <= 1500000);
+  const auto tokenizer = Tokenizer::bytes();
+  ThreadPool pool(2);
+  const auto tell = [&] {
+    State state(model.shape());
+    Workspace<> work(model.shape());
+    std::string text;
+    generate(
+        model, state, work, tokenizer, "Once upon a time ",
+        {.max_tokens = 300, .sampler = {.temperature = 0.6f, .seed = 7}, .stop_tokens = {}},
+        [&](std::string_view piece) { text += piece; }, pool);
+    return text;
+  };
+  const std::string text = tell();
+  CHECK(text.size() == 300);
+  CHECK(tell() == text);
+  CHECK(std::all_of(text.begin(), text.end(), [](char c) {
+    return c == '\n' ||
+           (static_cast<unsigned char>(c) >= 0x20 && static_cast<unsigned char>(c) < 0x7f);
+  }));
+  // As often as in English prose: every fifth or sixth character is a space.
+  CHECK(std::count(text.begin(), text.end(), ' ') > 40);
+  CHECK(text.find(" the ") != std::string::npos);
+}
