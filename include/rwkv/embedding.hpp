@@ -12,7 +12,7 @@ namespace rwkv::inline RWKV_ABI {
 template <class L, class TableView>
 void embed(const TableView& emb, const NormWeights& ln0, Token token, std::size_t n,
            float* x) noexcept {
-  for (std::size_t i = 0; i < n; ++i) x[i] = emb.at(token * n + i);
+  emb.row(token, n, x);
   kernels::normalise<L>(x, ln0.weight, ln0.bias, kernels::layer_norm_epsilon, x, n);
 }
 

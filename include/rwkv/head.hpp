@@ -20,7 +20,8 @@ void head(const NormWeights& ln_out, const Matrix& weight, std::size_t rows, Wor
           float* logits, Exec& exec) {
   detail::layer_norm<L>(ln_out, detail::Pass{rows, 0}, work, exec);
   kernels::run<L, Matrix>(
-      {{weight, work[Work::normed], work.stride(), logits, work.shape().vocab()}}, rows, exec);
+      {{weight, work[Work::normed], work.stride(), logits, work.shape().vocab()}}, rows,
+      work.prepared(), exec);
 }
 
 }  // namespace rwkv::inline RWKV_ABI

@@ -42,6 +42,7 @@
 //     the outputs of ln1 stand in for them.
 #pragma once
 
+#include <rwkv/check_batch.hpp>
 #include <rwkv/exec/serial.hpp>
 #include <rwkv/forward.hpp>
 #include <rwkv/io/hybrid_config.hpp>

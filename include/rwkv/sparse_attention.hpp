@@ -182,7 +182,7 @@ void sparse_attention(const SparseAttentionWeights<Matrix>& p, std::size_t index
   kernels::run<L, Matrix>({{p.receptance, work[W::normed], ld, work[W::r], ld},
                            {p.key, work[W::normed], ld, work[W::k], ld},
                            {p.value, work[W::normed], ld, work[W::v], ld}},
-                          pass.rows, exec);
+                          pass.rows, work.prepared(), exec);
 
   if (package)
     for (std::size_t s = 0; s < pass.segments; ++s) {
@@ -230,7 +230,8 @@ void sparse_attention(const SparseAttentionWeights<Matrix>& p, std::size_t index
     cache.commit(cache.size_after(segment.rows));
   }
 
-  kernels::run<L, Matrix>({{p.output, work[W::normed], ld, work[W::xr], ld}}, pass.rows, exec);
+  kernels::run<L, Matrix>({{p.output, work[W::normed], ld, work[W::xr], ld}}, pass.rows,
+                          work.prepared(), exec);
   kernels::for_each(pass.rows, channels, exec, [&](std::size_t m) {
     kernels::add<L>(work.row(W::xr, m), work.row(W::x, m), channels);
   });

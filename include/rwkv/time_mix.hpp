@@ -155,14 +155,14 @@ void time_mix(const TimeMixWeights<Matrix>& p, Eigenvalues eigenvalues, std::siz
                            {p.a1, work[W::xa], ld, low_a, ldh},
                            {first ? none : p.v1, work[W::xv], ld, low_v, ldh},
                            {p.g1, work[W::xg], ld, low_g, ldh, Activation::sigmoid}},
-                          pass.rows, exec);
+                          pass.rows, work.prepared(), exec);
 
   // The outer halves replace the shifted inputs, which nobody needs any more.
   kernels::run<L, Matrix>({{p.w2, low_w, ldh, work[W::xw], ld},
                            {p.a2, low_a, ldh, work[W::xa], ld},
                            {first ? none : p.v2, low_v, ldh, work[W::xv], ld},
                            {p.g2, low_g, ldh, work[W::xg], ld}},
-                          pass.rows, exec);
+                          pass.rows, work.prepared(), exec);
 
   // The recurrence: heads of different sequences are independent of each other.
   const std::size_t heads = shape.heads();
@@ -194,7 +194,8 @@ void time_mix(const TimeMixWeights<Matrix>& p, Eigenvalues eigenvalues, std::siz
                              at(W::normed, m));
   });
 
-  kernels::run<L, Matrix>({{p.output, work[W::normed], ld, work[W::xr], ld}}, pass.rows, exec);
+  kernels::run<L, Matrix>({{p.output, work[W::normed], ld, work[W::xr], ld}}, pass.rows,
+                          work.prepared(), exec);
   kernels::for_each(pass.rows, channels, exec, [&](std::size_t m) {
     kernels::add<L>(work.row(W::xr, m), work.row(W::x, m), channels);
   });

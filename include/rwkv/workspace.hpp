@@ -3,6 +3,7 @@
 // nothing from one call to the next; one workspace per thread that runs the model.
 #pragma once
 
+#include <rwkv/kernels/quantised_rows.hpp>
 #include <rwkv/state.hpp>
 
 namespace rwkv::inline RWKV_ABI {
@@ -37,6 +38,22 @@ constexpr std::size_t workspace_floats(const Dimensions& d, std::size_t rows) no
   return rows * (embed_buffers * row_stride(d.embed, rows) + row_stride(hidden_width(d), rows));
 }
 
+/// Bytes for the prepared inputs (kernels/product.hpp) of one row: those of receptance, key and
+/// value live at the same time, those of the channel mix alone.
+constexpr std::size_t prepared_bytes(const Dimensions& d) noexcept {
+  const std::size_t three = 3 * kernels::QuantisedRows::bytes_for(d.embed);
+  const std::size_t hidden = kernels::QuantisedRows::bytes_for(hidden_width(d));
+  return three > hidden ? three : hidden;
+}
+
+template <class Shape, std::size_t Rows>
+inline constexpr std::size_t static_prepared_bytes = [] {
+  if constexpr (Shape::is_static && Rows != dynamic)
+    return Rows * prepared_bytes(Shape{}.dimensions());
+  else
+    return dynamic;
+}();
+
 template <class Shape, std::size_t Rows>
 inline constexpr std::size_t static_workspace_floats = [] {
   if constexpr (Shape::is_static && Rows != dynamic)
@@ -63,14 +80,16 @@ class Workspace {
  public:
   Workspace() requires(Shape::is_static&& Rows != dynamic) : Workspace(Shape{}, Rows) {}
 
-  /// `rows` must be Rows when that is a constant (asserted); 0 counts as 1. Memory: rows * (12 C +
-  /// max(F, ranks)) + V floats. Throws std::bad_alloc.
+  /// `rows` must be Rows when that is a constant (asserted); 0 counts as 1. Memory: about rows *
+  /// (13 C
+  /// + 1.3 max(F, ranks)) + V floats. Throws std::bad_alloc.
   explicit Workspace(const Shape& shape, std::size_t rows = Rows == dynamic ? 128 : Rows)
       : shape_(shape),
         rows_(Rows == dynamic ? std::max<std::size_t>(rows, 1) : Rows),
         stride_(detail::row_stride(shape.embed(), rows_)),
         hidden_stride_(detail::row_stride(detail::hidden_width(shape.dimensions()), rows_)),
         floats_(detail::workspace_floats(shape.dimensions(), rows_)),
+        prepared_(rows_ * detail::prepared_bytes(shape.dimensions())),
         logits_(shape.vocab()),
         segments_(rows_),
         previous_(rows_) {
@@ -80,7 +99,7 @@ class Workspace {
   [[nodiscard]] const Shape& shape() const noexcept { return shape_; }
   [[nodiscard]] std::size_t rows() const noexcept { return rows_; }
   [[nodiscard]] std::size_t bytes() const noexcept {
-    return (floats_.size() + logits_.size()) * sizeof(float) +
+    return (floats_.size() + logits_.size()) * sizeof(float) + prepared_.size() +
            segments_.size() * sizeof(detail::Segment<Shape>) + previous_.size() * sizeof(float*);
   }
 
@@ -103,6 +122,8 @@ class Workspace {
     return floats_.data() + detail::embed_buffers * rows_ * stride_;
   }
   [[nodiscard]] std::size_t hidden_stride() const noexcept { return hidden_stride_; }
+  /// Room for the prepared inputs of the products of one stage.
+  [[nodiscard]] std::byte* prepared() noexcept { return prepared_.data(); }
   /// One row of logits [V].
   [[nodiscard]] std::span<float> logits() noexcept { return {logits_.data(), logits_.size()}; }
   [[nodiscard]] detail::Segment<Shape>* segments() noexcept { return segments_.data(); }
@@ -115,6 +136,7 @@ class Workspace {
   std::size_t stride_;
   std::size_t hidden_stride_;
   Buffer<float, detail::static_workspace_floats<Shape, Rows>> floats_;
+  Buffer<std::byte, detail::static_prepared_bytes<Shape, Rows>> prepared_;
   Buffer<float, detail::static_vocab<Shape, Rows>> logits_;
   Buffer<detail::Segment<Shape>, Rows> segments_;
   Buffer<const float*, Rows> previous_;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <rwkv/io/weight_types.hpp>
+#include <rwkv/io/layout.hpp>
 
 #include <doctest/doctest.h>
 

@@ -84,10 +84,3 @@ TEST_CASE("panels can be packed one by one and leave the others alone") {
       REQUIRE(test::bits(out[i]) == test::bits(i / panel == p ? whole[i] : test::canary));
   }
 }
-
-TEST_CASE("visit hands a typed matrix over as it is") {
-  const kernels::PanelMatrix<float> m{nullptr, 3, 4};
-  std::size_t rows = 0;
-  visit(m, [&](const kernels::PanelMatrix<float>& same) { rows = same.rows; });
-  CHECK(rows == 3);
-}

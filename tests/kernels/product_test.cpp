@@ -69,7 +69,7 @@ struct Work {
          {Matrix{}, x1.data(), 60, nullptr, 0, Activation::sigmoid},
          {second.view(), x2.data(), 70, y[1].data(), 33 + gap, Activation::tanh},
          {third.view(), x3.data(), 200, y[2].data(), 7 + gap, Activation::relu_squared}},
-        rows, exec);
+        rows, nullptr, exec);
     return y;
   }
 };
@@ -113,7 +113,7 @@ TEST_CASE("products without rows and products without outputs do nothing") {
   test::Backwards exec(4);
   CHECK(same(work.run(exec), work.results()));
   using Matrix = kernels::PanelMatrix<float>;
-  kernels::run<Native, Matrix>({{Matrix{}, nullptr, 0, nullptr, 0}}, 5, exec);
+  kernels::run<Native, Matrix>({{Matrix{}, nullptr, 0, nullptr, 0}}, 5, nullptr, exec);
 }
 
 TEST_CASE_TEMPLATE("a matrix of a type known at run time gives the bits of the typed one", T, float,
@@ -126,9 +126,10 @@ TEST_CASE_TEMPLATE("a matrix of a type known at run time gives the bits of the t
   auto any = typed;
   rwkv::Serial serial;
   kernels::run<Native, kernels::PanelMatrix<T>>({{w.view(), x.data(), 30, typed.data(), 40}}, 2,
-                                                serial);
+                                                nullptr, serial);
   kernels::run<Native, rwkv::AnyMatrix>(
-      {{{rwkv::dtype_of<T>, w.data.data(), 40, 30}, x.data(), 30, any.data(), 40}}, 2, serial);
+      {{{rwkv::dtype_of<T>, w.data.data(), 40, 30}, x.data(), 30, any.data(), 40}}, 2, nullptr,
+      serial);
   CHECK(test::same_bits({typed.data(), typed.size()}, {any.data(), any.size()}));
 }
 

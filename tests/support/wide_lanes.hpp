@@ -13,6 +13,7 @@ template <std::size_t Width>
 struct WideLanes {
   using Scalar = rwkv::simd::Scalar;
   static constexpr std::size_t width = Width;
+  using Bytes = rwkv::simd::PlainBytes<Width>;
   std::array<Scalar, Width> v;
 
   static WideLanes broadcast(float f) noexcept {

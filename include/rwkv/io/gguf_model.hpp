@@ -7,7 +7,7 @@
 #include <rwkv/io/gguf_writer.hpp>
 #include <rwkv/io/python_literal.hpp>
 #include <rwkv/io/vocabulary.hpp>
-#include <rwkv/io/weight_types.hpp>
+#include <rwkv/io/layout.hpp>
 
 namespace rwkv::inline RWKV_ABI::io {
 

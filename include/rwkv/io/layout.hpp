@@ -4,23 +4,20 @@
 
 #include <rwkv/io/stored_weights.hpp>
 #include <rwkv/io/untrusted.hpp>
+#include <rwkv/io/weight_types.hpp>
 
 namespace rwkv::inline RWKV_ABI::io {
-
-/// What a tensor is used for, which decides the types it can be stored in.
-enum class Role : std::uint8_t {
-  table,     ///< emb: one row per token is read
-  head,      ///< the last product, with one row per token
-  matrix,    ///< r, k, v, output, and both of the channel mix: most of the model
-  low_rank,  ///< w1 ... g2, stored [inputs, outputs]
-  vector,    ///< everything else
-};
 
 struct LayoutEntry {
   std::string name;                ///< official
   std::vector<std::size_t> shape;  ///< official
   Role role;
 };
+
+/// The type for the tensor `entry`, stored as `stored` so far, of a model "in `target`".
+[[nodiscard]] inline DType weight_type(const LayoutEntry& entry, DType stored, DType target) {
+  return weight_type(entry.role, entry.name, entry.shape.back(), stored, target);
+}
 
 /// All tensors of a model. Block 0 has no v0, v1, v2: nothing uses them.
 [[nodiscard]] inline std::vector<LayoutEntry> layout_of(const Dimensions& d) {

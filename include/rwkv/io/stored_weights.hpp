@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Checkpoint -> weights: reads the dimensions off the tensor shapes, checks every tensor, and packs
 // matrices for the kernels. Matrices keep the type they are stored in; vectors are widened to
-// float.
+// float, and so are low-rank maps stored in blocks.
 #pragma once
 
 #include <rwkv/io/checkpoint.hpp>
@@ -24,11 +24,14 @@ namespace rwkv::inline RWKV_ABI {
 
 /// How a checkpoint becomes a model.
 struct LoadOptions {
-  /// Stores all matrices in this type (f32, f16, bf16) instead of the one they have in the file.
+  /// Holds all matrices in this type (f32, f16, bf16) instead of the one they have in the file.
+  /// (convert.hpp makes matrices of blocks.)
   std::optional<DType> matrix_type;
-  /// Stores the embedding table in this type (f32, f16, bf16) instead of the one it has in the
-  /// file.
+  /// Holds the embedding table in this type (f32, f16, bf16) instead of the one it has in the file.
   std::optional<DType> table_type;
+  /// What matrices of block types are multiplied with: 8-bit inputs, or inputs as they are, which
+  /// is several times slower and computes what the same weights would as floats.
+  kernels::Inputs inputs = kernels::Inputs::quantised;
   /// Called with the fraction done, 0 ... 1, from the loading thread.
   std::function<void(double)> progress;
 };
@@ -170,7 +173,7 @@ class StoredWeights {
   /// Bytes that one decoded token reads: everything but the embedding table, of which it reads one
   /// row.
   [[nodiscard]] std::size_t bytes_per_token() const noexcept {
-    return bytes_ + dimensions_.embed * size_of(emb_.type);
+    return bytes_ + bytes_of(emb_.type, dimensions_.embed);
   }
   /// Identifies the model a state belongs to: a hash of the dimensions and of every vector. Storing
   /// the matrices in another type does not change it.
@@ -178,7 +181,7 @@ class StoredWeights {
 
  private:
   [[nodiscard]] std::size_t table_bytes() const noexcept {
-    return dimensions_.vocab * dimensions_.embed * size_of(emb_.type);
+    return bytes_of(emb_.type, dimensions_.vocab * dimensions_.embed);
   }
 
   void read_eigenvalues(const Checkpoint& c) {
@@ -211,7 +214,7 @@ class StoredWeights {
 
     const Tensor& take(const std::string& name) {
       const Tensor& t = from.get(name);
-      if (!is_float(t.dtype))
+      if (!is_float(t.dtype) && !is_block(t.dtype))
         fail_with(ErrorCategory::unsupported, from.source, ": tensor ", name,
                   " has elements of type ", std::string(name_of(t.dtype)));
       taken.insert(name);
@@ -222,8 +225,8 @@ class StoredWeights {
       if (!options.progress) return;
       if (total == 0)
         for (const auto& [name, tensor] : from.tensors)
-          total += tensor.size() * size_of(tensor.dtype);
-      bytes_done += t.size() * size_of(t.dtype);
+          total += bytes_of(tensor.dtype, tensor.size());
+      bytes_done += bytes_of(t.dtype, t.size());
       options.progress(static_cast<double>(bytes_done) / static_cast<double>(total));
     }
 
@@ -256,23 +259,53 @@ class StoredWeights {
         fail_with(ErrorCategory::format, from.source, ": tensor ", name, " has shape ",
                   to_string(stored.shape), " where [", input_first ? cols : rows, ", ",
                   input_first ? rows : cols, "] was expected");
-      const DType natural = t.dtype == DType::f64 ? DType::f32 : t.dtype;
-      AnyMatrix m{options.matrix_type.value_or(natural), nullptr, rows, cols};
-      switch (m.type) {
-        case DType::f16:
-          m.data = pack<half>(t);
-          break;
-        case DType::bf16:
-          m.data = pack<bfloat16>(t);
-          break;
-        default:
-          m.data = pack<float>(t);
-          break;
+      const DType type = matrix_type(t);
+      AnyMatrix m{type, nullptr, rows, cols, options.inputs};
+      if (is_block(type)) {
+        m.data = pack_blocks(type, t.bytes, rows, cols);
+      } else if (is_block(t.dtype)) {
+        const std::vector<float> decoded = stored.template values<float>();
+        Tensor floats{DType::f32, stored.shape, c_order(stored.shape),
+                      std::as_bytes(std::span(decoded))};
+        m.data = pack(type, input_first ? floats.transposed() : floats);
+      } else {
+        m.data = pack(type, t);
       }
       to.parameters_ += rows * cols;
-      to.bytes_ += kernels::panel_elements(rows, cols) * size_of(m.type);
+      to.bytes_ += kernels::packed_bytes(type, rows, cols);
       report(t);
       return m;
+    }
+
+    /// The type that a matrix is held in.
+    [[nodiscard]] DType matrix_type(const Tensor& t) const {
+      if (options.matrix_type) return *options.matrix_type;
+      // Blocks run along inputs, and those of low-rank maps, if there are any, along outputs.
+      const bool as_floats = t.dtype == DType::f64 || (is_block(t.dtype) && !t.contiguous());
+      return as_floats ? DType::f32 : t.dtype;
+    }
+
+    const void* pack_blocks(DType type, std::span<const std::byte> blocks, std::size_t rows,
+                            std::size_t cols) {
+      auto* out = to.allocate<std::byte>(kernels::packed_bytes(type, rows, cols));
+      const std::size_t panels = kernels::panels_for(rows);
+      const std::size_t workers = kernels_workers(rows * cols, panels);
+      exec.parallel(workers, [&](std::size_t worker) {
+        kernels::pack_coded(type, blocks.data(), bytes_of(type, cols), rows, cols,
+                            share(panels, workers, worker), out);
+      });
+      return out;
+    }
+
+    const void* pack(DType type, const Tensor& t) {
+      switch (type) {
+        case DType::f16:
+          return pack<half>(t);
+        case DType::bf16:
+          return pack<bfloat16>(t);
+        default:
+          return pack<float>(t);
+      }
     }
 
     template <class T>
@@ -327,8 +360,9 @@ class StoredWeights {
       const Dimensions& d = to.dimensions_;
       const DType natural = t.dtype == DType::f64 ? DType::f32 : t.dtype;
       const DType type = options.table_type.value_or(natural);
-      const bool usable = t.contiguous() && t.dtype == type &&
-                          reinterpret_cast<std::uintptr_t>(t.bytes.data()) % size_of(t.dtype) == 0;
+      const bool usable =
+          t.contiguous() && t.dtype == type &&
+          (is_block(type) || reinterpret_cast<std::uintptr_t>(t.bytes.data()) % size_of(type) == 0);
       if (usable) {
         to.emb_ = {t.dtype, t.bytes.data()};
         to.storage_ = from.storage;
@@ -355,6 +389,11 @@ class StoredWeights {
     template <class T>
     const T* copy_table(const Tensor& t, std::size_t n) {
       T* out = to.allocate<T>(n);
+      if (is_block(t.dtype)) {
+        const std::vector<float> decoded = t.template values<float>();
+        std::transform(decoded.begin(), decoded.end(), out, narrow<T>);
+        return out;
+      }
       for (std::size_t i = 0; i < n; ++i)
         out[i] = narrow<T>(
             t.at_offset<float>(i / t.shape[1] * t.stride[0] + i % t.shape[1] * t.stride[1]));

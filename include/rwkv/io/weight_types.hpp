@@ -14,9 +14,20 @@
 // bf16 if the tensor is bf16 already, otherwise f16.
 #pragma once
 
-#include <rwkv/io/layout.hpp>
+#include <rwkv/core/dtype.hpp>
+
+#include <optional>
 
 namespace rwkv::inline RWKV_ABI::io {
+
+/// What a tensor is used for, which decides the types it can be stored in.
+enum class Role : std::uint8_t {
+  table,     ///< emb: one row per token is read
+  head,      ///< the last product, with one row per token
+  matrix,    ///< r, k, v, output, and both of the channel mix: most of the model
+  low_rank,  ///< w1 ... g2, stored [inputs, outputs]
+  vector,    ///< everything else
+};
 
 /// `type`, or a type of about its size that rows of `cols` elements are whole blocks of; nothing if
 /// there is none.
@@ -30,15 +41,13 @@ namespace rwkv::inline RWKV_ABI::io {
   return std::nullopt;
 }
 
-/// The type for the tensor `entry`, stored as `stored` so far, of a model "in `target`": f32, f16,
-/// bf16 or a block type.
-[[nodiscard]] inline DType weight_type(const LayoutEntry& entry, DType stored, DType target) {
+/// The type for the tensor `name` with rows of `cols` elements, stored as `stored` so far, of a
+/// model "in `target`": f32, f16, bf16 or a block type.
+[[nodiscard]] constexpr DType weight_type(Role role, std::string_view name, std::size_t cols,
+                                          DType stored, DType target) noexcept {
   const DType half_width = stored == DType::bf16 ? DType::bf16 : DType::f16;
-  const std::string_view name = entry.name;
-  const auto blocks = [&](DType type) {
-    return fitting_type(type, entry.shape.back()).value_or(half_width);
-  };
-  switch (entry.role) {
+  const auto blocks = [&](DType type) { return fitting_type(type, cols).value_or(half_width); };
+  switch (role) {
     case Role::vector:
       return DType::f32;
     case Role::low_rank:

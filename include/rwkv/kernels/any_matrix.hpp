@@ -3,33 +3,67 @@
 #pragma once
 
 #include <rwkv/core/dtype.hpp>
+#include <rwkv/kernels/coded_formats.hpp>
+#include <rwkv/kernels/coded_matmul.hpp>
 #include <rwkv/kernels/panels.hpp>
 
 namespace rwkv::inline RWKV_ABI {
 
 struct AnyMatrix {
-  DType type = DType::f32;  ///< f32, f16 or bf16
+  DType type = DType::f32;  ///< f32, f16, bf16 or a block type
   const void* data = nullptr;
   std::size_t rows = 0;
   std::size_t cols = 0;
+  kernels::Inputs inputs = kernels::Inputs::quantised;  ///< of products, if the type is of blocks
 };
 
-/// Calls f with the matrix as a PanelMatrix of its storage type: run time becomes compile time,
-/// once per product.
-template <class F>
-void visit(const AnyMatrix& m, F&& f) {
-  const auto as = [&]<class T>(T) {
-    f(kernels::PanelMatrix<T>{static_cast<const T*>(m.data), m.rows, m.cols});
+namespace kernels {
+
+/// Bytes of memory that a matrix occupies.
+[[nodiscard]] constexpr std::size_t packed_bytes(DType type, std::size_t rows,
+                                                 std::size_t cols) noexcept {
+  return is_block(type) ? coded_bytes(type, rows, cols)
+                        : panel_elements(rows, cols) * size_of(type);
+}
+
+/// What a product's cost is in proportion to: bytes of 256 weights.
+[[nodiscard]] constexpr std::size_t weight_cost(const AnyMatrix& m) noexcept {
+  return block_bytes(m.type) * (256 / block_elements(m.type));
+}
+
+/// Whether products want their inputs prepared, and the preparation of row m.
+[[nodiscard]] constexpr bool needs_preparation(const AnyMatrix& m) noexcept {
+  return is_block(m.type);
+}
+inline void prepare(const AnyMatrix& w, const float* x, const QuantisedRows& rows,
+                    std::size_t m) noexcept {
+  if (w.inputs == Inputs::exact)
+    sum_row(x, rows, m);
+  else
+    quantise_row(x, rows, m);
+}
+
+/// y = W x for panels of any type: run time becomes compile time, once per product.
+template <class L>
+void multiply(const AnyMatrix& m, Range panels, const CodedInputs& x, std::size_t rows, float* y,
+              std::size_t ldy) noexcept {
+  const auto floats = [&]<class T>(T) {
+    matmul<L>(PanelMatrix<T>{static_cast<const T*>(m.data), m.rows, m.cols}, panels, x.x, x.ldx,
+              rows, y, ldy);
   };
   switch (m.type) {
+    case DType::f32:
+      return floats(float{});
     case DType::f16:
-      return as(half{});
+      return floats(half{});
     case DType::bf16:
-      return as(bfloat16{});
+      return floats(bfloat16{});
     default:
-      RWKV_ASSERT(m.type == DType::f32);
-      return as(float{});
+      coded_matmul<L>({layout_of(m.type), static_cast<const std::byte*>(m.data), m.rows, m.cols},
+                      m.inputs, panels, x, rows, y, ldy);
   }
 }
+
+}  // namespace kernels
 
 }  // namespace rwkv::inline RWKV_ABI

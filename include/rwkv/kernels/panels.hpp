@@ -34,11 +34,6 @@ struct PanelMatrix {
   std::size_t cols = 0;
 };
 
-template <class T, class F>
-RWKV_INLINE void visit(const PanelMatrix<T>& m, F&& f) {
-  f(m);
-}
-
 /// Packs panels [which.begin, which.end) of a matrix whose element (o, i) is at
 /// source + (o * row_stride + i * col_stride) * sizeof(T), which need not be aligned.
 template <class T>

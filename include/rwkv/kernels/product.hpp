@@ -3,8 +3,8 @@
 // contiguous share of the weights. Freestanding.
 #pragma once
 
+#include <rwkv/kernels/any_matrix.hpp>
 #include <rwkv/kernels/elementwise.hpp>
-#include <rwkv/kernels/matmul.hpp>
 
 namespace rwkv::inline RWKV_ABI::kernels {
 
@@ -27,36 +27,6 @@ constexpr std::size_t workers_for(std::size_t work, std::size_t concurrency) noe
   return wanted < concurrency ? wanted : concurrency;
 }
 
-/// Runs the products, which must be independent of each other, over `rows` rows.
-template <class L, class Matrix, std::size_t N, class Exec>
-void run(const Product<Matrix> (&products)[N], std::size_t rows, Exec& exec) {
-  // Work is counted in inputs x panels. Workers cut it into equal shares; a cut inside a matrix is
-  // rounded down to a panel.
-  std::size_t total = 0;
-  for (const Product<Matrix>& p : products) total += panels_for(p.w.rows) * p.w.cols;
-  const std::size_t workers = workers_for(total * panel_rows * rows, exec.concurrency());
-  exec.parallel(workers, [&, total, workers, rows](std::size_t worker) {
-    const Range mine = share(total, workers, worker);
-    std::size_t before = 0;
-    for (const Product<Matrix>& p : products) {
-      const std::size_t panels = panels_for(p.w.rows);
-      const auto cut = [&](std::size_t at) {
-        if (at <= before || p.w.cols == 0) return std::size_t{0};
-        const std::size_t panel = (at - before) / p.w.cols;
-        return panel < panels ? panel : panels;
-      };
-      const Range range{cut(mine.begin), cut(mine.end)};
-      before += panels * p.w.cols;
-      if (range.begin >= range.end) continue;
-      visit(p.w, [&](const auto& w) { matmul<L>(w, range, p.x, p.ldx, rows, p.y, p.ldy); });
-      if (p.activation == Activation::none) continue;
-      const std::size_t end = range.end * panel_rows < p.w.rows ? range.end * panel_rows : p.w.rows;
-      for (std::size_t m = 0; m < rows; ++m)
-        activate<L>(p.activation, p.y + m * p.ldy, {range.begin * panel_rows, end});
-    }
-  });
-}
-
 /// Calls f(i) for i in [0, n), each costing about `cost` multiply-adds.
 template <class Exec, class F>
 void for_each(std::size_t n, std::size_t cost, Exec& exec, F&& f) {
@@ -65,6 +35,82 @@ void for_each(std::size_t n, std::size_t cost, Exec& exec, F&& f) {
   exec.parallel(workers, [&, n, workers](std::size_t worker) {
     const Range mine = share(n, workers, worker);
     for (std::size_t i = mine.begin; i < mine.end; ++i) f(i);
+  });
+}
+
+// A matrix type offers rows, cols and these functions (see any_matrix.hpp).
+template <class T>
+[[nodiscard]] constexpr std::size_t weight_cost(const PanelMatrix<T>&) noexcept {
+  return 256 * sizeof(T);
+}
+template <class T>
+[[nodiscard]] constexpr bool needs_preparation(const PanelMatrix<T>&) noexcept {
+  return false;
+}
+template <class T>
+constexpr void prepare(const PanelMatrix<T>&, const float*, const QuantisedRows&,
+                       std::size_t) noexcept {}
+template <class L, class T>
+void multiply(const PanelMatrix<T>& w, Range panels, const CodedInputs& x, std::size_t rows,
+              float* y, std::size_t ldy) noexcept {
+  matmul<L>(w, panels, x.x, x.ldx, rows, y, ldy);
+}
+
+/// Runs the products, which must be independent of each other, over `rows` rows. `scratch` has room
+/// for the prepared rows of every different x that a matrix of blocks is multiplied with
+/// (QuantisedRows::bytes_for(cols) bytes each).
+template <class L, class Matrix, std::size_t N, class Exec>
+void run(const Product<Matrix> (&products)[N], std::size_t rows, std::byte* scratch, Exec& exec) {
+  // Inputs first: each x once, however many matrices read it.
+  QuantisedRows quantised[N];
+  for (std::size_t i = 0; i < N; ++i) {
+    const Product<Matrix>& p = products[i];
+    if (!needs_preparation(p.w)) continue;
+    const auto same = [&](std::size_t j) {
+      return products[j].x == p.x && quantised[j].data != nullptr;
+    };
+    std::size_t j = 0;
+    while (j < i && !same(j)) ++j;
+    if (j < i) {
+      quantised[i] = quantised[j];
+      continue;
+    }
+    quantised[i] = {scratch, QuantisedRows::bytes_for(p.w.cols), p.w.cols};
+    scratch += rows * quantised[i].stride;
+    for_each(rows, 2 * p.w.cols, exec,
+             [&](std::size_t m) { prepare(p.w, p.x + m * p.ldx, quantised[i], m); });
+  }
+
+  // Work is counted in inputs x panels x bytes. Workers cut it into equal shares; a cut inside a
+  // matrix is rounded down to a panel.
+  std::size_t total = 0;
+  std::size_t weights = 0;
+  for (const Product<Matrix>& p : products) {
+    total += panels_for(p.w.rows) * p.w.cols * weight_cost(p.w);
+    weights += panels_for(p.w.rows) * panel_rows * p.w.cols;
+  }
+  const std::size_t workers = workers_for(weights * rows, exec.concurrency());
+  exec.parallel(workers, [&, total, workers, rows](std::size_t worker) {
+    const Range mine = share(total, workers, worker);
+    std::size_t before = 0;
+    for (std::size_t i = 0; i < N; ++i) {
+      const Product<Matrix>& p = products[i];
+      const std::size_t panels = panels_for(p.w.rows);
+      const std::size_t panel_cost = p.w.cols * weight_cost(p.w);
+      const auto cut = [&](std::size_t at) {
+        if (at <= before || panel_cost == 0) return std::size_t{0};
+        const std::size_t panel = (at - before) / panel_cost;
+        return panel < panels ? panel : panels;
+      };
+      const Range range{cut(mine.begin), cut(mine.end)};
+      before += panels * panel_cost;
+      if (range.begin >= range.end) continue;
+      multiply<L>(p.w, range, CodedInputs{p.x, p.ldx, quantised[i]}, rows, p.y, p.ldy);
+      if (p.activation == Activation::none) continue;
+      const std::size_t end = range.end * panel_rows < p.w.rows ? range.end * panel_rows : p.w.rows;
+      for (std::size_t m = 0; m < rows; ++m)
+        activate<L>(p.activation, p.y + m * p.ldy, {range.begin * panel_rows, end});
+    }
   });
 }
 

@@ -3,32 +3,40 @@
 // Freestanding.
 #pragma once
 
-#include <rwkv/core/dtype.hpp>
+#include <rwkv/quant/format.hpp>
 
 namespace rwkv::inline RWKV_ABI {
 
 /// The embedding table of a type known only at run time: [V][C] in C order.
 struct AnyTable {
-  DType type = DType::f32;  ///< f32, f16 or bf16
+  DType type = DType::f32;  ///< f32, f16, bf16, or a block type of which rows are whole blocks
   const void* data = nullptr;
 
-  [[nodiscard]] float at(std::size_t index) const noexcept {
-    switch (type) {
-      case DType::f16:
-        return to_float(static_cast<const half*>(data)[index]);
-      case DType::bf16:
-        return to_float(static_cast<const bfloat16*>(data)[index]);
-      default:
-        return static_cast<const float*>(data)[index];
-    }
-  }
+  /// Row `token` of `n` numbers, as floats.
+  void row(std::size_t token, std::size_t n, float* out) const noexcept;
 };
 
 /// The embedding table of a type known at compile time: [V][C] in C order.
 template <class T>
 struct Table {
   const T* data = nullptr;
-  [[nodiscard]] float at(std::size_t index) const noexcept { return to_float(data[index]); }
+  void row(std::size_t token, std::size_t n, float* out) const noexcept {
+    for (std::size_t i = 0; i < n; ++i) out[i] = to_float(data[token * n + i]);
+  }
 };
+
+inline void AnyTable::row(std::size_t token, std::size_t n, float* out) const noexcept {
+  switch (type) {
+    case DType::f32:
+      return Table<float>{static_cast<const float*>(data)}.row(token, n, out);
+    case DType::f16:
+      return Table<half>{static_cast<const half*>(data)}.row(token, n, out);
+    case DType::bf16:
+      return Table<bfloat16>{static_cast<const bfloat16*>(data)}.row(token, n, out);
+    default:
+      quant::decode_row(type, static_cast<const std::byte*>(data) + bytes_of(type, token * n), n,
+                        out);
+  }
+}
 
 }  // namespace rwkv::inline RWKV_ABI

@@ -24,6 +24,14 @@ struct IQ4_NL {
       out[i] = d * static_cast<float>(levels[Codes::get(block + 2, i)]);
   }
 
+  static constexpr int zero = 0;
+  static constexpr void load_tile(const std::byte* block, std::size_t /*only one*/,
+                                  Tile& to) noexcept {
+    to.d = load_half(block);
+    for (std::size_t i = 0; i < elements; ++i)
+      to.code[i] = static_cast<std::uint8_t>(levels[Codes::get(block + 2, i)]);
+  }
+
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {
     const Samples<elements> samples(in, importance);
     const Part s = part(samples, 0, elements);

@@ -31,6 +31,21 @@ struct Q2_K {
     }
   }
 
+  static constexpr int zero = 0;
+  static constexpr void load_tile(const std::byte* block, std::size_t tile, Tile& to) noexcept {
+    to.d = load_half(block + 80);
+    to.dmin = load_half(block + 82);
+    for (std::size_t part = 0; part < 2; ++part) {
+      const std::size_t p = 2 * tile + part;
+      const auto both = std::to_integer<unsigned>(block[p]);
+      to.scale[part] = static_cast<std::int8_t>(both & 15);
+      to.min[part] = static_cast<std::int8_t>(both >> 4);
+      const auto codes = Codes::from(block + 16, p * size);
+      for (std::size_t i = 0; i < size; ++i)
+        to.code[part * size + i] = static_cast<std::uint8_t>(codes[i]);
+    }
+  }
+
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {
     using Levels = Integers<0, 3>;
     const Samples<elements> s(in, importance);

@@ -24,6 +24,14 @@ struct Q4_0 {
     }
   }
 
+  static constexpr int zero = 8;
+  static constexpr void load_tile(const std::byte* block, std::size_t /*only one*/,
+                                  Tile& to) noexcept {
+    to.d = load_half(block);
+    for (std::size_t i = 0; i < elements; ++i)
+      to.code[i] = static_cast<std::uint8_t>(Codes::get(block + 2, i));
+  }
+
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {
     using Levels = Integers<-8, 7>;
     const Samples<elements> samples(in, importance);

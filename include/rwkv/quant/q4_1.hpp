@@ -25,6 +25,15 @@ struct Q4_1 {
     }
   }
 
+  static constexpr int zero = 0;
+  static constexpr void load_tile(const std::byte* block, std::size_t /*only one*/,
+                                  Tile& to) noexcept {
+    to.d = load_half(block);
+    to.dmin = negated(load_half(block + 2));
+    for (std::size_t i = 0; i < elements; ++i)
+      to.code[i] = static_cast<std::uint8_t>(Codes::get(block + 4, i));
+  }
+
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {
     using Levels = Integers<0, 15>;
     const Samples<elements> samples(in, importance);

@@ -27,6 +27,14 @@ struct Q5_0 {
     }
   }
 
+  static constexpr int zero = 16;
+  static constexpr void load_tile(const std::byte* block, std::size_t /*only one*/,
+                                  Tile& to) noexcept {
+    to.d = load_half(block);
+    for (std::size_t i = 0; i < elements; ++i)
+      to.code[i] = static_cast<std::uint8_t>(Low::get(block + 6, i) | High::get(block + 2, i) << 4);
+  }
+
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {
     using Levels = Integers<-16, 15>;
     const Samples<elements> samples(in, importance);

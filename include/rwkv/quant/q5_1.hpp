@@ -29,6 +29,15 @@ struct Q5_1 {
     }
   }
 
+  static constexpr int zero = 0;
+  static constexpr void load_tile(const std::byte* block, std::size_t /*only one*/,
+                                  Tile& to) noexcept {
+    to.d = load_half(block);
+    to.dmin = negated(load_half(block + 2));
+    for (std::size_t i = 0; i < elements; ++i)
+      to.code[i] = static_cast<std::uint8_t>(Low::get(block + 8, i) | High::get(block + 4, i) << 4);
+  }
+
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {
     using Levels = Integers<0, 31>;
     const Samples<elements> samples(in, importance);

@@ -34,6 +34,19 @@ struct Q5_K {
     }
   }
 
+  static constexpr int zero = 0;
+  static constexpr void load_tile(const std::byte* block, std::size_t tile, Tile& to) noexcept {
+    to.d = load_half(block);
+    to.dmin = load_half(block + 2);
+    const ScaleAndMin stored = load_scale_and_min(block + 4, tile);
+    to.scale[0] = to.scale[1] = static_cast<std::int8_t>(stored.scale);
+    to.min[0] = to.min[1] = static_cast<std::int8_t>(stored.min);
+    const auto low = Low::from(block + 48, tile * size);
+    const auto high = High::from(block + 16, tile * size);
+    for (std::size_t i = 0; i < size; ++i)
+      to.code[i] = static_cast<std::uint8_t>(low[i] | high[i] << 4);
+  }
+
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {
     using Levels = Integers<0, 31>;
     const Samples<elements> s(in, importance);

@@ -30,6 +30,19 @@ struct Q6_K {
     }
   }
 
+  static constexpr int zero = 32;
+  static constexpr void load_tile(const std::byte* block, std::size_t tile, Tile& to) noexcept {
+    to.d = load_half(block + 208);
+    for (std::size_t part = 0; part < 2; ++part) {
+      const std::size_t p = 2 * tile + part;
+      to.scale[part] = static_cast<std::int8_t>(load_signed(block + 192 + p));
+      const auto low = Low::from(block, p * size);
+      const auto high = High::from(block + 128, p * size);
+      for (std::size_t i = 0; i < size; ++i)
+        to.code[part * size + i] = static_cast<std::uint8_t>(low[i] | high[i] << 4);
+    }
+  }
+
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {
     using Levels = Integers<-32, 31>;
     const Samples<elements> s(in, importance);

@@ -21,6 +21,14 @@ struct Q8_0 {
       out[i] = d * static_cast<float>(load_signed(block + 2 + i));
   }
 
+  static constexpr int zero = 0;
+  static constexpr void load_tile(const std::byte* block, std::size_t /*only one*/,
+                                  Tile& to) noexcept {
+    to.d = load_half(block);
+    for (std::size_t i = 0; i < elements; ++i)
+      to.code[i] = std::to_integer<std::uint8_t>(block[2 + i]);
+  }
+
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {
     using Levels = Integers<-127, 127>;  // -128 would be an exception that kernels have to mind
     const Samples<elements> samples(in, importance);

@@ -63,4 +63,20 @@ struct Packed {
   }
 };
 
+/// 32 consecutive elements of a block as integers:
+///
+///   x[i] = d * scale[i / 16] * (code[i] - zero) - dmin * min[i / 16]
+///
+/// where the format says what `zero` is. Formats without integer scales leave them 1.
+struct Tile {
+  static constexpr std::size_t elements = 32;
+  half d{};
+  half dmin{};
+  std::int8_t scale[2] = {1, 1};
+  std::int8_t min[2] = {1, 1};
+  std::uint8_t code[elements] = {};
+};
+
+constexpr half negated(half h) noexcept { return {static_cast<std::uint16_t>(h.bits ^ 0x8000u)}; }
+
 }  // namespace rwkv::inline RWKV_ABI::quant

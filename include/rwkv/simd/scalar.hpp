@@ -8,12 +8,13 @@
 // (simd/math.hpp).
 #pragma once
 
-#include <rwkv/core/half.hpp>
+#include <rwkv/simd/bytes.hpp>
 
 namespace rwkv::inline RWKV_ABI::simd {
 
 struct Scalar {
   static constexpr std::size_t width = 1;
+  using Bytes = PlainBytes<1>;
   float v;
 
   static Scalar broadcast(float f) noexcept { return {f}; }

@@ -17,6 +17,10 @@
 #pragma GCC diagnostic pop
 #endif
 
+#if defined(__AVX2__)
+#include <rwkv/simd/x86_bytes.hpp>
+#endif
+
 namespace rwkv::inline RWKV_ABI::simd {
 
 // The best architecture for float work. Named explicitly because default_arch may be avxvnni, for
@@ -36,7 +40,22 @@ struct Vector {
   static constexpr std::size_t width = Batch::size;
   Batch v;
 
+  /// Integers in registers of the same width.
+#if XSIMD_WITH_AVX512BW && defined(__AVX512VNNI__)
+  using Bytes = VnniBytes;
+#elif XSIMD_WITH_AVX512BW
+  using Bytes = Avx512Bytes;
+#elif XSIMD_WITH_FMA3_AVX2
+  using Bytes = Avx2Bytes;
+#else
+  using Bytes = PlainBytes<width>;
+#endif
+
   static Vector broadcast(float f) noexcept { return {Batch(f)}; }
+  template <class Register>
+  static Vector from(Register r) noexcept {
+    return {Batch(r)};
+  }
   static Vector load(const float* p) noexcept { return {Batch::load_unaligned(p)}; }
 
   /// Exact widening, in registers.

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// Code for instruction sets that the translation unit is not compiled for: between RWKV_BEGIN_X and
+// RWKV_END_TARGET, functions, lambdas and templates (wherever they are instantiated) may use the
+// instructions of X. Nothing of it may be called before the processor has been asked.
+//
+// RWKV_TARGET_AVX2, RWKV_TARGET_AVX512: whether such code can be written here at all.
+#pragma once
+
+#include <rwkv/core/config.hpp>
+
+#if defined(__x86_64__) && !defined(RWKV_NO_SIMD) && (defined(__GNUC__) || defined(__clang__))
+#define RWKV_TARGET_AVX2 1
+#define RWKV_TARGET_AVX512 1
+#else
+#define RWKV_TARGET_AVX2 0
+#define RWKV_TARGET_AVX512 0
+#endif
+
+#define RWKV_PRAGMA(text) _Pragma(#text)
+#if defined(__clang__)
+#define RWKV_BEGIN_TARGET(features) \
+  RWKV_PRAGMA(clang attribute push(__attribute__((target(features))), apply_to = function))
+#define RWKV_END_TARGET RWKV_PRAGMA(clang attribute pop)
+#else
+#define RWKV_BEGIN_TARGET(features) RWKV_PRAGMA(GCC push_options) RWKV_PRAGMA(GCC target(features))
+#define RWKV_END_TARGET RWKV_PRAGMA(GCC pop_options)
+#endif
+
+#define RWKV_BEGIN_AVX2 RWKV_BEGIN_TARGET("avx2,fma,f16c")
+#define RWKV_BEGIN_AVX512 RWKV_BEGIN_TARGET("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")
+#define RWKV_BEGIN_VNNI \
+  RWKV_BEGIN_TARGET("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")

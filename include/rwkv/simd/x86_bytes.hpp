@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bytes (simd/bytes.hpp) in AVX2 and AVX-512 registers. Freestanding.
+#pragma once
+
+#include <rwkv/simd/bytes.hpp>
+#include <rwkv/simd/target.hpp>
+
+#include <immintrin.h>
+
+namespace rwkv::inline RWKV_ABI::simd {
+
+#if RWKV_TARGET_AVX2
+RWKV_BEGIN_AVX2
+
+/// Sums of a few products fit 16 bits: they are added up in the halves of the lanes, then widened.
+struct Avx2Bytes {
+  static constexpr std::size_t width = 8;
+  using Register = __m256i;
+  using Sum = __m256i;
+  using Wide = __m256i;
+  template <unsigned Bits>
+  static constexpr unsigned lazy = Bits <= 4   ? 8
+                                   : Bits == 5 ? 4
+                                   : Bits == 6 ? 2
+                                               : 1;
+
+  RWKV_INLINE static Register load(const void* p) noexcept {
+    return _mm256_loadu_si256(static_cast<const __m256i*>(p));
+  }
+  RWKV_INLINE static Register broadcast(const std::int8_t* p) noexcept {
+    std::int32_t four;
+    std::memcpy(&four, p, sizeof four);
+    return _mm256_set1_epi32(four);
+  }
+  RWKV_INLINE static Register low(Register r) noexcept {
+    return _mm256_and_si256(r, _mm256_set1_epi8(15));
+  }
+  RWKV_INLINE static Register high(Register r) noexcept {
+    return _mm256_and_si256(_mm256_srli_epi16(r, 4), _mm256_set1_epi8(15));
+  }
+  template <unsigned Shift, unsigned Bits>
+  RWKV_INLINE static Register with_bits(Register r, Register plane) noexcept {
+    constexpr auto mask = static_cast<char>(((1 << Bits) - 1) << 4);
+    Register moved = plane;
+    if constexpr (Shift > 4) moved = _mm256_srli_epi16(plane, Shift - 4);
+    if constexpr (Shift < 4) moved = _mm256_slli_epi16(plane, 4 - Shift);
+    return _mm256_or_si256(r, _mm256_and_si256(moved, _mm256_set1_epi8(mask)));
+  }
+
+  RWKV_INLINE static Sum zero() noexcept { return _mm256_setzero_si256(); }
+  RWKV_INLINE static Sum dot(Sum sum, Register codes, Register x) noexcept {
+    return _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, x));
+  }
+  RWKV_INLINE static Sum dot_signed(Sum sum, Register w, Register x) noexcept {
+    return dot(sum, _mm256_abs_epi8(x), _mm256_sign_epi8(w, x));
+  }
+  RWKV_INLINE static Sum add(Sum a, Sum b) noexcept { return _mm256_add_epi16(a, b); }
+  RWKV_INLINE static Wide widen(Sum sum) noexcept {
+    return _mm256_madd_epi16(sum, _mm256_set1_epi16(1));
+  }
+  RWKV_INLINE static Wide add_wide(Wide a, Wide b) noexcept { return _mm256_add_epi32(a, b); }
+
+  template <class L>
+  RWKV_INLINE static L to_float(Wide sum, std::int32_t offset) noexcept {
+    return L::from(_mm256_cvtepi32_ps(_mm256_add_epi32(sum, _mm256_set1_epi32(offset))));
+  }
+  template <class L, unsigned Byte, bool Signed>
+  RWKV_INLINE static L byte_to_float(Register r) noexcept {
+    const __m256i left = _mm256_slli_epi32(r, 24 - 8 * static_cast<int>(Byte));
+    return L::from(
+        _mm256_cvtepi32_ps(Signed ? _mm256_srai_epi32(left, 24) : _mm256_srli_epi32(left, 24)));
+  }
+  template <class L>
+  RWKV_INLINE static L load_floats(const std::int8_t* p) noexcept {
+    return L::from(_mm256_cvtepi32_ps(
+        _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)))));
+  }
+};
+
+RWKV_END_TARGET
+#endif
+
+#if RWKV_TARGET_AVX512
+RWKV_BEGIN_AVX512
+
+/// As Avx2Bytes, twice as wide.
+struct Avx512Bytes {
+  static constexpr std::size_t width = 16;
+  using Register = __m512i;
+  using Sum = __m512i;
+  using Wide = __m512i;
+  template <unsigned Bits>
+  static constexpr unsigned lazy = Bits <= 4   ? 8
+                                   : Bits == 5 ? 4
+                                   : Bits == 6 ? 2
+                                               : 1;
+
+  RWKV_INLINE static Register load(const void* p) noexcept { return _mm512_loadu_si512(p); }
+  RWKV_INLINE static Register broadcast(const std::int8_t* p) noexcept {
+    std::int32_t four;
+    std::memcpy(&four, p, sizeof four);
+    return _mm512_set1_epi32(four);
+  }
+  RWKV_INLINE static Register low(Register r) noexcept {
+    return _mm512_and_si512(r, _mm512_set1_epi8(15));
+  }
+  RWKV_INLINE static Register high(Register r) noexcept {
+    return _mm512_and_si512(_mm512_srli_epi16(r, 4), _mm512_set1_epi8(15));
+  }
+  template <unsigned Shift, unsigned Bits>
+  RWKV_INLINE static Register with_bits(Register r, Register plane) noexcept {
+    constexpr auto mask = static_cast<char>(((1 << Bits) - 1) << 4);
+    Register moved = plane;
+    if constexpr (Shift > 4) moved = _mm512_srli_epi16(plane, Shift - 4);
+    if constexpr (Shift < 4) moved = _mm512_slli_epi16(plane, 4 - Shift);
+    return _mm512_or_si512(r, _mm512_and_si512(moved, _mm512_set1_epi8(mask)));
+  }
+
+  RWKV_INLINE static Sum zero() noexcept { return _mm512_setzero_si512(); }
+  RWKV_INLINE static Sum dot(Sum sum, Register codes, Register x) noexcept {
+    return _mm512_add_epi16(sum, _mm512_maddubs_epi16(codes, x));
+  }
+  RWKV_INLINE static Sum dot_signed(Sum sum, Register w, Register x) noexcept {
+    const __mmask64 negative = _mm512_movepi8_mask(x);
+    return dot(sum, _mm512_abs_epi8(x),
+               _mm512_mask_sub_epi8(w, negative, _mm512_setzero_si512(), w));
+  }
+  RWKV_INLINE static Sum add(Sum a, Sum b) noexcept { return _mm512_add_epi16(a, b); }
+  RWKV_INLINE static Wide widen(Sum sum) noexcept {
+    return _mm512_madd_epi16(sum, _mm512_set1_epi16(1));
+  }
+  RWKV_INLINE static Wide add_wide(Wide a, Wide b) noexcept { return _mm512_add_epi32(a, b); }
+
+  template <class L>
+  RWKV_INLINE static L to_float(Wide sum, std::int32_t offset) noexcept {
+    return L::from(_mm512_cvtepi32_ps(_mm512_add_epi32(sum, _mm512_set1_epi32(offset))));
+  }
+  template <class L, unsigned Byte, bool Signed>
+  RWKV_INLINE static L byte_to_float(Register r) noexcept {
+    const __m512i left = _mm512_slli_epi32(r, 24 - 8 * Byte);
+    return L::from(
+        _mm512_cvtepi32_ps(Signed ? _mm512_srai_epi32(left, 24) : _mm512_srli_epi32(left, 24)));
+  }
+  template <class L>
+  RWKV_INLINE static L load_floats(const std::int8_t* p) noexcept {
+    return L::from(_mm512_cvtepi32_ps(
+        _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))));
+  }
+};
+
+RWKV_END_TARGET
+RWKV_BEGIN_VNNI
+
+/// One instruction for four products and their sum; its left operand is unsigned.
+struct VnniBytes : Avx512Bytes {
+  template <unsigned Bits>
+  static constexpr unsigned lazy = 8;
+
+  RWKV_INLINE static Sum dot(Sum sum, Register codes, Register x) noexcept {
+    return _mm512_dpbusd_epi32(sum, codes, x);
+  }
+  RWKV_INLINE static Sum dot_signed(Sum sum, Register w, Register x) noexcept {
+    const __mmask64 negative = _mm512_movepi8_mask(x);
+    return dot(sum, _mm512_abs_epi8(x),
+               _mm512_mask_sub_epi8(w, negative, _mm512_setzero_si512(), w));
+  }
+  RWKV_INLINE static Sum add(Sum a, Sum b) noexcept { return _mm512_add_epi32(a, b); }
+  RWKV_INLINE static Wide widen(Sum sum) noexcept { return sum; }
+};
+
+RWKV_END_TARGET
+#endif
+
+}  // namespace rwkv::inline RWKV_ABI::simd

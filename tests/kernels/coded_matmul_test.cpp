@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products with matrices of every block type against double precision, and their bits against each
+// other: for any number of rows, any division of the work and any width of the registers.
+#include "support/executors.hpp"
+#include "support/numbers.hpp"
+#include "support/wide_lanes.hpp"
+#include <rwkv/kernels/product.hpp>
+#include <rwkv/quant/quantise.hpp>
+#include <rwkv/simd/native.hpp>
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <limits>
+
+namespace {
+
+namespace kernels = rwkv::kernels;
+using kernels::Inputs;
+using rwkv::DType;
+using rwkv::simd::Native;
+
+constexpr DType block_types[] = {DType::q4_0, DType::q4_1, DType::q5_0,  DType::q5_1,
+                                 DType::q8_0, DType::q2_k, DType::q3_k,  DType::q4_k,
+                                 DType::q5_k, DType::q6_k, DType::iq4_nl};
+
+/// A random matrix in blocks, packed, and the numbers that the blocks stand for.
+struct Coded {
+  DType type;
+  std::size_t rows, cols;
+  std::vector<float> w;  // [rows][cols]
+  rwkv::Buffer<std::byte, rwkv::dynamic> packed;
+
+  Coded(DType type_, std::size_t rows_, std::size_t cols_, test::Random& random)
+      : type(type_), rows(rows_), cols(cols_), w(rows * cols), packed(bytes()) {
+    test::fill(w, random);
+    for (std::size_t o = 0; o < rows; ++o)  // rows of different sizes, and one that is all zeros
+      for (std::size_t i = 0; i < cols; ++i) w[o * cols + i] *= static_cast<float>(o % 5);
+    const auto blocks = rwkv::quant::quantise(w, rows, cols, type);
+    rwkv::quant::decode_row(type, blocks.data(), w.size(), w.data());
+    for (std::size_t p = 0; p < panels(); ++p)
+      kernels::pack_coded(type, blocks.data(), rwkv::bytes_of(type, cols), rows, cols, {p, p + 1},
+                          packed.data());
+  }
+  [[nodiscard]] std::size_t bytes() const { return kernels::packed_bytes(type, rows, cols); }
+  [[nodiscard]] std::size_t panels() const { return kernels::panels_for(rows); }
+  [[nodiscard]] rwkv::AnyMatrix view(Inputs inputs) const {
+    return {type, packed.data(), rows, cols, inputs};
+  }
+};
+
+/// Some rows of inputs, prepared.
+struct Rows {
+  std::size_t count, cols, ldx;
+  test::Misaligned<float> x;
+  std::vector<std::byte> memory;
+  kernels::QuantisedRows prepared;
+
+  Rows(std::size_t count_, const rwkv::AnyMatrix& w, test::Random& random)
+      : count(count_),
+        cols(w.cols),
+        ldx(cols + 3),
+        x(count * ldx),
+        memory(count * kernels::QuantisedRows::bytes_for(cols)),
+        prepared{memory.data(), kernels::QuantisedRows::bytes_for(cols), cols} {
+    test::fill(x, random);
+    for (std::size_t m = 0; m < count; ++m) kernels::prepare(w, x.data() + m * ldx, prepared, m);
+  }
+  [[nodiscard]] kernels::CodedInputs view() const { return {x.data(), ldx, prepared}; }
+  [[nodiscard]] kernels::CodedInputs row(std::size_t m) const {
+    auto one = prepared;
+    one.data += m * one.stride;
+    return {x.data() + m * ldx, ldx, one};
+  }
+  /// What the products multiply with.
+  [[nodiscard]] double input(std::size_t m, std::size_t i, Inputs inputs) const {
+    return inputs == Inputs::exact
+               ? static_cast<double>(x[m * ldx + i])
+               : prepared.codes(m)[i] * static_cast<double>(prepared.steps(m)[i / 32]);
+  }
+};
+
+template <class L>
+std::vector<float> product(const rwkv::AnyMatrix& w, const kernels::CodedInputs& x,
+                           std::size_t rows) {
+  std::vector<float> y(rows * w.rows, test::canary);
+  kernels::multiply<L>(w, {0, kernels::panels_for(w.rows)}, x, rows, y.data(), w.rows);
+  return y;
+}
+
+}  // namespace
+
+TEST_CASE("products with blocks are those of the numbers that the blocks stand for") {
+  test::Random random(1);
+  for (const DType type : block_types)
+    for (const Inputs inputs : {Inputs::quantised, Inputs::exact})
+      for (const std::size_t outputs : {1u, 16u, 75u}) {
+        CAPTURE(rwkv::name_of(type));
+        CAPTURE(outputs);
+        const Coded w(type, outputs, 512, random);
+        const Rows x(11, w.view(inputs), random);
+        const auto y = product<Native>(w.view(inputs), x.view(), x.count);
+        for (std::size_t m = 0; m < x.count; ++m)
+          for (std::size_t o = 0; o < outputs; ++o) {
+            double sum = 0;
+            double size = 0;
+            for (std::size_t i = 0; i < w.cols; ++i) {
+              const double term = w.w[o * w.cols + i] * x.input(m, i, inputs);
+              sum += term;
+              size += std::abs(term);
+            }
+            REQUIRE(std::abs(y[m * outputs + o] - sum) <= 4e-6 * size);
+          }
+      }
+}
+
+TEST_CASE("quantised inputs are within half a step, and their sums are right") {
+  test::Random random(2);
+  const Coded w(DType::q8_0, 1, 320, random);
+  const Rows x(3, w.view(Inputs::quantised), random);
+  for (std::size_t m = 0; m < x.count; ++m)
+    for (std::size_t part = 0; part < 20; ++part) {
+      std::int32_t sum = 0;
+      for (std::size_t i = part * 16; i < part * 16 + 16; ++i) {
+        CHECK(std::abs(x.input(m, i, Inputs::quantised) - x.input(m, i, Inputs::exact)) <=
+              0.5001 * static_cast<double>(x.prepared.steps(m)[i / 32]));
+        sum += x.prepared.codes(m)[i];
+      }
+      CHECK(x.prepared.sums(m)[part] == sum);
+    }
+}
+
+TEST_CASE("inputs of every size: zeros, denormals, the largest floats, NaN") {
+  std::vector<float> x(32 * 5, 0.0f);
+  for (std::size_t i = 0; i < 32; ++i) {
+    x[32 + i] = 1e-41f * static_cast<float>(i);
+    x[64 + i] = i % 2 == 0 ? 3e38f : -3e38f;
+    x[96 + i] = static_cast<float>(i);
+  }
+  x[96] = std::numeric_limits<float>::quiet_NaN();
+  x[128] = std::numeric_limits<float>::infinity();
+  std::vector<std::byte> memory(kernels::QuantisedRows::bytes_for(x.size()));
+  const kernels::QuantisedRows rows{memory.data(), memory.size(), x.size()};
+  kernels::quantise_row(x.data(), rows, 0);
+  for (std::size_t i = 0; i < 64; ++i) CHECK(rows.codes(0)[i] == 0);
+  for (std::size_t i = 64; i < 96; ++i) CHECK(rows.codes(0)[i] == (i % 2 == 0 ? 127 : -127));
+  CHECK(std::isnan(rows.steps(0)[3]));
+  CHECK(!std::isfinite(rows.steps(0)[4]));
+}
+
+TEST_CASE("a row has the same bits alone and among others, however the work is divided") {
+  test::Random random(3);
+  for (const DType type : block_types)
+    for (const Inputs inputs : {Inputs::quantised, Inputs::exact}) {
+      CAPTURE(rwkv::name_of(type));
+      const Coded w(type, 150, 256, random);
+      const Rows x(21, w.view(inputs), random);
+      const auto all = product<Native>(w.view(inputs), x.view(), x.count);
+      for (std::size_t m = 0; m < x.count; ++m) {
+        const auto alone = product<Native>(w.view(inputs), x.row(m), 1);
+        REQUIRE(test::same_bits({alone.data(), alone.size()}, {&all[m * w.rows], w.rows}));
+      }
+      std::vector<float> pieces(all.size(), test::canary);
+      for (std::size_t p = 0; p < w.panels(); ++p)
+        kernels::multiply<Native>(w.view(inputs), {p, p + 1}, x.view(), x.count, pieces.data(),
+                                  w.rows);
+      CHECK(test::same_bits({pieces.data(), pieces.size()}, {all.data(), all.size()}));
+    }
+}
+
+TEST_CASE("integers are the same in registers of every kind") {
+  using L = test::WideLanes<16>;
+  test::Random random(4);
+  for (const DType type : block_types) {
+    CAPTURE(rwkv::name_of(type));
+    const Coded w(type, 40, 512, random);
+    const Rows x(9, w.view(Inputs::quantised), random);
+    const auto native = product<Native>(w.view(Inputs::quantised), x.view(), x.count);
+    const auto plain = product<L>(w.view(Inputs::quantised), x.view(), x.count);
+    for (std::size_t i = 0; i < native.size(); ++i)
+      REQUIRE(std::abs(native[i] - plain[i]) <= 1e-5f * (1.0f + std::abs(plain[i])));
+  }
+}
+
+TEST_CASE("matrices that share an input share its preparation") {
+  test::Random random(5);
+  const Coded a(DType::q4_k, 48, 256, random);
+  const Coded b(DType::q8_0, 33, 256, random);
+  const Coded c(DType::q5_1, 20, 64, random);
+  const Inputs inputs = Inputs::quantised;
+  const Rows x(7, a.view(inputs), random);
+  const Rows z(7, c.view(inputs), random);
+  const auto ya = product<Native>(a.view(inputs), x.view(), 7);
+  const auto yb = product<Native>(b.view(inputs), x.view(), 7);
+  const auto yc = product<Native>(c.view(inputs), z.view(), 7);
+  std::vector<float> got[3] = {std::vector<float>(ya.size()), std::vector<float>(yb.size()),
+                               std::vector<float>(yc.size())};
+  std::vector<std::byte> scratch(
+      7 * (kernels::QuantisedRows::bytes_for(256) + kernels::QuantisedRows::bytes_for(64)));
+  for (const std::size_t workers : {1u, 3u}) {
+    test::Backwards exec(workers);
+    kernels::run<Native, rwkv::AnyMatrix>({{a.view(inputs), x.x.data(), x.ldx, got[0].data(), 48},
+                                           {c.view(inputs), z.x.data(), z.ldx, got[2].data(), 20},
+                                           {b.view(inputs), x.x.data(), x.ldx, got[1].data(), 33}},
+                                          7, scratch.data(), exec);
+    CHECK(got[0] == ya);
+    CHECK(got[1] == yb);
+    CHECK(got[2] == yc);
+  }
+}
