@@ -5,8 +5,6 @@
 #include <rwkv/io/stored_weights.hpp>
 #include <rwkv/io/untrusted.hpp>
 
-#include <set>
-
 namespace rwkv::inline RWKV_ABI::io {
 
 /// What a tensor is used for, which decides the types it can be stored in.
