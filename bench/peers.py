@@ -216,7 +216,7 @@ def plot(results, path):
         panel.barh(labels, [r[kind]["median"] for r in results],
                    color=["C0" if r["engine"] == "rwkv" else "C1" for r in results])
         panel.set_xlabel(f"{kind}, tokens/s")
-        panel.invert_yaxis()
+    panels[0].invert_yaxis()  # which both share
     figure.tight_layout()
     figure.savefig(path)
 
