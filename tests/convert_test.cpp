@@ -277,7 +277,9 @@ TEST_CASE("the published blocks survive the way into GGUF") {
   const auto source = read(folder / "tiny-rwkv-7v0-834K-Q5_1.bin");
   rwkv::convert(source, directory / "m.gguf", {.type = DType::q5_1});
   const auto gguf = read(directory / "m.gguf");
-  for (const auto& [name, tensor] : source.tensors) {
+  for (const auto& entry : source.tensors) {
+    const std::string& name = entry.first;
+    const rwkv::io::Tensor& tensor = entry.second;
     CAPTURE(name);
     if (tensor.dtype == DType::q5_1 && name != "blocks.0.att.output.weight") {
       CHECK(gguf.get(name).dtype == DType::q5_1);

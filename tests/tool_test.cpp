@@ -207,6 +207,81 @@ TEST_CASE("a model cut off anywhere is refused") {
   }
 }
 
+TEST_CASE("convert there and back, and verify") {
+  const Shell shell;
+  spit(shell.path("tokens.txt"), some_tokens(40));
+  const auto logits = [&](const std::string& file) {
+    REQUIRE(shell.run("logits " + file + " --tokens tokens.txt --out l.npy").status == 0);
+    return slurp(shell.path("l.npy"));
+  };
+  const auto o = shell.run("convert " + quoted(model) + " m.gguf --type f32");
+  REQUIRE(o.status == 0);
+  CHECK(o.out.empty());
+  CHECK(o.err.empty());
+  CHECK(nlohmann::json::parse(shell.run("info m.gguf --json").out)["format"] == "gguf");
+  CHECK(logits("m.gguf") == logits(quoted(model)));
+  REQUIRE(shell.run("convert m.gguf back.safetensors --type f32 --threads 1").status == 0);
+  CHECK(logits("back.safetensors") == logits(quoted(model)));
+
+  const auto verified = shell.run("verify m.gguf --json");
+  REQUIRE(verified.status == 0);
+  const auto j = nlohmann::json::parse(verified.out);
+  CHECK(j["passed"] == true);
+  CHECK(j["tokens"] == 32);
+  CHECK(j["same_top"] == 32);
+  CHECK(j["largest_error"].get<double>() < 1e-5);
+  CHECK(shell.run("verify back.safetensors").out.starts_with("tokens          32\n"));
+
+  // Another first logit than the one that was written.
+  std::string damaged = slurp(shell.path("m.gguf"));
+  const std::string key = "rwkv.self_test.top_logits";
+  damaged[damaged.find(key) + key.size() + 4 + 8] = '9';
+  spit(shell.path("damaged.gguf"), damaged);
+  const auto off = shell.run("verify damaged.gguf");
+  CHECK(off.status == 1);
+  CHECK(off.err ==
+        "error: damaged.gguf: this program computes other logits than the one that wrote "
+        "the file\n");
+  REQUIRE(shell.run("convert m.gguf untested --format gguf --no-self-test").status == 0);
+  const auto without = shell.run("verify untested");
+  check_refused(without);
+  CHECK(without.err.find("carries no self-test") != std::string::npos);
+}
+
+TEST_CASE("convert takes a vocabulary along") {
+  const Shell shell;
+  spit(shell.path("vocab.txt"), "1 'a' 1\n2 'b' 1\n3 'ab' 2\n4 b'\\xff' 1\n");
+  REQUIRE(shell.run("convert " + quoted(model) + " m.gguf --vocab vocab.txt").status == 0);
+  CHECK(shell.run("generate m.gguf --prompt ab --tokens 1 --seed 1").out.starts_with("ab"));
+  REQUIRE(shell.run("convert m.gguf m.safetensors --type bf16").status == 0);
+  CHECK(shell.run("generate m.safetensors --prompt ab --tokens 1 --seed 1").out.starts_with("ab"));
+  spit(shell.path("large.txt"), "1 'a' 1\n50 'b' 1\n");
+  check_refused(shell.run("convert " + quoted(model) + " x.gguf --vocab large.txt"));
+}
+
+TEST_CASE("what convert refuses leaves an earlier file") {
+  const Shell shell;
+  spit(shell.path("m.gguf"), "earlier");
+  spit(shell.path("m.st"), "earlier");
+  const std::string from = "convert " + quoted(model);
+  check_refused(shell.run("convert missing.pth m.gguf"));
+  check_refused(shell.run("convert m.st m.gguf"));
+  check_refused(shell.run(from + " m.st --type q8_0"));
+  check_refused(shell.run(from + " m.bin"));
+  check_refused(shell.run(from + " /no/such/folder/m.gguf"));
+  check_refused(shell.run(from + " /dev/null --format gguf"));  // nothing to read back
+  if (std::filesystem::is_character_file("/dev/full"))
+    check_refused(shell.run(from + " /dev/full --format gguf --no-self-test"));
+  CHECK(slurp(shell.path("m.gguf")) == "earlier");
+  CHECK(slurp(shell.path("m.st")) == "earlier");
+  for (const char* usage :
+       {"convert", "convert a", "convert a b.gguf --type q9", "convert a b.gguf --format pth",
+        "convert --shape 0.1b", "convert a b.gguf --shape 0.1b", "verify"}) {
+    CAPTURE(usage);
+    CHECK(shell.run(usage).status == 2);
+  }
+}
+
 TEST_CASE("a regular expression becomes a model file") {
   const Shell shell;
   REQUIRE(shell.run("compile-regex '(ab)*' --out ab.safetensors").status == 0);

@@ -23,14 +23,14 @@ struct ConvertOptions {
   DType type = DType::f16;
   /// The vocabulary to embed instead of the one in the checkpoint. GGUF files of models with 256
   /// tokens and no vocabulary say that tokens are bytes.
-  std::optional<io::Vocabulary> vocabulary;
+  std::optional<io::Vocabulary> vocabulary = {};
   /// Computes a self-test from the written weights and puts it into the file (see verify.hpp).
   bool self_test = true;
   /// How much errors in the columns of a matrix matter, by official name: see
   /// `quant::QuantiseOptions`. Matrices that are not in it count all columns alike.
-  std::map<std::string, std::vector<float>, std::less<>> importance;
+  std::map<std::string, std::vector<float>, std::less<>> importance = {};
   /// Called with the fraction done, 0 ... 1, from the calling thread.
-  std::function<void(double)> progress;
+  std::function<void(double)> progress = {};
 };
 
 namespace detail {

@@ -8,6 +8,7 @@
 //   if (!rwkv::verify(model, checkpoint).passed()) ...
 #pragma once
 
+#include <rwkv/core/argmax.hpp>
 #include <rwkv/model.hpp>
 
 #include <charconv>

@@ -50,7 +50,8 @@ TEST_CASE("the list of a model's tensors is complete, and in official shapes") {
 
 TEST_CASE("names go to GGUF and back") {
   const auto checkpoint = test::sample_checkpoint();
-  for (const auto& [name, tensor] : checkpoint.tensors) {
+  for (const auto& entry : checkpoint.tensors) {
+    const std::string& name = entry.first;
     CAPTURE(name);
     const auto back =
         rwkv::io::detail::official_from_gguf(rwkv::io::detail::gguf_from_official(name));

@@ -47,7 +47,7 @@ class GgufHeadBuilder {
         fail_with(ErrorCategory::argument, "metadata ", printable(key),
                   " is not UTF-8, has no name or occurs twice");
       text(key);
-      std::visit([&](const auto& v) { pair(key, v); }, value);
+      std::visit([&, &name = key](const auto& v) { pair(name, v); }, value);
     }
     std::uint64_t offset = 0;
     for (const TensorEntry& tensor : tensors) {

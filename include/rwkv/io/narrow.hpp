@@ -84,7 +84,7 @@ struct NarrowOptions {
 /// Calls sink(bytes) with consecutive pieces of the tensor, in C order, as elements of `type`: f32,
 /// f16, bf16 (rounded to nearest) or a block type (the rows must be whole blocks). Blocks that have
 /// this type already are copied as they are. Throws `Error` (numeric) for NaN, infinity and numbers
-/// that `type` cannot hold. Memory: 24 MB plus 6 bytes per column and thread at most.
+/// that `type` cannot hold. Memory: 32 MB, or a row per thread if that is more.
 template <class Exec, class Sink>
 void narrow(const Tensor& tensor, DType type, const NarrowOptions& options, Exec& exec,
             Sink&& sink) {
