@@ -32,12 +32,13 @@ enum class Logits : std::uint8_t {
 
 namespace detail {
 
-/// Runs the batch in passes of at most work.rows() rows. `weights` offers emb, ln0, block(i),
-/// ln_out, head and eigenvalues. `logits` is [number of asked rows][V]. Preconditions: every slot
-/// has at least one token, every token is below V, work.shape() is the model's.
-template <class L, class Weights, class Shape, class Work, class Exec>
-void forward(const Weights& weights, std::span<const Slot<Shape>> slots, Logits which,
-             float* logits, Work& work, Exec& exec) {
+/// Runs the batch in passes of at most work.rows() rows; `blocks(pass)` runs the blocks on the rows
+/// of a pass. `weights` offers emb, ln0, ln_out and head. `logits` is [number of asked rows][V].
+/// Preconditions: every slot has at least one token, every token is below V, work.shape() is the
+/// model's.
+template <class L, class Weights, class SlotT, class Work, class Exec, class Blocks>
+void forward(const Weights& weights, std::span<const SlotT> slots, Logits which, float* logits,
+             Work& work, Exec& exec, Blocks&& blocks) {
   const auto& shape = work.shape();
   std::size_t slot = 0;
   std::size_t used = 0;  // tokens of this slot that earlier passes took
@@ -67,8 +68,7 @@ void forward(const Weights& weights, std::span<const Slot<Shape>> slots, Logits 
                  work.row(Work::x, segment.first_row + m));
       });
     }
-    for (std::size_t i = 0; i < shape.layers(); ++i)
-      block<L>(weights.block(i), weights.eigenvalues(), i, pass, work, exec);
+    blocks(pass);
 
     if (which == Logits::all) {
       asked = pass.rows;
@@ -81,6 +81,16 @@ void forward(const Weights& weights, std::span<const Slot<Shape>> slots, Logits 
     if (asked > 0) head<L>(weights.ln_out(), weights.head(), asked, work, logits, exec);
     logits += asked * shape.vocab();
   }
+}
+
+/// The same for RWKV-7, whose blocks are `weights.block(i)`, one after the other.
+template <class L, class Weights, class Shape, class Work, class Exec>
+void forward(const Weights& weights, std::span<const Slot<Shape>> slots, Logits which,
+             float* logits, Work& work, Exec& exec) {
+  forward<L>(weights, slots, which, logits, work, exec, [&](const Pass& pass) {
+    for (std::size_t i = 0; i < work.shape().layers(); ++i)
+      block<L>(weights.block(i), weights.eigenvalues(), i, pass, work, exec);
+  });
 }
 
 }  // namespace detail

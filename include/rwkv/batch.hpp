@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a batch must fulfil before a model runs it.
+#pragma once
+
+#include <rwkv/core/error.hpp>
+#include <rwkv/forward.hpp>
+
+namespace rwkv::inline RWKV_ABI::detail {
+
+/// Throws Error (argument, shape) if the batch does not fit a model and a workspace of `shape`.
+template <class Shape, class SlotT, class Work>
+void check_batch(const Shape& shape, std::span<const SlotT> slots, Logits which,
+                 std::span<float> logits, const Work& work) {
+  if (!(work.shape() == shape))
+    fail(ErrorCategory::shape, "the workspace was made for a model of another shape");
+  std::size_t tokens = 0;
+  for (std::size_t s = 0; s < slots.size(); ++s) {
+    if (!(slots[s].state->shape() == shape))
+      fail_with(ErrorCategory::shape, "the state of slot ", s,
+                " belongs to a model of another shape");
+    if (slots[s].tokens.empty()) fail_with(ErrorCategory::argument, "slot ", s, " has no tokens");
+    for (std::size_t t = 0; t < slots[s].tokens.size(); ++t)
+      if (slots[s].tokens[t] >= shape.vocab())
+        fail_with(ErrorCategory::argument, "token ", slots[s].tokens[t], " at position ", t,
+                  " is outside the vocabulary of ", shape.vocab());
+    tokens += slots[s].tokens.size();
+  }
+  const std::size_t rows = which == Logits::none   ? 0
+                           : which == Logits::last ? slots.size()
+                                                   : tokens;
+  if (logits.size() != rows * shape.vocab() && which != Logits::none)
+    fail_with(ErrorCategory::argument, "room for ", logits.size(), " logits where ", rows,
+              " rows of ", shape.vocab(), " are written");
+}
+
+}  // namespace rwkv::inline RWKV_ABI::detail
