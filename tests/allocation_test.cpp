@@ -3,9 +3,11 @@
 // model never does. Every way to the heap is replaced by one that counts.
 #define RWKV_NO_IO
 #include "support/sample_checkpoint.hpp"
+#include "support/sample_hybrid.hpp"
 #include "support/sanitizers.hpp"
 #include "support/static_weights.hpp"
 #include <rwkv/exec/thread_pool.hpp>
+#include <rwkv/hybrid.hpp>
 #include <rwkv/model.hpp>
 #include <rwkv/static_model.hpp>
 
@@ -179,4 +181,26 @@ TEST_CASE("a static model with its state and workspace allocates nothing at all"
           state = fork;
         }) == 0);
   CHECK(std::isfinite(logit));
+}
+
+TEST_CASE("a hybrid model asks for nothing once its caches are full, or reserved") {
+  rwkv::HybridConfig config;
+  config.chunk = 8;
+  config.top_k = 2;
+  config.max_cache = 40;
+  config.min_cache = 24;
+  config.window = 9;
+  const rwkv::HybridModel model(test::sample_hybrid(), config);
+  rwkv::HybridWorkspace work(model.shape(), 16);
+  std::vector<Token> tokens(150);
+  for (std::size_t i = 0; i < tokens.size(); ++i)
+    tokens[i] = static_cast<Token>(i * i % test::hybrid_sizes.vocab);
+  rwkv::HybridState full(model.shape());
+  model.forward(full, std::span(tokens).first(60), work);
+  CHECK(count([&] { model.forward(full, tokens, work); }) == 0);
+  rwkv::HybridState reserved(model.shape());
+  reserved.reserve(1000);
+  CHECK(count([&] { model.forward(reserved, tokens, work); }) == 0);
+  rwkv::HybridState fresh(model.shape());
+  CHECK(count([&] { model.forward(fresh, tokens, work); }) > 0);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command-line tool from outside: its contract is what scripts and other programs rely on.
 #include "support/golden.hpp"
+#include "support/sample_hybrid.hpp"
 #include "support/temporary_directory.hpp"
 #include <rwkv/io/safetensors.hpp>
 
@@ -136,6 +137,62 @@ TEST_CASE("logits are the same for every chunk and number of threads, and right"
   for (std::size_t p = 0; p < positions.size(); ++p)
     for (std::size_t i = 0; i < 40; ++i)
       CHECK(std::abs(double{got[positions[p] * 40 + i]} - want[p * 40 + i]) <= 5e-5);
+}
+
+TEST_CASE("a hybrid model runs in both semantics, in the calls it is told") {
+  const Shell shell;
+  std::vector<rwkv::io::NamedTensor> tensors;
+  const auto samples = test::sample_model(test::hybrid_sizes);
+  const auto blocks = test::sample_sparse_blocks(2, 128, 160);
+  for (const auto& t : samples)
+    tensors.push_back(
+        rwkv::io::named_tensor("rwkv." + t.name, t.shape, std::span<const float>(t.values)));
+  for (const auto& t : blocks)
+    tensors.push_back(rwkv::io::named_tensor(t.name, t.shape, std::span<const float>(t.values)));
+  rwkv::io::write_safetensors(shell.path("hybrid.st"), tensors);
+  spit(shell.path("tokens.txt"), some_tokens(90));
+  const std::string config = R"('{"chunk":8,"topk":2,"max":64,"window":8,"min":40}')";
+  const std::string base = "logits hybrid.st --tokens tokens.txt --hybrid-config " + config;
+
+  // The paper: calls do not matter.
+  REQUIRE(shell.run(base + " --out all.npy --state-out all.st").status == 0);
+  for (const char* how : {"--chunk 1", "--calls seq:40,one:20,seq:30 --threads 2"}) {
+    CAPTURE(how);
+    const auto o = shell.run(base + " --out some.npy --state-out some.st " + how);
+    REQUIRE(o.err == "");
+    CHECK(slurp(shell.path("some.npy")) == slurp(shell.path("all.npy")));
+    CHECK(slurp(shell.path("some.st")) == slurp(shell.path("all.st")));
+  }
+  const auto state = golden::read(shell.path("all.st"));
+  CHECK(state.get("moba.1.k_cache").shape == std::vector<std::size_t>{42, 128});
+  CHECK(state.get("moba.0.ffn.x_prev").size() == 128);
+
+  // The package: they do, and positions do not cut them.
+  const std::string package = base + " --hybrid-semantics package";
+  REQUIRE(shell.run(package + " --calls seq:40,one:50 --out cut.npy").status == 0);
+  REQUIRE(shell.run(package + " --out whole.npy").status == 0);
+  CHECK(slurp(shell.path("cut.npy")) != slurp(shell.path("whole.npy")));
+  REQUIRE(shell.run(package + " --positions 89,5 --out chosen.npy").status == 0);
+  const std::string whole = slurp(shell.path("whole.npy"));
+  const std::string chosen = slurp(shell.path("chosen.npy"));
+  const std::size_t row = test::hybrid_sizes.vocab * sizeof(float);
+  CHECK(chosen.substr(chosen.size() - 2 * row, row) == whole.substr(whole.size() - row));
+  CHECK(chosen.substr(chosen.size() - row) == whole.substr(whole.size() - 85 * row, row));
+
+  check_refused(shell.run(base + " --calls seq:40 --out x.npy"));
+  check_refused(shell.run(base + " --calls seq:40,two:50 --out x.npy"));
+  check_refused(shell.run(base + " --calls seq:40,one:51 --out x.npy"));
+  for (const char* bad : {"'[]'", "'{'", R"('{"chunks":8}')", R"('{"chunk":-8}')"}) {
+    CAPTURE(bad);
+    check_refused(shell.run("logits hybrid.st --tokens tokens.txt --out x.npy --hybrid-config " +
+                            std::string(bad)));
+  }
+  check_refused(shell.run("logits " + quoted(model) +
+                          " --tokens tokens.txt --out x.npy --hybrid-semantics paper"));
+  const auto j = nlohmann::json::parse(shell.run("info hybrid.st --json").out);
+  CHECK(j["architecture"] == "rwkvx");
+  CHECK(j["sparse_blocks"] == 2);
+  CHECK(j["hybrid"]["chunk"] == "2048");
 }
 
 TEST_CASE("a state file continues a text, and belongs to its model") {

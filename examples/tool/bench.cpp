@@ -74,26 +74,9 @@ class ReadBandwidth {
   std::vector<float> sums_;
 };
 
-}  // namespace
-
-void run(const Bench& options) {
-  const auto type = options.type == "f32"    ? std::optional(rwkv::DType::f32)
-                    : options.type == "f16"  ? std::optional(rwkv::DType::f16)
-                    : options.type == "bf16" ? std::optional(rwkv::DType::bf16)
-                                             : std::nullopt;
-  rwkv::ThreadPool pool(options.threads);
-  rwkv::LoadOptions load_options;
-  load_options.matrix_type = type;
-
-  std::optional<rwkv::io::Checkpoint> random;
-  if (!options.shape.empty())
-    random = random_checkpoint(options.shape, type.value_or(rwkv::DType::f16));
-  const auto start = Clock::now();
-  auto checkpoint = random ? *std::move(random) : rwkv::io::read_checkpoint(options.model);
-  const auto model = load(checkpoint, pool, load_options);
-  const double load_seconds = seconds_since(start);
-  checkpoint = {};
-
+template <class Model, class State, class Work>
+void measure(const Bench& options, const Model& model, State& state, Work& work,
+             rwkv::ThreadPool& pool, double load_seconds) {
   std::mt19937 random_token(2);
   std::vector<rwkv::Token> prompt(std::max<std::size_t>(options.prompt, 1));
   for (rwkv::Token& t : prompt)
@@ -101,8 +84,6 @@ void run(const Bench& options) {
 
   // Rounds of: reading, decoding, reading; prefill.
   constexpr std::size_t rounds = 5;
-  rwkv::State state(model.shape());
-  rwkv::Workspace work(model.shape(), 256);
   ReadBandwidth bandwidth(pool);
   bandwidth.measure();
   std::vector<double> reads;
@@ -150,8 +131,34 @@ void run(const Bench& options) {
     return;
   }
   for (const auto& [key, value] : j.items())
-    std::printf("%-34s%s\n", key.c_str(),
-                value.is_string() ? value.get<std::string>().c_str() : value.dump().c_str());
+    std::printf(
+        "%-34s%s\n", key.c_str(),
+        value.is_string() ? value.template get<std::string>().c_str() : value.dump().c_str());
+}
+
+}  // namespace
+
+void run(const Bench& options) {
+  const auto type = options.type == "f32"    ? std::optional(rwkv::DType::f32)
+                    : options.type == "f16"  ? std::optional(rwkv::DType::f16)
+                    : options.type == "bf16" ? std::optional(rwkv::DType::bf16)
+                                             : std::nullopt;
+  rwkv::ThreadPool pool(options.threads);
+  rwkv::LoadOptions load_options;
+  load_options.matrix_type = type;
+
+  std::optional<rwkv::io::Checkpoint> random;
+  if (!options.shape.empty())
+    random = random_checkpoint(options.shape, type.value_or(rwkv::DType::f16));
+  const auto start = Clock::now();
+  auto checkpoint = random ? *std::move(random) : rwkv::io::read_checkpoint(options.model);
+  with_model(checkpoint, options.hybrid, pool, load_options,
+             [&](const auto& model, auto state, const auto& make_workspace) {
+               const double load_seconds = seconds_since(start);
+               checkpoint = {};
+               auto work = make_workspace(256, options.prompt);
+               measure(options, model, state, work, pool, load_seconds);
+             });
 }
 
 }  // namespace tool

@@ -5,6 +5,7 @@
 
 #include "tool.hpp"
 #include <rwkv/exec/thread_pool.hpp>
+#include <rwkv/hybrid.hpp>
 #include <rwkv/model.hpp>
 #include <rwkv/sampler.hpp>
 #include <rwkv/tokenizer.hpp>
@@ -48,6 +49,44 @@ inline rwkv::Model<> load(const rwkv::io::Checkpoint& checkpoint, rwkv::ThreadPo
   Progress progress("loading");
   options.progress = std::ref(progress);
   return rwkv::Model<>(checkpoint, options, pool);
+}
+
+/// The hyper-parameters that the user gave on top of what the model file says. Throws Error
+/// (argument) for JSON that is no object of known keys, and for any at all if the model is not
+/// RWKV-X.
+rwkv::HybridConfig hybrid_config(const rwkv::io::Checkpoint& checkpoint, const Hybrid& given);
+
+/// Calls f(model, state, make_workspace) with the model of either architecture, a state before the
+/// first token, and a function that makes a workspace of `rows` rows, or more if calls as long as
+/// `longest_call` must not be cut.
+template <class F>
+void with_model(const rwkv::io::Checkpoint& checkpoint, const Hybrid& given, rwkv::ThreadPool& pool,
+                rwkv::LoadOptions options, F&& f) {
+  const rwkv::HybridConfig config = hybrid_config(checkpoint, given);
+  if (rwkv::io::sparse_blocks_of(checkpoint) == 0) {
+    const auto model = load(checkpoint, pool, std::move(options));
+    f(model, rwkv::State(model.shape()),
+      [&](std::size_t rows, std::size_t) { return rwkv::Workspace(model.shape(), rows); });
+    return;
+  }
+  std::optional<rwkv::HybridModel> model;
+  {
+    Progress progress("loading");
+    options.progress = std::ref(progress);
+    model.emplace(checkpoint, config, options, pool);
+  }
+  f(*model, rwkv::HybridState(model->shape()), [&](std::size_t rows, std::size_t longest_call) {
+    const bool whole = config.semantics == rwkv::HybridSemantics::package;
+    return rwkv::HybridWorkspace(model->shape(), whole ? std::max(rows, longest_call) : rows);
+  });
+}
+
+/// A batch of one.
+inline rwkv::Slot<> slot_of(rwkv::State<>& state, std::span<const rwkv::Token> tokens) {
+  return {&state, tokens};
+}
+inline rwkv::HybridSlot slot_of(rwkv::HybridState& state, std::span<const rwkv::Token> tokens) {
+  return {&state, tokens};
 }
 
 /// The vocabulary file if one is named, else the vocabulary inside the model, else bytes for a

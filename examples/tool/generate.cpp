@@ -41,31 +41,39 @@ std::function<bool()> cancelled_by_interrupt() {
 void run(const Generate& options) {
   rwkv::ThreadPool pool(options.threads);
   const auto checkpoint = rwkv::io::read_checkpoint(options.model);
-  const auto model = load(checkpoint, pool);
-  const auto tokenizer = tokenizer_for(options.vocab, checkpoint, model.shape().vocab());
-  std::string prompt = options.prompt_file.empty() ? options.prompt : read_all(options.prompt_file);
+  with_model(checkpoint, options.hybrid, pool, {},
+             [&](const auto& model, auto state, const auto& make_workspace) {
+               const auto tokenizer =
+                   tokenizer_for(options.vocab, checkpoint, model.shape().vocab());
+               const std::string prompt =
+                   options.prompt_file.empty() ? options.prompt : read_all(options.prompt_file);
+               const auto tokens = tokenizer.encode(prompt);
 
-  rwkv::State state(model.shape());
-  if (!options.state_in.empty()) state = model.load_state(options.state_in);
-  rwkv::Workspace work(model.shape());
-  rwkv::GenerateOptions generate;
-  generate.max_tokens = options.tokens;
-  generate.sampler = sampler_options(options.sampling);
-  generate.stop_strings = options.stop;
-  generate.cancelled = cancelled_by_interrupt();
-  // In a vocabulary of bytes, 0 is a byte like any other.
-  if (model.shape().vocab() == 256) generate.stop_tokens.clear();
+               if (!options.state_in.empty()) state = model.load_state(options.state_in);
+               auto work = make_workspace(128, tokens.size());
+               rwkv::GenerateOptions generate;
+               generate.max_tokens = options.tokens;
+               generate.sampler = sampler_options(options.sampling);
+               generate.stop_strings = options.stop;
+               generate.cancelled = cancelled_by_interrupt();
+               // In a vocabulary of bytes, 0 is a byte like any other.
+               if (model.shape().vocab() == 256) generate.stop_tokens.clear();
 
-  print(prompt);
-  const auto result = rwkv::generate(model, state, work, tokenizer, prompt, generate, print, pool);
-  print("\n");
-  if (!std::cout) rwkv::fail(rwkv::ErrorCategory::io, "standard output: cannot be written");
-  if (!options.state_out.empty()) model.save_state(options.state_out, state);
-  if (isatty(STDERR_FILENO) == 1)
-    std::fprintf(
-        stderr, "[prompt: %zu tokens, %.1f/s; text: %zu tokens, %.1f/s]\n", result.prompt_tokens,
-        static_cast<double>(result.prompt_tokens) / result.prompt_seconds, result.tokens.size(),
-        static_cast<double>(result.tokens.size()) / result.generate_seconds);
+               print(prompt);
+               const auto result =
+                   rwkv::generate(model, state, work, tokenizer,
+                                  std::span<const rwkv::Token>(tokens), generate, print, pool);
+               print("\n");
+               if (!std::cout)
+                 rwkv::fail(rwkv::ErrorCategory::io, "standard output: cannot be written");
+               if (!options.state_out.empty()) model.save_state(options.state_out, state);
+               if (isatty(STDERR_FILENO) == 1)
+                 std::fprintf(stderr, "[prompt: %zu tokens, %.1f/s; text: %zu tokens, %.1f/s]\n",
+                              result.prompt_tokens,
+                              static_cast<double>(result.prompt_tokens) / result.prompt_seconds,
+                              result.tokens.size(),
+                              static_cast<double>(result.tokens.size()) / result.generate_seconds);
+             });
 }
 
 }  // namespace tool

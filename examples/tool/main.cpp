@@ -50,6 +50,15 @@ void add_sampling(CLI::App* app, tool::Sampling& s) {
   app->add_option("--seed", s.seed, "for a reproducible text; default: a random one");
 }
 
+void add_hybrid(CLI::App* app, tool::Hybrid& hybrid) {
+  app->add_option("--hybrid-semantics", hybrid.semantics,
+                  "of an RWKV-X model: paper, or package as the published package computes it")
+      ->check(CLI::IsMember({"paper", "package"}));
+  app->add_option("--hybrid-config", hybrid.config,
+                  "hyper-parameters of an RWKV-X model as JSON: chunk, topk, max, min, window, "
+                  "attn_mode, cache; default: the model file's");
+}
+
 int parse_and_run(int argc, char** argv) {
   CLI::App app("RWKV language models on the command line");
   app.name("rwkv");
@@ -72,9 +81,14 @@ int parse_and_run(int argc, char** argv) {
       ->required();
   sub->add_option("--positions", logits.positions, "all, last, or positions i,j,...")
       ->capture_default_str();
-  sub->add_option("--chunk", logits.chunk, "tokens per forward pass; 0 = all at once")
-      ->check(CLI::Range(std::size_t{0}, std::size_t{1} << 20))
-      ->capture_default_str();
+  auto* chunk = sub->add_option("--chunk", logits.chunk, "tokens per call; 0 = all at once")
+                    ->check(CLI::Range(std::size_t{0}, std::size_t{1} << 20))
+                    ->capture_default_str();
+  sub->add_option("--calls", logits.calls,
+                  "how the tokens are fed: seq:N is a call of N tokens, one:N are N calls of one; "
+                  "example seq:40,one:100")
+      ->excludes(chunk);
+  add_hybrid(sub, logits.hybrid);
   add_threads(sub, logits.threads);
   sub->add_option("--state-in", logits.state_in, "start from this state file");
   sub->add_option("--state-out", logits.state_out, "write the final state to this file");
@@ -101,6 +115,7 @@ int parse_and_run(int argc, char** argv) {
   sub->add_option("--state-in", generate.state_in, "start from this state file (or tuned state)");
   sub->add_option("--state-out", generate.state_out, "write the final state to this file");
   add_sampling(sub, generate.sampling);
+  add_hybrid(sub, generate.hybrid);
   add_threads(sub, generate.threads);
 
   tool::Chat chat;
@@ -131,6 +146,7 @@ int parse_and_run(int argc, char** argv) {
                     ->excludes(model);
   model->excludes(shape);
   sub->add_option("--type", bench.type, "type to hold matrices in")->check(type);
+  add_hybrid(sub, bench.hybrid);
   add_threads(sub, bench.threads);
   sub->add_option("--prompt", bench.prompt, "prompt tokens to read at once")
       ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20))

@@ -11,6 +11,12 @@
 
 namespace tool {
 
+/// How to run an RWKV-X model; empty strings leave it to the model file.
+struct Hybrid {
+  std::string semantics;
+  std::string config;  ///< JSON
+};
+
 struct Info {
   std::string model;
   bool json = false;
@@ -22,6 +28,8 @@ struct LogitsOptions {
   std::string tokens = "-";
   std::string positions = "all";
   std::size_t chunk = 0;
+  std::string calls;
+  Hybrid hybrid;
   std::size_t threads = 0;
   std::string state_in;
   std::string state_out;
@@ -51,6 +59,7 @@ struct Generate {
   std::size_t tokens = 200;
   std::vector<std::string> stop;
   Sampling sampling;
+  Hybrid hybrid;
   std::size_t threads = 0;
 };
 void run(const Generate&);
@@ -77,6 +86,7 @@ struct Bench {
   std::string model;
   std::string shape;
   std::string type;
+  Hybrid hybrid;
   std::size_t threads = 0;
   std::size_t prompt = 512;
   std::size_t generate = 64;

@@ -42,9 +42,8 @@
 //     the outputs of ln1 stand in for them.
 #pragma once
 
-#include <rwkv/check_batch.hpp>
+#include <rwkv/batch.hpp>
 #include <rwkv/exec/serial.hpp>
-#include <rwkv/forward.hpp>
 #include <rwkv/io/hybrid_config.hpp>
 #include <rwkv/io/stored_weights.hpp>
 #include <rwkv/simd/native.hpp>

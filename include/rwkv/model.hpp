@@ -11,9 +11,8 @@
 // io::Checkpoint in memory).
 #pragma once
 
-#include <rwkv/check_batch.hpp>
+#include <rwkv/batch.hpp>
 #include <rwkv/exec/serial.hpp>
-#include <rwkv/forward.hpp>
 #include <rwkv/io/stored_weights.hpp>
 #include <rwkv/simd/native.hpp>
 

@@ -33,18 +33,28 @@ class Reference {
                                            Vector& state) const {
     const auto p = layout_.globals(parameters.data());
     std::vector<Vector> out;
+    std::vector<Cached> cached(layout_.sparse().blocks);  // empty: a text begins
+    for (Cached& c : cached) c.ffn_x_prev.resize(c_);
     for (const rwkv::Token token : tokens) {
       Vector x =
           layer_norm({p.emb + token * c_, p.emb + (token + 1) * c_}, p.ln0_weight, p.ln0_bias);
       Vector v_first;
-      for (std::size_t i = 0; i < layers_; ++i) {
+      const auto rwkv_block = [&](std::size_t i) {
         const auto block = layout_.block(i, parameters.data());
         double* att_x_prev = state.data() + i * (2 * c_ + c_ * n_);
         double* ffn_x_prev = att_x_prev + c_;
         add(x, time_mix(block, layer_norm(x, block.ln1_weight, block.ln1_bias), v_first, att_x_prev,
                         ffn_x_prev + c_));
-        add(x, channel_mix(block, layer_norm(x, block.ln2_weight, block.ln2_bias), ffn_x_prev));
-      }
+        add(x, channel_mix(block, layer_norm(x, block.ln2_weight, block.ln2_bias), ffn_x_prev,
+                           layout_.shape().ffn()));
+      };
+      const auto sparse_block = [&](std::size_t j) {
+        const auto block = layout_.sparse_block(j, parameters.data());
+        add(x, attention(block, layer_norm(x, block.ln1_weight, block.ln1_bias), cached[j]));
+        add(x, channel_mix(block.channel_mix(), layer_norm(x, block.ln2_weight, block.ln2_bias),
+                           cached[j].ffn_x_prev.data(), layout_.sparse().ffn));
+      };
+      layout_.for_blocks(rwkv_block, sparse_block);
       out.push_back(
           matrix(p.head, layer_norm(x, p.ln_out_weight, p.ln_out_bias), layout_.shape().vocab()));
     }
@@ -72,6 +82,51 @@ class Reference {
 
  private:
   using Block = rwkv::train::BlockTensors<const double*>;
+
+  /// What a sparse block remembers.
+  struct Cached {
+    std::vector<Vector> k, v;
+    Vector ffn_x_prev;
+  };
+
+  /// The paper's sparse attention: per head, the own chunk and the best of the complete ones.
+  Vector attention(const rwkv::train::SparseTensors<const double*>& p, const Vector& u,
+                   Cached& cached) const {
+    const auto& config = layout_.sparse().config;
+    const Vector q = matrix(p.receptance, u, c_);
+    cached.k.push_back(matrix(p.key, u, c_));
+    cached.v.push_back(matrix(p.value, u, c_));
+    const std::size_t own = (cached.k.size() - 1) / config.chunk;
+    Vector y(c_);
+    for (std::size_t head = 0; head < c_; head += 64) {
+      const auto score = [&](std::size_t e) {
+        double sum = 0.0;
+        for (std::size_t j = head; j < head + 64; ++j) sum += q[j] * cached.k[e][j];
+        return sum / 8.0;
+      };
+      std::vector<std::pair<double, std::size_t>> chunks;
+      for (std::size_t m = 0; m < own; ++m) {
+        double sum = 0.0;
+        for (std::size_t e = m * config.chunk; e < (m + 1) * config.chunk; ++e) sum -= score(e);
+        chunks.push_back({sum, m});
+      }
+      std::sort(chunks.begin(), chunks.end());
+      if (config.mode == rwkv::AttentionMode::sparse && chunks.size() > config.top_k - 1)
+        chunks.resize(config.top_k - 1);
+      chunks.push_back({0.0, own});
+      double total = 0.0;
+      Vector sum(64);
+      for (const auto& [unused, m] : chunks)
+        for (std::size_t e = m * config.chunk;
+             e < std::min((m + 1) * config.chunk, cached.k.size()); ++e) {
+          const double weight = std::exp(score(e));
+          total += weight;
+          for (std::size_t j = 0; j < 64; ++j) sum[j] += weight * cached.v[e][head + j];
+        }
+      for (std::size_t j = 0; j < 64; ++j) y[head + j] = sum[j] / total;
+    }
+    return matrix(p.output, y, c_);
+  }
 
   static double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
   static void add(Vector& x, const Vector& y) {
@@ -181,8 +236,8 @@ class Reference {
     return matrix(p.output, out, c_);
   }
 
-  Vector channel_mix(const Block& p, const Vector& x, double* x_prev) const {
-    Vector h = matrix(p.ffn_key, shifted(x, x_prev, p.ffn_x_k), layout_.shape().ffn());
+  Vector channel_mix(const Block& p, const Vector& x, double* x_prev, std::size_t ffn) const {
+    Vector h = matrix(p.ffn_key, shifted(x, x_prev, p.ffn_x_k), ffn);
     for (double& u : h) u = std::max(0.0, u) * std::max(0.0, u);
     std::copy(x.begin(), x.end(), x_prev);
     return matrix(p.ffn_value, h, c_);

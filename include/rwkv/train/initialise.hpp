@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The official initialisation of RWKV-7.
+// The official initialisation of RWKV-7, and of sparse blocks in the same spirit.
 #pragma once
 
 #include <rwkv/train/parameters.hpp>
@@ -123,6 +123,16 @@ inline void orthogonal(Random& random, std::span<float> to, std::size_t rows, st
     orthogonal(b.value, d.embed, d.embed, 1.0);
     orthogonal(b.ffn_key, d.ffn, d.embed, 1.0);
     // output and ffn_value start at zero: every block begins as the identity.
+  }
+  for (std::size_t j = 0; j < p.layout().sparse().blocks; ++j) {
+    const SparseTensors<float*> b = p.sparse_block(j);
+    constant(b.ln1_weight, 1.0);
+    constant(b.ln2_weight, 1.0);
+    orthogonal(b.receptance, d.embed, d.embed, 1.0);
+    orthogonal(b.key, d.embed, d.embed, 1.0);
+    orthogonal(b.value, d.embed, d.embed, 1.0);
+    fill(b.ffn_x_k, d.embed, [&](double i) { return 1.0 - i / channels; });
+    orthogonal(b.ffn_key, p.layout().sparse().ffn, d.embed, 1.0);
   }
   return p;
 }

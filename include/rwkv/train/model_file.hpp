@@ -2,6 +2,7 @@
 // Parameters from and to model files, under the official names and shapes.
 #pragma once
 
+#include <rwkv/io/hybrid_config.hpp>
 #include <rwkv/io/safetensors.hpp>
 #include <rwkv/io/stored_weights.hpp>
 #include <rwkv/train/parameters.hpp>
@@ -71,7 +72,15 @@ inline Eigenvalues eigenvalues_of(const io::Checkpoint& c) {
     const auto& shape = c.get("blocks.0.att.v1").shape;
     d.value_rank = shape.empty() ? 0 : shape.back();
   }
-  Parameters p(std::make_shared<const Layout>(d, detail::eigenvalues_of(c), first_value_residual));
+  SparseLayout sparse;
+  sparse.blocks = io::sparse_blocks_of(c);
+  if (sparse.blocks > 0) {
+    const auto& shape = c.get("moba.0.ffn.key.weight").shape;
+    sparse.ffn = shape.empty() ? 0 : shape[0];
+    sparse.config = io::hybrid_config_of(c);
+  }
+  Parameters p(
+      std::make_shared<const Layout>(d, detail::eigenvalues_of(c), first_value_residual, sparse));
   for (const TensorInfo& t : p.layout().tensors())
     detail::read_tensor(c, t.name, t.shape, p.values(t));
   // A tensor that nothing reads belongs to another architecture, whose gradients these are not.
@@ -84,7 +93,8 @@ inline Eigenvalues eigenvalues_of(const io::Checkpoint& c) {
   return p;
 }
 
-/// Writes a model file: safetensors, official names and shapes, `dtype` f32, f16 or bf16 (rounded
+/// Writes a model file: safetensors, official names and shapes (of a hybrid model with the prefixes
+/// of the published ones, and its hyper-parameters), `dtype` f32, f16 or bf16 (rounded
 /// to nearest), atomically. `metadata` is added to what the library itself needs to know about the
 /// model. Throws `Error` (argument) for another type or when a number does not fit f16, (io) when
 /// the file cannot be written.
@@ -93,6 +103,7 @@ inline void write_model(const std::filesystem::path& path, const Parameters& p,
   if (dtype != DType::f32 && dtype != DType::f16 && dtype != DType::bf16)
     fail_with(ErrorCategory::argument, "models are not written as ",
               std::string(rwkv::name_of(dtype)));
+  const bool hybrid = p.layout().sparse().blocks > 0;
   std::vector<std::vector<std::byte>> storage;
   std::vector<io::NamedTensor> tensors;
   for (const TensorInfo& t : p.layout().tensors()) {
@@ -102,8 +113,10 @@ inline void write_model(const std::filesystem::path& path, const Parameters& p,
           fail_with(ErrorCategory::argument, path.string(), ": tensor ", t.name, " contains ", v,
                     ", which f16 cannot hold");
     storage.push_back(detail::converted(p.values(t), dtype));
-    tensors.push_back({t.name, dtype, t.shape, storage.back()});
+    const bool prefixed = hybrid && !t.name.starts_with("moba.");
+    tensors.push_back({(prefixed ? "rwkv." : "") + t.name, dtype, t.shape, storage.back()});
   }
+  if (hybrid) io::add_hybrid_config(metadata, p.layout().sparse().config);
   metadata.insert_or_assign("rwkv.eigenvalues", detail::name_of(p.layout().eigenvalues()));
   io::write_safetensors(path, tensors, metadata);
 }

@@ -77,7 +77,7 @@ class Objective {
     Rows rows;
     rows.append(tokens.size(), initial, nullptr, nullptr);
     Pass pass;
-    pass.reserve(layout_->shape(), rows.count, rows.checkpoints);
+    pass.reserve(*layout_, rows.count, rows.checkpoints);
     pass.run(parameters, rows, tokens,
              {.targets = {}, .gradient = false, .l2wrap = 0.0f, .logits = out.data()}, nullptr);
     return out;
@@ -175,7 +175,7 @@ class Objective {
         rows = std::max(rows, r);
         stored = std::max(stored, c);
       }
-      w.pass.reserve(layout_->shape(), rows, stored);
+      w.pass.reserve(*layout_, rows, stored);
       w.rows.sequences.reserve(sequences);
       w.tokens.reserve(rows);
       w.targets.reserve(rows);

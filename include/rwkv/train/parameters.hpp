@@ -5,6 +5,7 @@
 #pragma once
 
 #include <rwkv/core/buffer.hpp>
+#include <rwkv/hybrid_shape.hpp>
 #include <rwkv/io/checkpoint.hpp>
 #include <rwkv/shape.hpp>
 #include <rwkv/weights.hpp>
@@ -44,6 +45,34 @@ struct BlockTensors {
   P ln_x_weight, ln_x_bias;          // [C]
   P ln2_weight, ln2_bias;            // [C]
   P ffn_x_k, ffn_key, ffn_value;     // [C], [F, C], [C, F]
+};
+
+/// The tensors of one sparse block of a hybrid model.
+template <class P>
+struct SparseTensors {
+  P ln1_weight, ln1_bias;            // [C]
+  P receptance, key, value, output;  // [C, C]
+  P ln2_weight, ln2_bias;            // [C]
+  P ffn_x_k, ffn_key, ffn_value;     // [C], [F, C], [C, F] with the sparse blocks' F
+
+  /// The channel mix, as that of an RWKV-7 block; the rest is null.
+  [[nodiscard]] BlockTensors<P> channel_mix() const {
+    BlockTensors<P> b{};
+    b.ln2_weight = ln2_weight;
+    b.ln2_bias = ln2_bias;
+    b.ffn_x_k = ffn_x_k;
+    b.ffn_key = ffn_key;
+    b.ffn_value = ffn_value;
+    return b;
+  }
+};
+
+/// What makes a layout one of a hybrid model; by default it is not.
+struct SparseLayout {
+  std::size_t blocks = 0;  ///< sparse-attention blocks
+  std::size_t ffn = 0;     ///< width of their channel mix
+  HybridConfig config{};   ///< training uses mode, chunk and top_k
+  friend bool operator==(const SparseLayout&, const SparseLayout&) = default;
 };
 
 /// The tensors outside the blocks (ln0 is stored as `blocks.0.ln0`).
@@ -121,6 +150,31 @@ inline constexpr auto block_members = [] {
       BlockMember<P>{&B::ffn_x_k, "ffn.x_k", Form::vector},
       BlockMember<P>{&B::ffn_key, "ffn.key.weight", Form::ffn_key},
       BlockMember<P>{&B::ffn_value, "ffn.value.weight", Form::ffn_value},
+  };
+}();
+
+template <class P>
+struct SparseMember {
+  P SparseTensors<P>::*member;
+  const char* name;
+  Form form;
+};
+
+template <class P>
+inline constexpr auto sparse_members = [] {
+  using S = SparseTensors<P>;
+  return std::array{
+      SparseMember<P>{&S::ln1_weight, "ln1.weight", Form::norm},
+      SparseMember<P>{&S::ln1_bias, "ln1.bias", Form::norm},
+      SparseMember<P>{&S::ln2_weight, "ln2.weight", Form::norm},
+      SparseMember<P>{&S::ln2_bias, "ln2.bias", Form::norm},
+      SparseMember<P>{&S::receptance, "att.receptance.weight", Form::square},
+      SparseMember<P>{&S::key, "att.key.weight", Form::square},
+      SparseMember<P>{&S::value, "att.value.weight", Form::square},
+      SparseMember<P>{&S::output, "att.output.weight", Form::square},
+      SparseMember<P>{&S::ffn_x_k, "ffn.x_k", Form::vector},
+      SparseMember<P>{&S::ffn_key, "ffn.key.weight", Form::ffn_key},
+      SparseMember<P>{&S::ffn_value, "ffn.value.weight", Form::ffn_value},
   };
 }();
 
@@ -209,8 +263,11 @@ class Layout {
   /// `first_value_residual`: block 0 stores v0, v1, v2 too, as some released files do; nothing ever
   /// reads them. Throws `Error` (argument) for a shape that no model can have.
   explicit Layout(const Dimensions& d, Eigenvalues eigenvalues = Eigenvalues::standard,
-                  bool first_value_residual = false)
-      : shape_(d), eigenvalues_(eigenvalues), first_value_residual_(first_value_residual) {
+                  bool first_value_residual = false, const SparseLayout& sparse = {})
+      : shape_(d),
+        eigenvalues_(eigenvalues),
+        first_value_residual_(first_value_residual),
+        sparse_(sparse) {
     if (d.layers == 0 || d.embed == 0 || d.head_size == 0 || d.embed % d.head_size != 0 ||
         d.ffn == 0 || d.vocab == 0 || d.decay_rank == 0 || d.icl_rank == 0 || d.gate_rank == 0 ||
         (d.value_rank == 0 && (d.layers > 1 || first_value_residual)))
@@ -226,12 +283,42 @@ class Layout {
         blocks_[i].*m.member = i == 0 && !first_value_residual && detail::is_value_residual(m.name)
                                    ? absent
                                    : append("blocks." + std::to_string(i) + "." + m.name, m.form);
+    if (sparse.blocks == 0) return;
+    const HybridShape hybrid(d, sparse.blocks, sparse.ffn, sparse.config);  // checks
+    interval_ = hybrid.interval();
+    if (sparse.ffn == 0) fail(ErrorCategory::argument, "no model has sparse blocks of ffn 0");
+    sparse_blocks_.resize(sparse.blocks);
+    for (std::size_t j = 0; j < sparse.blocks; ++j)
+      for (const auto& m : detail::sparse_members<std::size_t>)
+        sparse_blocks_[j].*m.member = append("moba." + std::to_string(j) + "." + m.name, m.form);
   }
 
   [[nodiscard]] const DynamicShape& shape() const noexcept { return shape_; }
   [[nodiscard]] Eigenvalues eigenvalues() const noexcept { return eigenvalues_; }
   [[nodiscard]] bool first_value_residual() const noexcept { return first_value_residual_; }
+  [[nodiscard]] const SparseLayout& sparse() const noexcept { return sparse_; }
   [[nodiscard]] std::span<const TensorInfo> tensors() const noexcept { return tensors_; }
+
+  /// Calls rwkv(i) and sparse(j) for the blocks that run, in order (see hybrid.hpp).
+  template <class Rwkv, class Sparse>
+  void for_blocks(Rwkv rwkv, Sparse sparse) const {
+    if (sparse_.blocks == 0)
+      for (std::size_t i = 0; i < shape_.layers(); ++i) rwkv(i);
+    for (std::size_t j = 0; j < sparse_.blocks; ++j) {
+      for (std::size_t i = 0; i < interval_; ++i) rwkv(j * interval_ + i);
+      sparse(j);
+    }
+  }
+  /// The same, last to first.
+  template <class Rwkv, class Sparse>
+  void for_blocks_backward(Rwkv rwkv, Sparse sparse) const {
+    if (sparse_.blocks == 0)
+      for (std::size_t i = shape_.layers(); i-- > 0;) rwkv(i);
+    for (std::size_t j = sparse_.blocks; j-- > 0;) {
+      sparse(j);
+      for (std::size_t i = interval_; i-- > 0;) rwkv(j * interval_ + i);
+    }
+  }
   /// Floats of the buffer: the parameters and the gaps that align them.
   [[nodiscard]] std::size_t buffer_size() const noexcept { return size_; }
   /// Number of parameters.
@@ -252,6 +339,14 @@ class Layout {
     return view;
   }
   template <class T>
+  [[nodiscard]] SparseTensors<T*> sparse_block(std::size_t j, T* data) const {
+    SparseTensors<T*> view;
+    for (std::size_t m = 0; m < detail::sparse_members<T*>.size(); ++m)
+      view.*detail::sparse_members<T*>[m].member =
+          data + sparse_blocks_[j].*detail::sparse_members<std::size_t>[m].member;
+    return view;
+  }
+  template <class T>
   [[nodiscard]] GlobalTensors<T*> globals(T* data) const {
     GlobalTensors<T*> view;
     for (std::size_t m = 0; m < detail::global_members<T*>.size(); ++m)
@@ -262,7 +357,7 @@ class Layout {
 
   friend bool operator==(const Layout& a, const Layout& b) noexcept {
     return a.shape_ == b.shape_ && a.eigenvalues_ == b.eigenvalues_ &&
-           a.first_value_residual_ == b.first_value_residual_;
+           a.first_value_residual_ == b.first_value_residual_ && a.sparse_ == b.sparse_;
   }
 
  private:
@@ -273,8 +368,10 @@ class Layout {
     t.group = detail::is_matrix(form)     ? Group::matrix
               : name.ends_with(".att.w0") ? Group::decay
                                           : Group::rest;
+    Dimensions d = shape_.dimensions();
+    if (name.starts_with("moba.")) d.ffn = sparse_.ffn;
     t.name = std::move(name);
-    t.shape = detail::shape_of(form, shape_.dimensions());
+    t.shape = detail::shape_of(form, d);
     t.offset = size_;
     t.size = detail::product(t.shape);
     constexpr std::size_t grain = alignment / sizeof(float);
@@ -286,10 +383,13 @@ class Layout {
   DynamicShape shape_;
   Eigenvalues eigenvalues_;
   bool first_value_residual_;
+  SparseLayout sparse_;
+  std::size_t interval_ = 0;  // of a hybrid model
   std::size_t size_ = 0;
   std::vector<TensorInfo> tensors_;
   GlobalTensors<std::size_t> globals_{};
   std::vector<BlockTensors<std::size_t>> blocks_;
+  std::vector<SparseTensors<std::size_t>> sparse_blocks_;
 };
 
 /// One float per parameter: weights, a gradient, a moment. A value type.
@@ -322,6 +422,12 @@ class Parameters {
   }
   [[nodiscard]] BlockTensors<const float*> block(std::size_t i) const noexcept {
     return layout_->block(i, static_cast<const float*>(data_.data()));
+  }
+  [[nodiscard]] SparseTensors<float*> sparse_block(std::size_t j) noexcept {
+    return layout_->sparse_block(j, data_.data());
+  }
+  [[nodiscard]] SparseTensors<const float*> sparse_block(std::size_t j) const noexcept {
+    return layout_->sparse_block(j, static_cast<const float*>(data_.data()));
   }
   [[nodiscard]] GlobalTensors<float*> globals() noexcept { return layout_->globals(data_.data()); }
   [[nodiscard]] GlobalTensors<const float*> globals() const noexcept {

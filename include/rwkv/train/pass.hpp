@@ -4,6 +4,7 @@
 
 #include <rwkv/train/channel_mix.hpp>
 #include <rwkv/train/head.hpp>
+#include <rwkv/train/sparse_attention.hpp>
 #include <rwkv/train/time_mix.hpp>
 
 namespace rwkv::inline RWKV_ABI::train {
@@ -12,13 +13,22 @@ namespace rwkv::inline RWKV_ABI::train {
 class Pass {
  public:
   /// Makes room for passes of up to that size. The only member that allocates.
-  void reserve(const DynamicShape& shape, std::size_t rows, std::size_t checkpoints) {
-    if (shape == shape_ && rows <= rows_ && checkpoints <= checkpoints_) return;
+  void reserve(const Layout& layout, std::size_t rows, std::size_t checkpoints) {
+    const DynamicShape& shape = layout.shape();
+    const SparseLayout& sparse = layout.sparse();
+    if (shape == shape_ && sparse == sparse_ && rows <= rows_ && checkpoints <= checkpoints_)
+      return;
     shape_ = shape;
+    sparse_ = sparse;
+    Dimensions d = shape.dimensions();
+    d.ffn = sparse.ffn;
+    sparse_shape_ = DynamicShape(d);
     rows_ = std::max(rows, rows_);
     checkpoints_ = std::max(checkpoints, checkpoints_);
     time_mix_.resize(shape.layers());
     channel_mix_.resize(shape.layers());
+    sparse_attention_.resize(sparse.blocks);
+    sparse_channel_mix_.resize(sparse.blocks);
     arena_.lay_out([&](Arena& arena) {
       x_ = arena.take(rows_ * shape.embed());
       dv_first_ = arena.take(rows_ * shape.embed());
@@ -27,9 +37,16 @@ class Pass {
         time_mix_[i] = TimeMixTape(arena, rows_, checkpoints_, shape, i == 0);
         channel_mix_[i] = ChannelMixTape(arena, rows_, shape);
       }
+      for (std::size_t j = 0; j < sparse.blocks; ++j) {
+        sparse_attention_[j] = SparseAttentionTape(arena, rows_, shape.embed());
+        sparse_channel_mix_[j] = ChannelMixTape(arena, rows_, sparse_shape_);
+      }
       norm_scratch_ = ShiftedNormScratch(arena, rows_, shape.embed());
       time_mix_scratch_ = TimeMixScratch(arena, rows_, shape);
-      channel_mix_scratch_ = ChannelMixScratch(arena, shape);
+      channel_mix_scratch_ =
+          ChannelMixScratch(arena, sparse.ffn > shape.ffn() ? sparse_shape_ : shape);
+      if (sparse.blocks > 0)
+        sparse_scratch_ = SparseAttentionScratch(arena, rows_, shape.embed(), sparse.config.chunk);
       head_scratch_ = HeadScratch(arena, shape);
     });
   }
@@ -46,23 +63,39 @@ class Pass {
     const GlobalTensors<float*> g = gradient ? gradient->globals() : GlobalTensors<float*>{};
 
     embed_forward(p, tokens, embedding_, x_, c);
-    for (std::size_t i = 0; i < shape.layers(); ++i) {
-      const auto block = parameters.block(i);
-      time_mix(parameters, rows, i).forward(x_);
-      channel_mix_forward(shape, block, rows, i, x_, channel_mix_[i], norm_scratch_,
-                          channel_mix_scratch_);
-    }
+    beginnings_ = rows;  // sparse blocks know nothing of initial states
+    for (SequenceRows& sequence : beginnings_.sequences)
+      sequence.initial = nullptr,
+      sequence.initial_gradient = sequence.initial_gradient_sum = nullptr;
+    parameters.layout().for_blocks(
+        [&](std::size_t i) {
+          time_mix(parameters, rows, i).forward(x_);
+          channel_mix_forward(shape, parameters.block(i), rows, i, x_, channel_mix_[i],
+                              norm_scratch_, channel_mix_scratch_);
+        },
+        [&](std::size_t j) {
+          sparse_attention(parameters, j).forward(x_);
+          channel_mix_forward(sparse_shape_, parameters.sparse_block(j).channel_mix(), beginnings_,
+                              0, x_, sparse_channel_mix_[j], norm_scratch_, channel_mix_scratch_);
+        });
     const double loss = head_rows(shape, p, x_, rows.count, task, head_scratch_, g);
     if (!task.gradient) return loss;
 
     std::fill_n(dv_first_, rows.count * c, 0.0f);
-    for (std::size_t i = shape.layers(); i-- > 0;) {
-      const auto block = parameters.block(i);
-      const auto dblock = gradient ? gradient->block(i) : BlockTensors<float*>{};
-      channel_mix_backward(shape, block, rows, i, x_, channel_mix_[i], norm_scratch_,
-                           channel_mix_scratch_, dblock);
-      time_mix(parameters, rows, i).backward(x_, dv_first_, dblock);
-    }
+    parameters.layout().for_blocks_backward(
+        [&](std::size_t i) {
+          const auto dblock = gradient ? gradient->block(i) : BlockTensors<float*>{};
+          channel_mix_backward(shape, parameters.block(i), rows, i, x_, channel_mix_[i],
+                               norm_scratch_, channel_mix_scratch_, dblock);
+          time_mix(parameters, rows, i).backward(x_, dv_first_, dblock);
+        },
+        [&](std::size_t j) {
+          const auto dblock = gradient ? gradient->sparse_block(j) : SparseTensors<float*>{};
+          channel_mix_backward(sparse_shape_, parameters.sparse_block(j).channel_mix(), beginnings_,
+                               0, x_, sparse_channel_mix_[j], norm_scratch_, channel_mix_scratch_,
+                               dblock.channel_mix());
+          sparse_attention(parameters, j).backward(x_, dblock);
+        });
     if (gradient != nullptr) embed_backward(p, tokens, embedding_, x_, c, g);
     return loss;
   }
@@ -80,7 +113,20 @@ class Pass {
             time_mix_scratch_};
   }
 
+  [[nodiscard]] SparseAttention sparse_attention(const Parameters& parameters,
+                                                 std::size_t j) const {
+    return {parameters.layout().sparse().config,
+            parameters.sparse_block(j),
+            beginnings_,
+            shape_.embed(),
+            sparse_attention_[j],
+            sparse_scratch_};
+  }
+
   DynamicShape shape_;
+  SparseLayout sparse_;
+  DynamicShape sparse_shape_;  // with the sparse blocks' ffn
+  Rows beginnings_;            // the rows without their initial states
   std::size_t rows_ = 0;
   std::size_t checkpoints_ = 0;
   Arena arena_;
@@ -93,6 +139,9 @@ class Pass {
   TimeMixScratch time_mix_scratch_;
   ChannelMixScratch channel_mix_scratch_;
   HeadScratch head_scratch_;
+  std::vector<SparseAttentionTape> sparse_attention_;
+  std::vector<ChannelMixTape> sparse_channel_mix_;
+  SparseAttentionScratch sparse_scratch_;
 };
 
 }  // namespace rwkv::inline RWKV_ABI::train

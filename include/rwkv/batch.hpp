@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a caller can get wrong about a batch, found before anything has changed.
+// What a batch must fulfil before a model runs it.
 #pragma once
 
 #include <rwkv/core/error.hpp>
