@@ -140,6 +140,30 @@ int parse_and_run(int argc, char** argv) {
       ->capture_default_str();
   sub->add_flag("--json", bench.json, "print JSON");
 
+  tool::Convert convert;
+  sub = add(app, "convert", "a model in another format and type", convert);
+  sub->add_option("IN", convert.model, "model file");
+  sub->add_option("OUT", convert.out, "model to write");
+  sub->add_option("--type", convert.type,
+                  "of the matrices; GGUF takes all, safetensors the first three")
+      ->check(CLI::IsMember({"f32", "f16", "bf16", "q8_0", "q6_k", "q5_k", "q5_1", "q5_0", "q4_k",
+                             "q4_1", "q4_0", "iq4_nl", "q3_k", "q2_k"}))
+      ->capture_default_str();
+  sub->add_option("--format", convert.format, "default: what OUT ends in")
+      ->check(CLI::IsMember({"gguf", "safetensors"}));
+  sub->add_option("--vocab", convert.vocab, "vocabulary file, when the model carries none");
+  sub->add_option("--shape", convert.shape, "a released shape with random weights, instead of IN")
+      ->check(CLI::IsMember({"0.1b", "0.4b", "1.5b", "2.9b"}));
+  sub->add_flag("!--no-self-test", convert.self_test, "write no self-test for `rwkv verify`");
+  add_threads(sub, convert.threads);
+
+  tool::Verify verify;
+  sub =
+      add(app, "verify", "does this program compute what the one that wrote a model did?", verify);
+  sub->add_option("MODEL", verify.model, "model file that `rwkv convert` wrote")->required();
+  sub->add_flag("--json", verify.json, "print JSON");
+  add_threads(sub, verify.threads);
+
   tool::Export exported;
   sub = add(app, "export", "a model as C++ source, for rwkv/static_model.hpp", exported);
   sub->add_option("MODEL", exported.model, "model file")->required();
@@ -253,6 +277,11 @@ int parse_and_run(int argc, char** argv) {
       throw CLI::RequiredError("--text or --samples");
     if (app.got_subcommand("train") && train.mode != "full" && train.init.empty())
       throw CLI::RequiredError("--init, for --mode " + train.mode + ",");
+    if (app.got_subcommand("convert")) {
+      if (!convert.shape.empty()) std::swap(convert.model, convert.out);  // OUT stands alone
+      if (convert.out.empty()) throw CLI::RequiredError("OUT");
+      if (convert.model.empty() == convert.shape.empty()) throw CLI::RequiredError("IN or --shape");
+    }
     if (app.got_subcommand("bench") && bench.model.empty() && bench.shape.empty())
       throw CLI::RequiredError("MODEL or --shape");
     if (app.got_subcommand("tokenize") && tokenize.model.empty() && tokenize.vocab.empty())

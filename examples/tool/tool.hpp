@@ -84,6 +84,25 @@ struct Bench {
 };
 void run(const Bench&);
 
+struct Convert {
+  std::string model;
+  std::string out;
+  std::string type = "f16";
+  std::string format;
+  std::string vocab;
+  std::string shape;
+  bool self_test = true;
+  std::size_t threads = 0;
+};
+void run(const Convert&);
+
+struct Verify {
+  std::string model;
+  bool json = false;
+  std::size_t threads = 0;
+};
+void run(const Verify&);
+
 struct Export {
   std::string model;
   std::string out;

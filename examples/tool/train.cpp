@@ -156,7 +156,7 @@ std::string vocabulary_text(const rwkv::Tokenizer& tokenizer) {
   rwkv::io::Vocabulary vocabulary(tokenizer.vocab_size());
   for (std::size_t id = 0; id < vocabulary.size(); ++id)
     vocabulary[id] = tokenizer.token_bytes(static_cast<rwkv::Token>(id));
-  return rwkv::io::write_vocabulary_text(vocabulary);
+  return rwkv::io::vocabulary_text(vocabulary);
 }
 
 std::string exact(double x) {

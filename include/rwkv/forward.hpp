@@ -32,12 +32,39 @@ enum class Logits : std::uint8_t {
 
 namespace detail {
 
-/// Runs the batch in passes of at most work.rows() rows. `weights` offers emb, ln0, block(i),
-/// ln_out, head and eigenvalues. `logits` is [number of asked rows][V]. Preconditions: every slot
-/// has at least one token, every token is below V, work.shape() is the model's.
-template <class L, class Weights, class Shape, class Work, class Exec>
-void forward(const Weights& weights, std::span<const Slot<Shape>> slots, Logits which,
-             float* logits, Work& work, Exec& exec) {
+/// Throws Error (argument, shape) if the batch does not fit a model and a workspace of `shape`.
+template <class Shape, class SlotT, class Work>
+void check_batch(const Shape& shape, std::span<const SlotT> slots, Logits which,
+                 std::span<float> logits, const Work& work) {
+  if (!(work.shape() == shape))
+    fail(ErrorCategory::shape, "the workspace was made for a model of another shape");
+  std::size_t tokens = 0;
+  for (std::size_t s = 0; s < slots.size(); ++s) {
+    if (!(slots[s].state->shape() == shape))
+      fail_with(ErrorCategory::shape, "the state of slot ", s,
+                " belongs to a model of another shape");
+    if (slots[s].tokens.empty()) fail_with(ErrorCategory::argument, "slot ", s, " has no tokens");
+    for (std::size_t t = 0; t < slots[s].tokens.size(); ++t)
+      if (slots[s].tokens[t] >= shape.vocab())
+        fail_with(ErrorCategory::argument, "token ", slots[s].tokens[t], " at position ", t,
+                  " is outside the vocabulary of ", shape.vocab());
+    tokens += slots[s].tokens.size();
+  }
+  const std::size_t rows = which == Logits::none   ? 0
+                           : which == Logits::last ? slots.size()
+                                                   : tokens;
+  if (logits.size() != rows * shape.vocab() && which != Logits::none)
+    fail_with(ErrorCategory::argument, "room for ", logits.size(), " logits where ", rows,
+              " rows of ", shape.vocab(), " are written");
+}
+
+/// Runs the batch in passes of at most work.rows() rows; `blocks(pass)` runs the blocks on the rows
+/// of a pass. `weights` offers emb, ln0, ln_out and head. `logits` is [number of asked rows][V].
+/// Preconditions: every slot has at least one token, every token is below V, work.shape() is the
+/// model's.
+template <class L, class Weights, class SlotT, class Work, class Exec, class Blocks>
+void forward(const Weights& weights, std::span<const SlotT> slots, Logits which, float* logits,
+             Work& work, Exec& exec, Blocks&& blocks) {
   const auto& shape = work.shape();
   std::size_t slot = 0;
   std::size_t used = 0;  // tokens of this slot that earlier passes took
@@ -67,8 +94,7 @@ void forward(const Weights& weights, std::span<const Slot<Shape>> slots, Logits 
                  work.row(Work::x, segment.first_row + m));
       });
     }
-    for (std::size_t i = 0; i < shape.layers(); ++i)
-      block<L>(weights.block(i), weights.eigenvalues(), i, pass, work, exec);
+    blocks(pass);
 
     if (which == Logits::all) {
       asked = pass.rows;
@@ -81,6 +107,16 @@ void forward(const Weights& weights, std::span<const Slot<Shape>> slots, Logits 
     if (asked > 0) head<L>(weights.ln_out(), weights.head(), asked, work, logits, exec);
     logits += asked * shape.vocab();
   }
+}
+
+/// The same for RWKV-7, whose blocks are `weights.block(i)`, one after the other.
+template <class L, class Weights, class Shape, class Work, class Exec>
+void forward(const Weights& weights, std::span<const Slot<Shape>> slots, Logits which,
+             float* logits, Work& work, Exec& exec) {
+  forward<L>(weights, slots, which, logits, work, exec, [&](const Pass& pass) {
+    for (std::size_t i = 0; i < work.shape().layers(); ++i)
+      block<L>(weights.block(i), weights.eigenvalues(), i, pass, work, exec);
+  });
 }
 
 }  // namespace detail

@@ -81,7 +81,7 @@ class Model {
   template <class Work, Executor Exec = Serial>
   void forward(std::span<const Slot<Shape>> slots, Logits which, std::span<float> logits,
                Work& work, Exec&& exec = {}) const {
-    check(slots, which, logits, work);
+    detail::check_batch(shape_, slots, which, logits, work);
     detail::forward<simd::Native>(*weights_, slots, which, logits.data(), work, exec);
   }
 
@@ -93,31 +93,6 @@ class Model {
                 ", ranks ", d.decay_rank, "/", d.icl_rank, "/", d.value_rank, "/", d.gate_rank,
                 ") does not have the dimensions this program was compiled for");
     return Shape(d);
-  }
-
-  template <class Work>
-  void check(std::span<const Slot<Shape>> slots, Logits which, std::span<float> logits,
-             const Work& work) const {
-    if (!(work.shape() == shape_))
-      fail(ErrorCategory::shape, "the workspace was made for a model of another shape");
-    std::size_t tokens = 0;
-    for (std::size_t s = 0; s < slots.size(); ++s) {
-      if (!(slots[s].state->shape() == shape_))
-        fail_with(ErrorCategory::shape, "the state of slot ", s,
-                  " belongs to a model of another shape");
-      if (slots[s].tokens.empty()) fail_with(ErrorCategory::argument, "slot ", s, " has no tokens");
-      for (std::size_t t = 0; t < slots[s].tokens.size(); ++t)
-        if (slots[s].tokens[t] >= shape_.vocab())
-          fail_with(ErrorCategory::argument, "token ", slots[s].tokens[t], " at position ", t,
-                    " is outside the vocabulary of ", shape_.vocab());
-      tokens += slots[s].tokens.size();
-    }
-    const std::size_t rows = which == Logits::none   ? 0
-                             : which == Logits::last ? slots.size()
-                                                     : tokens;
-    if (logits.size() != rows * shape_.vocab() && which != Logits::none)
-      fail_with(ErrorCategory::argument, "room for ", logits.size(), " logits where ", rows,
-                " rows of ", shape_.vocab(), " are written");
   }
 
   [[no_unique_address]] Shape shape_;

@@ -46,4 +46,19 @@ struct BlockWeights {
   ChannelMixWeights<Matrix> ffn;
 };
 
+/// RWKV-X: attention without biases and without positions, heads of 64 channels.
+template <class Matrix>
+struct SparseAttentionWeights {
+  Matrix receptance, key, value, output;  // C inputs -> C outputs; receptance makes the queries
+};
+
+/// RWKV-X: what stands in place of a BlockWeights.
+template <class Matrix>
+struct SparseBlockWeights {
+  NormWeights ln1;
+  SparseAttentionWeights<Matrix> att;
+  NormWeights ln2;
+  ChannelMixWeights<Matrix> ffn;
+};
+
 }  // namespace rwkv::inline RWKV_ABI

@@ -45,6 +45,21 @@ TEST_CASE("an uncommitted file leaves the earlier one and no trace") {
   CHECK(directory.entries() == std::vector<std::string>{"out.bin"});
 }
 
+TEST_CASE("what was written can be read and rewritten before it is committed") {
+  const test::TemporaryDirectory directory;
+  const auto path = directory / "out.bin";
+  AtomicFile file(path);
+  write(file, "first second");
+  CHECK(read_file(file.readable()) == "first second");
+  file.overwrite(6, std::as_bytes(std::span("SEC", 3)));
+  write(file, " third");
+  CHECK(read_file(file.readable()) == "first SECond third");
+  CHECK(!std::filesystem::exists(path));
+  file.commit();
+  CHECK(read_file(path) == "first SECond third");
+  CHECK(directory.entries() == std::vector<std::string>{"out.bin"});
+}
+
 TEST_CASE("an existing file is replaced, and keeps its permissions") {
   const test::TemporaryDirectory directory;
   const auto path = directory / "out.bin";
@@ -126,6 +141,7 @@ TEST_CASE("a target that is no regular file is written, not replaced") {
 
   AtomicFile null("/dev/null");
   write(null, "x");
+  CHECK_THROWS_WITH_AS((void)null.readable(), doctest::Contains("cannot read back"), Error);
   null.commit();
   CHECK(std::filesystem::is_character_file("/dev/null"));
 }

@@ -113,6 +113,30 @@ TEST_CASE("the file that is written holds the bytes that are serialised") {
   CHECK(std::equal(file.bytes().begin(), file.bytes().end(), expected.begin(), expected.end()));
 }
 
+TEST_CASE("a file written piece by piece is the one that is written at once") {
+  const test::TemporaryDirectory directory;
+  const std::vector<float> values{1, 2, 3, 4, 5};
+  const auto part = [&](std::size_t n) { return std::span(values).first(n); };
+  const std::vector<NamedTensor> tensors{
+      named_tensor<float>("a", {1}, part(1)), named_tensor<float>("b", {2, 2}, part(4)),
+      named_tensor<float>("c", {0}, part(0)), named_tensor<float>("d", {5}, part(5))};
+  std::vector<rwkv::io::TensorEntry> entries;
+  for (const auto& t : tensors) entries.push_back({t.name, t.dtype, t.shape});
+  rwkv::io::SafetensorsWriter out(directory / "m", {{"k", "later"}, {"z", "k"}}, entries);
+  for (const std::size_t i : out.order()) {
+    const auto bytes = tensors[i].bytes;
+    out.append(bytes.first(bytes.size() / 2));
+    CHECK_THROWS_AS(out.append(Bytes(1000)), Error);
+    if (i == 3) CHECK_THROWS_AS(out.commit(), Error);
+    out.append(bytes.subspan(bytes.size() / 2));
+  }
+  out.replace("k", "value");
+  out.commit();
+  const rwkv::io::MappedFile file(directory / "m");
+  const auto expected = serialize_safetensors(tensors, {{"k", "value"}, {"z", "k"}});
+  CHECK(std::equal(file.bytes().begin(), file.bytes().end(), expected.begin(), expected.end()));
+}
+
 TEST_CASE("what cannot be written is refused, and nothing is written") {
   const test::TemporaryDirectory directory;
   const std::vector<float> values{1, 2};

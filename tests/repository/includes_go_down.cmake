@@ -8,11 +8,11 @@ cmake_minimum_required(VERSION 3.25)
 
 set(floors  # from the roof to the ground
   "(tokenizer|sampler|generate|chat)\\.hpp|text/.*"
-  "(model|forward|hybrid|static_model|load|train|automata)\\.hpp|(train|automata)/.*"
-  "(embedding|block|time_mix|sparse_attention|channel_mix|head)\\.hpp"
+  "(model|forward|hybrid|static_model|load|verify|convert|train|automata)\\.hpp|(train|automata)/.*"
+  "(embedding|block|sparse_block|time_mix|sparse_attention|channel_mix|head)\\.hpp"
   "io/.*"  # also of states, so above them
-  "(state|kv_cache|workspace)\\.hpp"
-  "(weights|shape)\\.hpp"
+  "(state|kv_cache|workspace|hybrid_state|hybrid_workspace)\\.hpp"
+  "(weights|shape|hybrid_shape)\\.hpp"
   "(kernels|quant|exec|simd|core|cuda)/.*")
 set(kernels_may_include kernels quant exec simd core)
 set(quant_may_include quant exec simd core)

@@ -64,6 +64,23 @@ class AtomicFile {
     if (done != bytes.size()) refuse_and_discard("write", errno);
   }
 
+  /// Replaces bytes that were written before, at `offset`.
+  void overwrite(std::uint64_t offset, std::span<const std::byte> bytes) {
+    RWKV_ASSERT(file_ != nullptr && offset <= written_ && bytes.size() <= written_ - offset);
+    if (!seek(offset) || std::fwrite(bytes.data(), 1, bytes.size(), file_) != bytes.size() ||
+        !seek(written_))
+      refuse_and_discard("rewrite", errno);
+  }
+
+  /// The name under which what was written so far can be read until commit(). Throws `Error` (io)
+  /// if the target is written directly.
+  [[nodiscard]] std::filesystem::path readable() {
+    RWKV_ASSERT(file_ != nullptr);
+    if (temporary_.empty()) refuse("read back", "is not a regular file");
+    if (std::fflush(file_) != 0) refuse_and_discard("write", errno);
+    return temporary_;
+  }
+
   /// Makes the file visible under its name; nothing can be written afterwards.
   void commit() {
     RWKV_ASSERT(file_ != nullptr);
@@ -83,6 +100,14 @@ class AtomicFile {
   }
 
  private:
+  [[nodiscard]] bool seek(std::uint64_t offset) noexcept {
+#if __has_include(<unistd.h>)
+    return ::fseeko(file_, static_cast<off_t>(offset), SEEK_SET) == 0;
+#else
+    return std::fseek(file_, static_cast<long>(offset), SEEK_SET) == 0;
+#endif
+  }
+
   static std::string reason(int error) { return std::generic_category().message(error); }
 
   [[noreturn]] void refuse(const char* verb, const std::string& why) const {

@@ -4,7 +4,7 @@
 #pragma once
 
 #include <rwkv/io/gguf_container.hpp>
-#include <rwkv/io/official_names.hpp>
+#include <rwkv/io/gguf_names.hpp>
 
 namespace rwkv::inline RWKV_ABI::io {
 
@@ -14,54 +14,6 @@ namespace rwkv::inline RWKV_ABI::io {
 }
 
 namespace detail {
-
-inline constexpr std::string_view gguf_tokens = "tokenizer.ggml.tokens";
-inline constexpr std::string_view gguf_token_types = "tokenizer.ggml.token_type";
-
-/// The official name of an rwkv7 GGUF tensor, or nothing.
-[[nodiscard]] inline std::optional<OfficialName> official_from_gguf(std::string_view name) {
-  using Names = std::pair<std::string_view, std::string_view>;
-  static constexpr std::array<Names, 6> global{{{"token_embd.weight", "emb.weight"},
-                                                {"token_embd_norm.weight", "blocks.0.ln0.weight"},
-                                                {"token_embd_norm.bias", "blocks.0.ln0.bias"},
-                                                {"output_norm.weight", "ln_out.weight"},
-                                                {"output_norm.bias", "ln_out.bias"},
-                                                {"output.weight", "head.weight"}}};
-  static constexpr std::array<Names, 14> in_block{
-      {{"attn_norm.weight", "ln1.weight"},
-       {"attn_norm.bias", "ln1.bias"},
-       {"attn_norm_2.weight", "ln2.weight"},
-       {"attn_norm_2.bias", "ln2.bias"},
-       {"time_mix_ln.weight", "att.ln_x.weight"},
-       {"time_mix_ln.bias", "att.ln_x.bias"},
-       {"time_mix_receptance.weight", "att.receptance.weight"},
-       {"time_mix_key.weight", "att.key.weight"},
-       {"time_mix_value.weight", "att.value.weight"},
-       {"time_mix_output.weight", "att.output.weight"},
-       {"time_mix_r_k.weight", "att.r_k"},
-       {"channel_mix_lerp_k.weight", "ffn.x_k"},
-       {"channel_mix_key.weight", "ffn.key.weight"},
-       {"channel_mix_value.weight", "ffn.value.weight"}}};
-  for (const auto& [gguf, official] : global)
-    if (name == gguf) return OfficialName{std::string(official)};
-  const auto block = split_block(name, "blk.");
-  if (!block) return std::nullopt;
-  const std::string prefix = "blocks." + std::string(block->first) + '.';
-  for (const auto& [gguf, official] : in_block)
-    if (block->second == gguf) return OfficialName{prefix + std::string(official)};
-  if (block->second == "time_mix_lerp_fused.weight")
-    return OfficialName{.name = prefix + "att.", .fused = true};
-  // time_mix_w0.weight ... time_mix_g2.weight, time_mix_k_k.weight, time_mix_k_a.weight
-  constexpr std::string_view before = "time_mix_";
-  constexpr std::string_view after = ".weight";
-  std::string_view rest = block->second;
-  if (!rest.starts_with(before) || !rest.ends_with(after)) return std::nullopt;
-  rest = rest.substr(before.size(), rest.size() - before.size() - after.size());
-  const std::string official = "att." + std::string(rest);
-  if (is_low_rank(official)) return OfficialName{prefix + official, true};
-  if (is_vector(official)) return OfficialName{prefix + official};
-  return std::nullopt;
-}
 
 /// The bytes of a token: the text is the inside of a Python bytes literal.
 [[nodiscard]] inline std::string unescape_token(std::string_view text, const std::string& source) {
@@ -95,17 +47,19 @@ inline constexpr std::string_view gguf_token_types = "tokenizer.ggml.token_type"
 /// Token bytes by id; empty for control tokens and for the ids that only pad the vocabulary.
 [[nodiscard]] inline std::vector<std::string> gguf_vocabulary(const Gguf& gguf,
                                                               const std::string& source) {
-  constexpr std::int64_t control = 3;
-  constexpr std::int64_t unused = 5;
   const auto& texts = gguf.texts.find(gguf_tokens)->second;
   const auto types = gguf.integers.find(gguf_token_types);
   if (types != gguf.integers.end() && types->second.size() != texts.size())
     fail_with(ErrorCategory::format, source, ": ", types->second.size(), " token types for ",
               texts.size(), " tokens");
   std::vector<std::string> vocabulary(texts.size());
-  for (std::size_t id = 1; id < texts.size(); ++id) {
-    const std::int64_t type = types == gguf.integers.end() ? 1 : types->second[id];
-    if (type == control || type == unused || texts[id] == "[PAD" + std::to_string(id) + "]")
+  for (std::size_t id = 0; id < texts.size(); ++id) {
+    // Without types, as in RWKV's own vocabulary: 0 ends a text, everything else is one.
+    const std::int64_t type = types != gguf.integers.end() ? types->second[id]
+                              : id == 0                    ? gguf_control_token
+                                                           : gguf_normal_token;
+    if (type == gguf_control_token || type == gguf_unused_token ||
+        texts[id] == "[PAD" + std::to_string(id) + "]")
       continue;
     vocabulary[id] = unescape_token(texts[id], source);
   }
@@ -142,17 +96,19 @@ inline void refuse_overlaps(const Gguf& gguf, const std::string& source) {
 
 }  // namespace detail
 
-/// Reads a GGUF model of architecture rwkv7 whose content is `bytes`, which must outlive the
-/// result. Tensors (F32, F16, BF16, Q4_0 ... Q8_0, Q2_K ... Q6_K, IQ4_NL) are views under official
-/// names; scalar metadata is kept as text; the vocabulary is decoded if it is RWKV's. Block 0's
-/// placeholder v0, v1, v2 are left out. Throws `Error` (format) for a damaged file, (unsupported)
-/// for other architectures, tensor types and tensors. Time and memory O(metadata + tensors).
+/// Reads a GGUF model of architecture rwkv7 (or what `convert` calls rwkv7-extended) whose content
+/// is `bytes`, which must outlive the result. Tensors (F32, F16, BF16, Q4_0 ... Q8_0, Q2_K ...
+/// Q6_K, IQ4_NL) are views under official names; scalar metadata is kept as text; the vocabulary is
+/// decoded if it is RWKV's. Block 0's placeholder v0, v1, v2 are left out. Throws `Error` (format)
+/// for a damaged file, (unsupported) for other architectures, tensor types and tensors. Time and
+/// memory O(metadata + tensors).
 [[nodiscard]] inline Checkpoint read_gguf(std::span<const std::byte> bytes,
                                           const std::string& source) {
   constexpr std::array wanted{detail::gguf_tokens, detail::gguf_token_types};
   detail::Gguf gguf = detail::GgufReader(bytes, source).read(wanted);
   const auto architecture = gguf.metadata.find("general.architecture");
-  if (architecture == gguf.metadata.end() || architecture->second != "rwkv7")
+  if (architecture == gguf.metadata.end() ||
+      (architecture->second != "rwkv7" && architecture->second != detail::gguf_extended))
     fail_with(
         ErrorCategory::unsupported, source, ": architecture ",
         architecture == gguf.metadata.end() ? "(none)" : detail::printable(architecture->second),

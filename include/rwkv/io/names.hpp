@@ -4,6 +4,7 @@
 //   fla/Hugging Face  model.layers.0.attn.w_lora.lora.0.weight [D, C], ...attn.x_x [6, C]
 //   web-rwkv          official names, low-rank matrices transposed: blocks.0.att.w1 [D, C]
 //   wrapped           any of them behind "model.", "module." and the like
+//   RWKV-X            official names behind "rwkv.", and moba.0.att.key.weight
 #pragma once
 
 #include <rwkv/io/official_names.hpp>
@@ -90,6 +91,20 @@ inline void rename_fla(Checkpoint& checkpoint) {
   return prefix.empty();
 }
 
+/// RWKV-X puts "rwkv." before the names of its RWKV-7 part; the rest is called "moba.<j>....".
+inline constexpr std::string_view hybrid_prefix = "rwkv.";
+
+/// Removes "rwkv." from a hybrid model's names.
+inline void strip_hybrid_prefix(Checkpoint& checkpoint) {
+  if (checkpoint.find("rwkv.emb.weight") == nullptr) return;
+  for (auto& [name, tensor] : std::exchange(checkpoint.tensors, {})) {
+    const bool prefixed = name.starts_with(hybrid_prefix);
+    const std::string bare = name.substr(prefixed ? hybrid_prefix.size() : 0);
+    if (!checkpoint.tensors.emplace(bare, std::move(tensor)).second)
+      refuse_tensor(ErrorCategory::format, checkpoint.source, bare, " occurs twice");
+  }
+}
+
 /// Removes a wrapper that all names share.
 inline void strip_wrapper(Checkpoint& checkpoint) {
   constexpr std::string_view landmark = "blocks.0.ln1.weight";
@@ -97,6 +112,7 @@ inline void strip_wrapper(Checkpoint& checkpoint) {
   for (const auto& [name, tensor] : checkpoint.tensors)
     if (name.ends_with(landmark)) wrapper = name.substr(0, name.size() - landmark.size());
   const auto wrapped = [&](const auto& entry) { return entry.first.starts_with(wrapper); };
+  if (wrapper.ends_with(hybrid_prefix)) wrapper.resize(wrapper.size() - hybrid_prefix.size());
   if (wrapper.empty() || !is_wrapper(wrapper) ||
       !std::all_of(checkpoint.tensors.begin(), checkpoint.tensors.end(), wrapped))
     return;
@@ -152,11 +168,12 @@ inline void normalise_official(Checkpoint& checkpoint) {
 
 }  // namespace detail
 
-/// `checkpoint` under official names: fla, web-rwkv and wrapped names are recognised and mapped,
-/// vectors become [1, 1, C], and nothing is copied. Names that belong to no scheme (RWKV-X, states,
-/// optimiser data) stay as they are. A file with `blocks.<i>.att.time_state` alone is taken as
-/// official ([H, value, key]). Throws `Error` (format) when names collide or orientations
-/// contradict each other, (unsupported) for a tensor in a fla file that RWKV-7 does not have.
+/// `checkpoint` under official names: fla, web-rwkv, RWKV-X and wrapped names are recognised and
+/// mapped, vectors become [1, 1, C], and nothing is copied. The sparse blocks of RWKV-X keep their
+/// `moba.<j>.` names, as do names that belong to no scheme (states, optimiser data). A file with
+/// `blocks.<i>.att.time_state` alone is taken as official ([H, value, key]). Throws `Error`
+/// (format) when names collide or orientations contradict each other, (unsupported) for a tensor in
+/// a fla file that RWKV-7 does not have.
 [[nodiscard]] inline Checkpoint to_official_names(Checkpoint checkpoint) {
   if (checkpoint.find("model.layers.0.attn.r_proj.weight") != nullptr ||
       checkpoint.find("layers.0.attn.r_proj.weight") != nullptr) {
@@ -164,6 +181,7 @@ inline void normalise_official(Checkpoint& checkpoint) {
     return checkpoint;
   }
   detail::strip_wrapper(checkpoint);
+  detail::strip_hybrid_prefix(checkpoint);
   detail::normalise_official(checkpoint);
   return checkpoint;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The value of a Python string literal: '..' and ".." (text, as UTF-8) and b'..' and b".." (bytes).
+// Python string literals: the value of '..' and ".." (text, as UTF-8) and b'..' and b".." (bytes),
+// and the literal of a value.
 #pragma once
 
 #include <rwkv/io/untrusted.hpp>
@@ -115,5 +116,30 @@ class PythonLiteral {
   std::string value_;
   const char* problem_ = nullptr;
 };
+
+/// The literal b'..' that Python itself writes for `bytes`.
+[[nodiscard]] inline std::string python_literal(std::string_view bytes) {
+  constexpr std::string_view hex = "0123456789abcdef";
+  const bool apostrophes = bytes.find('\'') != std::string_view::npos;
+  const char quote = apostrophes && bytes.find('"') == std::string_view::npos ? '"' : '\'';
+  std::string out{'b', quote};
+  for (const char c : bytes) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == quote || c == '\\') {
+      out += '\\';
+      out += c;
+    } else if (c == '\t' || c == '\n' || c == '\r') {
+      out += '\\';
+      out += c == '\t' ? 't' : c == '\n' ? 'n' : 'r';
+    } else if (byte < 0x20 || byte >= 0x7f) {
+      out += "\\x";
+      out += hex[byte >> 4];
+      out += hex[byte & 15];
+    } else {
+      out += c;
+    }
+  }
+  return out + quote;
+}
 
 }  // namespace rwkv::inline RWKV_ABI::io::detail

@@ -53,6 +53,33 @@ inline std::string state_name(std::size_t layer, const char* what) {
   return "blocks." + std::to_string(layer) + "." + what;
 }
 
+/// The state's tensors; matrices are transposed into `matrices`, which must outlive the result.
+template <class Shape>
+std::vector<NamedTensor> state_tensors(const State<Shape>& state,
+                                       std::vector<std::vector<float>>& matrices) {
+  const Shape& shape = state.shape();
+  const std::size_t n = shape.head_size();
+  matrices.resize(shape.layers());
+  std::vector<NamedTensor> tensors;
+  for (std::size_t i = 0; i < shape.layers(); ++i) {
+    matrices[i].resize(state.wkv(i).size());
+    transpose_heads(state.wkv(i), matrices[i], shape.heads(), n);
+    tensors.push_back(
+        named_tensor(state_name(i, "att.x_prev"), {shape.embed()}, state.att_x_prev(i)));
+    tensors.push_back(named_tensor(state_name(i, "att.wkv"), {shape.heads(), n, n},
+                                   std::span<const float>(matrices[i])));
+    tensors.push_back(
+        named_tensor(state_name(i, "ffn.x_prev"), {shape.embed()}, state.ffn_x_prev(i)));
+  }
+  return tensors;
+}
+
+inline Metadata state_metadata(std::uint64_t fingerprint) {
+  return {{"rwkv.kind", "state"},
+          {"rwkv.state_version", std::string(state_version)},
+          {"rwkv.fingerprint", hexadecimal(fingerprint)}};
+}
+
 }  // namespace detail
 
 /// Writes the state to `path`, as a whole or not at all. `fingerprint` is that of the model
@@ -60,24 +87,9 @@ inline std::string state_name(std::size_t layer, const char* what) {
 template <class Shape>
 void save_state(const std::filesystem::path& path, const State<Shape>& state,
                 std::uint64_t fingerprint) {
-  const Shape& shape = state.shape();
-  const std::size_t n = shape.head_size();
-  std::vector<std::vector<float>> matrices(shape.layers());
-  std::vector<NamedTensor> tensors;
-  for (std::size_t i = 0; i < shape.layers(); ++i) {
-    matrices[i].resize(state.wkv(i).size());
-    detail::transpose_heads(state.wkv(i), matrices[i], shape.heads(), n);
-    tensors.push_back(
-        named_tensor(detail::state_name(i, "att.x_prev"), {shape.embed()}, state.att_x_prev(i)));
-    tensors.push_back(named_tensor(detail::state_name(i, "att.wkv"), {shape.heads(), n, n},
-                                   std::span<const float>(matrices[i])));
-    tensors.push_back(
-        named_tensor(detail::state_name(i, "ffn.x_prev"), {shape.embed()}, state.ffn_x_prev(i)));
-  }
-  write_safetensors(path, tensors,
-                    {{"rwkv.kind", "state"},
-                     {"rwkv.state_version", std::string(state_version)},
-                     {"rwkv.fingerprint", detail::hexadecimal(fingerprint)}});
+  std::vector<std::vector<float>> matrices;
+  write_safetensors(path, detail::state_tensors(state, matrices),
+                    detail::state_metadata(fingerprint));
 }
 
 /// The state in a checkpoint that was read from a state file or a state-tuning file. Throws Error:

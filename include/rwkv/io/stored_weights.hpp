@@ -101,14 +101,32 @@ class WeightMemory {
   return d;
 }
 
+/// How many sparse-attention blocks a checkpoint has: `moba.0.`, `moba.1.`, ... 0 for RWKV-7.
+[[nodiscard]] inline std::size_t sparse_blocks_of(const Checkpoint& c) {
+  std::size_t blocks = 0;
+  for (;; ++blocks) {
+    const std::string prefix = "moba." + std::to_string(blocks) + ".";
+    const auto it = c.tensors.lower_bound(prefix);
+    if (it == c.tensors.end() || !it->first.starts_with(prefix)) return blocks;
+  }
+}
+
+/// Which kind of model the caller can run.
+enum class Architecture : std::uint8_t { rwkv7, hybrid };
+
 /// A model's parameters in memory: what the views of weights.hpp point into. Immutable, movable.
 class StoredWeights {
  public:
   /// Reads and checks every tensor of the checkpoint. The embedding table stays where it is (mapped
   /// files included) when its layout allows; everything else is copied. Throws Error.
   template <class Exec = Serial>
-  explicit StoredWeights(const Checkpoint& c, const LoadOptions& options = {}, Exec&& exec = {})
+  explicit StoredWeights(const Checkpoint& c, const LoadOptions& options = {}, Exec&& exec = {},
+                         Architecture architecture = Architecture::rwkv7)
       : dimensions_(dimensions_of(c)) {
+    if (architecture == Architecture::rwkv7 && sparse_blocks_of(c) > 0)
+      fail_with(ErrorCategory::unsupported, c.source,
+                ": this is an RWKV-X model (it has moba.0...): use rwkv::HybridModel from "
+                "rwkv/hybrid.hpp instead of rwkv::Model");
     for (const auto& type : {options.matrix_type, options.table_type})
       if (type && *type != DType::f32 && *type != DType::f16 && *type != DType::bf16)
         fail_with(ErrorCategory::argument, "weights cannot be stored as ",
@@ -119,6 +137,8 @@ class StoredWeights {
     ln0_ = build.norm("blocks.0.ln0", dimensions_.embed);
     blocks_.reserve(dimensions_.layers);
     for (std::size_t i = 0; i < dimensions_.layers; ++i) blocks_.push_back(build.block(i));
+    for (std::size_t j = 0; j < sparse_blocks_of(c); ++j)
+      sparse_blocks_.push_back(build.sparse_block(j));
     ln_out_ = build.norm("ln_out", dimensions_.embed);
     head_ = build.matrix("head.weight", dimensions_.vocab, dimensions_.embed, false);
     build.refuse_unknown();
@@ -130,6 +150,15 @@ class StoredWeights {
   [[nodiscard]] const NormWeights& ln0() const noexcept { return ln0_; }
   [[nodiscard]] const BlockWeights<AnyMatrix>& block(std::size_t i) const noexcept {
     return blocks_[i];
+  }
+  /// The sparse-attention blocks of a hybrid model.
+  [[nodiscard]] std::size_t sparse_blocks() const noexcept { return sparse_blocks_.size(); }
+  [[nodiscard]] const SparseBlockWeights<AnyMatrix>& sparse_block(std::size_t j) const noexcept {
+    return sparse_blocks_[j];
+  }
+  /// Width of the sparse blocks' channel mix; 0 without sparse blocks.
+  [[nodiscard]] std::size_t sparse_ffn() const noexcept {
+    return sparse_blocks_.empty() ? 0 : sparse_blocks_[0].ffn.key.rows;
   }
   [[nodiscard]] const NormWeights& ln_out() const noexcept { return ln_out_; }
   [[nodiscard]] const AnyMatrix& head() const noexcept { return head_; }
@@ -386,6 +415,27 @@ class StoredWeights {
       return b;
     }
 
+    SparseBlockWeights<AnyMatrix> sparse_block(std::size_t j) {
+      const std::size_t c = to.dimensions_.embed;
+      const std::string prefix = "moba." + std::to_string(j) + ".";
+      const Tensor& first_key = from.get("moba.0.ffn.key.weight");
+      const std::size_t ffn = first_key.shape.empty() ? 0 : first_key.shape[0];
+      const auto mat = [&](const char* name, std::size_t rows, std::size_t cols) {
+        return matrix(prefix + name, rows, cols, false);
+      };
+      SparseBlockWeights<AnyMatrix> b{};
+      b.ln1 = norm(prefix + "ln1", c);
+      b.att.receptance = mat("att.receptance.weight", c, c);
+      b.att.key = mat("att.key.weight", c, c);
+      b.att.value = mat("att.value.weight", c, c);
+      b.att.output = mat("att.output.weight", c, c);
+      b.ln2 = norm(prefix + "ln2", c);
+      b.ffn.x_k = vector(prefix + "ffn.x_k", c);
+      b.ffn.key = mat("ffn.key.weight", ffn, c);
+      b.ffn.value = mat("ffn.value.weight", c, ffn);
+      return b;
+    }
+
     /// A tensor nobody asked for belongs to an architecture this library does not compute: ignoring
     /// it would give wrong logits without a word.
     void refuse_unknown() const {
@@ -401,6 +451,7 @@ class StoredWeights {
   AnyTable emb_;
   NormWeights ln0_;
   std::vector<BlockWeights<AnyMatrix>> blocks_;
+  std::vector<SparseBlockWeights<AnyMatrix>> sparse_blocks_;
   NormWeights ln_out_;
   AnyMatrix head_;
   std::vector<detail::WeightMemory> memory_;

@@ -60,23 +60,13 @@ namespace detail {
   return vocabulary;
 }
 
-/// The text of a vocabulary file that reads back as `vocabulary`, ids without text left out.
-[[nodiscard]] inline std::string write_vocabulary_text(const Vocabulary& vocabulary) {
-  constexpr std::string_view digits = "0123456789abcdef";
+/// The text of a vocabulary file from which `read_vocabulary_text` reads `vocabulary`.
+[[nodiscard]] inline std::string vocabulary_text(const Vocabulary& vocabulary) {
   std::string text;
-  for (std::size_t id = 0; id < vocabulary.size(); ++id) {
-    const std::string& bytes = vocabulary[id];
-    if (bytes.empty()) continue;
-    text += std::to_string(id) + " b'";
-    for (const char c : bytes) {
-      const auto byte = static_cast<unsigned char>(c);
-      if (byte >= 0x20 && byte < 0x7f && c != '\\' && c != '\'')
-        text += c;
-      else
-        (((text += "\\x") += digits[byte >> 4]) += digits[byte & 15]);
-    }
-    text += "' " + std::to_string(bytes.size()) + "\n";
-  }
+  for (std::size_t id = 0; id < vocabulary.size(); ++id)
+    if (!vocabulary[id].empty())
+      text += std::to_string(id) + ' ' + detail::python_literal(vocabulary[id]) + ' ' +
+              std::to_string(vocabulary[id].size()) + '\n';
   return text;
 }
 

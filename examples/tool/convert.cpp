@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common.hpp"
+#include "random_model.hpp"
+#include <rwkv/convert.hpp>
+
+#include <algorithm>
+
+namespace tool {
+
+namespace {
+
+/// The type called `name`; main.cpp lets no other names through.
+rwkv::DType type_called(const std::string& name) {
+  const auto all = std::begin(rwkv::detail::dtype_traits);
+  const auto it = std::find_if(all, std::end(rwkv::detail::dtype_traits),
+                               [&](const auto& traits) { return traits.name == name; });
+  return static_cast<rwkv::DType>(it - all);
+}
+
+rwkv::FileFormat format_for(const Convert& options) {
+  const std::string ending = std::filesystem::path(options.out).extension().string();
+  const std::string format = !options.format.empty() ? options.format
+                             : ending == ".gguf"     ? "gguf"
+                             : ending == ".st"
+                                 ? "safetensors"
+                                 : ending.substr(std::min<std::size_t>(1, ending.size()));
+  if (format == "gguf") return rwkv::FileFormat::gguf;
+  if (format == "safetensors") return rwkv::FileFormat::safetensors;
+  rwkv::fail_with(rwkv::ErrorCategory::argument, options.out,
+                  ": this name ends in neither .gguf nor .safetensors; say which with --format");
+}
+
+rwkv::io::Vocabulary vocabulary_in(const std::string& path) {
+  const auto tokenizer = rwkv::Tokenizer::from_vocab_file(path);
+  rwkv::io::Vocabulary vocabulary;
+  for (std::size_t id = 0; id < tokenizer.vocab_size(); ++id)
+    vocabulary.emplace_back(tokenizer.token_bytes(static_cast<rwkv::Token>(id)));
+  return vocabulary;
+}
+
+}  // namespace
+
+void run(const Convert& o) {
+  rwkv::ConvertOptions options;
+  options.format = format_for(o);
+  options.type = type_called(o.type);
+  options.self_test = o.self_test;
+  if (!o.vocab.empty()) options.vocabulary = vocabulary_in(o.vocab);
+  Progress progress("converting");
+  options.progress = std::ref(progress);
+  rwkv::ThreadPool pool(o.threads);
+  const auto checkpoint = o.shape.empty() ? rwkv::io::read_checkpoint(o.model)
+                                          : random_checkpoint(o.shape, rwkv::DType::f16);
+  rwkv::convert(checkpoint, o.out, options, pool);
+}
+
+}  // namespace tool

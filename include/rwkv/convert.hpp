@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+// Any model file into one that llama.cpp runs (GGUF, in any weight type), or back into safetensors
+// with official names.
+//
+//   rwkv::convert(rwkv::io::read_checkpoint("rwkv7-0.1b.pth"), "rwkv7-0.1b-q4_k.gguf",
+//                 {.type = rwkv::DType::q4_k, .vocabulary = vocabulary});
+#pragma once
+
+#include <rwkv/io/gguf_model.hpp>
+#include <rwkv/io/narrow.hpp>
+#include <rwkv/io/read.hpp>
+#include <rwkv/io/vocabulary_text.hpp>
+#include <rwkv/verify.hpp>
+
+namespace rwkv::inline RWKV_ABI {
+
+enum class FileFormat : std::uint8_t { gguf, safetensors };
+
+struct ConvertOptions {
+  FileFormat format = FileFormat::gguf;
+  /// Of the matrices: f32, f16, bf16 or, in GGUF, a block type. What other tensors become is said
+  /// in io/weight_types.hpp; in safetensors all have this type.
+  DType type = DType::f16;
+  /// The vocabulary to embed instead of the one in the checkpoint. GGUF files of models with 256
+  /// tokens and no vocabulary say that tokens are bytes.
+  std::optional<io::Vocabulary> vocabulary;
+  /// Computes a self-test from the written weights and puts it into the file (see verify.hpp).
+  bool self_test = true;
+  /// How much errors in the columns of a matrix matter, by official name: see
+  /// `quant::QuantiseOptions`. Matrices that are not in it count all columns alike.
+  std::map<std::string, std::vector<float>, std::less<>> importance;
+  /// Called with the fraction done, 0 ... 1, from the calling thread.
+  std::function<void(double)> progress;
+};
+
+namespace detail {
+
+[[nodiscard]] inline std::optional<io::Vocabulary> vocabulary_for(const io::Checkpoint& checkpoint,
+                                                                  const ConvertOptions& options,
+                                                                  std::size_t size) {
+  auto vocabulary = options.vocabulary ? options.vocabulary : checkpoint.vocabulary;
+  if (!vocabulary && size == 256 && options.format == FileFormat::gguf) {
+    vocabulary.emplace();
+    for (int byte = 0; byte < 256; ++byte) vocabulary->emplace_back(1, static_cast<char>(byte));
+  }
+  if (vocabulary && vocabulary->size() > size)
+    for (std::size_t id = size; id < vocabulary->size(); ++id)
+      if (!(*vocabulary)[id].empty())
+        fail_with(ErrorCategory::argument, checkpoint.source, ": the vocabulary has token ", id,
+                  ", the model only ", size, " tokens");
+  return vocabulary;
+}
+
+/// "model" for "folder/model.pth", unless the file has a name for itself.
+[[nodiscard]] inline std::string model_name(const io::Checkpoint& checkpoint) {
+  const auto name = checkpoint.metadata.find("general.name");
+  std::string text = name != checkpoint.metadata.end()
+                         ? name->second
+                         : std::filesystem::path(checkpoint.source).stem().string();
+  return io::detail::is_utf8(text) ? text : "model";
+}
+
+/// What this library needs to know about a model besides its tensors, and room for a self-test.
+[[nodiscard]] inline io::Metadata own_metadata(const io::Checkpoint& checkpoint,
+                                               const ConvertOptions& options, std::size_t vocab) {
+  io::Metadata metadata;
+  if (options.self_test) {
+    SelfTest none{some_tokens(vocab), std::min(vocab, self_test_top), {}, {}};
+    metadata = to_metadata(none);
+  }
+  if (const auto it = checkpoint.metadata.find("rwkv.eigenvalues");
+      it != checkpoint.metadata.end()) {
+    if (it->second != "standard" && it->second != "extended")
+      fail_with(ErrorCategory::unsupported, checkpoint.source, ": rwkv.eigenvalues is ",
+                io::detail::printable(it->second), " (known: standard, extended)");
+    metadata.insert(*it);
+  }
+  return metadata;
+}
+
+/// Tells how far a conversion is, in bytes read.
+class ConvertProgress {
+ public:
+  ConvertProgress(std::span<const io::PlannedTensor> plan, const ConvertOptions& options)
+      : report_(options.progress), self_test_(options.self_test) {
+    for (const auto& tensor : plan)
+      for (const auto& part : tensor.parts) total_ += part.bytes.size();
+  }
+  void add(std::size_t bytes) {
+    done_ += bytes;
+    // Running the self-test takes about as long as a tenth of the conversion.
+    const double share = self_test_ ? 0.9 : 1.0;
+    if (report_) report_(share * static_cast<double>(done_) / static_cast<double>(total_));
+  }
+  void finish() {
+    if (report_) report_(1.0);
+  }
+
+ private:
+  const std::function<void(double)>& report_;
+  bool self_test_;
+  std::size_t total_ = 1;
+  std::size_t done_ = 0;
+};
+
+template <class Writer, class Exec>
+void write_tensor(Writer& out, const io::Checkpoint& checkpoint, const io::PlannedTensor& tensor,
+                  const ConvertOptions& options, ConvertProgress& progress, Exec& exec) {
+  io::NarrowOptions narrow_options{.source = checkpoint.source, .name = tensor.official};
+  if (const auto it = options.importance.find(tensor.official); it != options.importance.end())
+    narrow_options.importance = it->second;
+  for (const io::Tensor& part : tensor.parts) {
+    io::narrow(part, tensor.entry.dtype, narrow_options, exec,
+               [&](std::span<const std::byte> bytes) { out.append(bytes); });
+    if (checkpoint.release) checkpoint.release(part.bytes);
+    progress.add(part.bytes.size());
+  }
+}
+
+/// The same checkpoint with all blocks decoded.
+[[nodiscard]] inline io::Checkpoint in_floats(io::Checkpoint checkpoint) {
+  for (auto& [name, tensor] : checkpoint.tensors) {
+    if (!is_block(tensor.dtype)) continue;
+    const auto values = std::make_shared<const std::vector<float>>(tensor.values());
+    tensor.dtype = DType::f32;
+    tensor.stride = io::c_order(tensor.shape);
+    tensor.bytes = std::as_bytes(std::span(*values));
+    checkpoint.storage.push_back(values);
+  }
+  return checkpoint;
+}
+
+/// Runs the model that was just written, and puts what it says into the file.
+template <class Writer, class Exec>
+void add_self_test(Writer& out, Exec& exec) {
+  const auto file = std::make_shared<const io::MappedFile>(out.readable());
+  io::Checkpoint written = io::read_checkpoint(file->bytes(), "the converted model");
+  io::detail::keep_open(written, file);
+  const Model<> model(in_floats(std::move(written)), {}, exec);
+  for (const auto& [key, value] : to_metadata(record_self_test(model, exec)))
+    out.replace(key, value);
+}
+
+}  // namespace detail
+
+/// Writes `checkpoint` to `path` in another format and type, as a whole or not at all. The same
+/// input gives the same bytes for every executor. Throws `Error`: (argument) for a type that the
+/// format does not have or a vocabulary larger than the model's, (format, unsupported) for a
+/// checkpoint that is no RWKV-7 model, (numeric) for numbers that the type cannot hold, (io).
+///
+/// A GGUF file of a model with extended eigenvalues has the architecture "rwkv7-extended", so that
+/// programs which do not know them refuse it. One thread converts 10 to 60 million numbers per
+/// second to blocks. Memory: pieces of tensors, and the written model for the self-test.
+template <Executor Exec = Serial>
+void convert(const io::Checkpoint& checkpoint, const std::filesystem::path& path,
+             const ConvertOptions& options = {}, Exec&& exec = {}) {
+  const DType type = options.type;
+  const bool gguf = options.format == FileFormat::gguf;
+  if (!(is_float(type) && type != DType::f64) && !(gguf && is_block(type)))
+    fail_with(ErrorCategory::argument, gguf ? "GGUF" : "safetensors", " models are not written as ",
+              std::string(name_of(type)));
+  const Dimensions dimensions = io::dimensions_of(checkpoint);
+  const std::vector<io::LayoutEntry> layout = io::layout_of(dimensions);
+  io::check_layout(checkpoint, layout);
+  auto vocabulary = detail::vocabulary_for(checkpoint, options, dimensions.vocab);
+  io::Metadata metadata = detail::own_metadata(checkpoint, options, dimensions.vocab);
+
+  const auto plan =
+      gguf ? io::plan_gguf(checkpoint, layout, type) : io::plan_official(checkpoint, layout, type);
+  std::vector<io::TensorEntry> entries;
+  for (const auto& tensor : plan) entries.push_back(tensor.entry);
+  detail::ConvertProgress progress(plan, options);
+  const auto write = [&](auto& out, auto order) {
+    if (options.self_test) (void)out.readable();  // or refuse now: a pipe is read by others
+    for (const std::size_t i : order)
+      detail::write_tensor(out, checkpoint, plan[i], options, progress, exec);
+    if (options.self_test) detail::add_self_test(out, exec);
+    out.commit();
+    progress.finish();
+  };
+
+  if (gguf) {
+    const auto eigenvalues = metadata.find("rwkv.eigenvalues");
+    const bool extended = eigenvalues != metadata.end() && eigenvalues->second == "extended";
+    io::GgufMetadata all =
+        io::gguf_metadata(dimensions, type, detail::model_name(checkpoint), extended, vocabulary);
+    for (const auto& [key, value] : metadata) all.emplace_back(key, value);
+    io::GgufWriter out(path, all, entries);
+    std::vector<std::size_t> order(entries.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    write(out, order);
+  } else {
+    if (vocabulary) metadata["rwkv.vocabulary"] = io::vocabulary_text(*vocabulary);
+    io::SafetensorsWriter out(path, metadata, entries);
+    const std::vector<std::size_t> order(out.order().begin(), out.order().end());
+    write(out, order);
+  }
+}
+
+}  // namespace rwkv::inline RWKV_ABI

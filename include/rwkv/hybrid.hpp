@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+// RWKV-X: RWKV-7 blocks and, after every few of them, a block of sparse attention.
+//
+//   const auto model = rwkv::HybridModel::load("rwkv-x.pth");
+//   rwkv::HybridState state(model.shape());
+//   rwkv::HybridWorkspace work(model.shape());
+//   std::span<const float> logits = model.forward(state, tokens, work);
+//
+// With m sparse blocks among n RWKV-7 blocks, sparse block j follows RWKV-7 block (j + 1) floor(n /
+// m) - 1. RWKV-7 blocks left over by the division are loaded and never run, as in the published
+// code. A file without sparse blocks is RWKV-7.
+//
+// Two functions of the same weights are defined. Both cache, per head, a key and a value per token;
+// "entries" counts them. HybridConfig has the hyper-parameters.
+//
+// paper (the default): **the result depends on the tokens alone**, not on how they are cut into
+// calls, on batching, or on threads.
+//   * A token reads its own chunk of `chunk` entries up to itself, and of the complete chunks
+//   before
+//     it the top_k - 1 whose mean key has the largest product with its query, chosen per head.
+//     Until top_k chunks are full, and with mode `full` always, that is plain causal attention.
+//   * When `max_cache` entries are cached, and another token comes, min_cache are kept: the last
+//     `window`, and per head those of the others that have the most votes. The queries of the
+//     window vote, each with its softmax over all entries before the window. What is kept stays in
+//     order of time, and chunks are counted anew from the start. This happens after max_cache
+//     tokens and then after every max_cache - min_cache, wherever calls begin or end. The votes are
+//     cast token by token: nothing is stored but one number per entry and head, and there is no
+//     pause.
+//
+// package: what the published package computes, for comparison. **A call is part of the input.**
+//   * Each slot's tokens are one call, and all calls of a batch fit into one pass of the workspace.
+//     A call of one token is a decode, a longer one a prefill.
+//   * Decode: with at most chunk * top_k entries cached, or mode full, the token reads all of them;
+//     otherwise the top_k complete chunks with the largest product of query and mean key over all
+//     channels (one choice for all heads), the entries behind the last complete chunk, and itself.
+//     Nothing else guarantees it its neighbourhood.
+//   * Prefill of T tokens: if T and the entries together exceed chunk * top_k (whatever the mode),
+//     the call is cut into pieces of `chunk` tokens and each token reads its own piece up to
+//     itself: no cache, no earlier piece. Otherwise plain causal attention.
+//   * A call that finds more than max_cache entries keeps min_cache: per head those with the most
+//     votes, in order of votes, then the last `window`. The call's own queries vote; in a prefill
+//     the outputs of ln1 stand in for them.
+#pragma once
+
+#include <rwkv/exec/serial.hpp>
+#include <rwkv/forward.hpp>
+#include <rwkv/io/hybrid_config.hpp>
+#include <rwkv/io/stored_weights.hpp>
+#include <rwkv/simd/native.hpp>
+#include <rwkv/sparse_block.hpp>
+
+#if !defined(RWKV_NO_IO)
+#include <rwkv/io/hybrid_state_file.hpp>
+#include <rwkv/io/read.hpp>
+#endif
+
+namespace rwkv::inline RWKV_ABI {
+
+/// Tokens to append to a sequence, and the sequence's state, which is advanced. The states of a
+/// batch are distinct objects.
+struct HybridSlot {
+  HybridState* state = nullptr;
+  std::span<const Token> tokens;
+};
+
+/// Immutable weights, their shape and the hyper-parameters. Copies share the weights.
+class HybridModel {
+ public:
+  /// Without `config` the hyper-parameters are those that the file carries, else the defaults.
+  /// Throws Error if the checkpoint is neither RWKV-X nor RWKV-7, is damaged, or the
+  /// hyper-parameters contradict each other.
+  template <Executor Exec = Serial>
+  explicit HybridModel(const io::Checkpoint& checkpoint,
+                       const std::optional<HybridConfig>& config = {},
+                       const LoadOptions& options = {}, Exec&& exec = {})
+      : weights_(std::make_shared<const io::StoredWeights>(checkpoint, options, exec,
+                                                           io::Architecture::hybrid)),
+        shape_(weights_->dimensions(), weights_->sparse_blocks(), weights_->sparse_ffn(),
+               config ? *config : io::hybrid_config_of(checkpoint), checkpoint.source) {}
+
+#if !defined(RWKV_NO_IO)
+  /// Reads any supported file; the format is recognised by content. The file must not change while
+  /// the model lives (its embedding table stays mapped). Throws Error.
+  template <Executor Exec = Serial>
+  [[nodiscard]] static HybridModel load(const std::filesystem::path& path,
+                                        const std::optional<HybridConfig>& config = {},
+                                        const LoadOptions& options = {}, Exec&& exec = {}) {
+    return HybridModel(io::read_checkpoint(path), config, options, exec);
+  }
+
+  /// Writes a state of this model to `path`, as a whole or not at all. Throws Error (io).
+  void save_state(const std::filesystem::path& path, const HybridState& state) const {
+    io::save_state(path, state, weights_->fingerprint());
+  }
+
+  /// Reads a state written by `save_state`. Throws Error if the file is damaged or the state
+  /// belongs to another model or other hyper-parameters.
+  [[nodiscard]] HybridState load_state(const std::filesystem::path& path) const {
+    return io::hybrid_state_from(io::read_checkpoint(path), shape_, weights_->fingerprint());
+  }
+#endif
+
+  [[nodiscard]] const HybridShape& shape() const noexcept { return shape_; }
+  [[nodiscard]] const HybridConfig& config() const noexcept { return shape_.config(); }
+  [[nodiscard]] const io::StoredWeights& weights() const noexcept { return *weights_; }
+
+  /// Appends `tokens` to the sequence and returns the logits [V] after the last one; they live in
+  /// the workspace until it is used again. Throws Error (argument) for no tokens or a token outside
+  /// the vocabulary, and std::bad_alloc for a cache that cannot grow, before anything has changed.
+  template <Executor Exec = Serial>
+  std::span<const float> forward(HybridState& state, std::span<const Token> tokens,
+                                 HybridWorkspace& work, Exec&& exec = {}) const {
+    const HybridSlot slot{&state, tokens};
+    forward(std::span(&slot, 1), Logits::last, work.logits(), work, exec);
+    return work.logits();
+  }
+
+  /// Advances a batch of sequences together. `logits` takes one row [V] per slot (Logits::last) or
+  /// per token, slot after slot (Logits::all). Throws as above, before anything has changed; with
+  /// the package's semantics also (argument) if the tokens do not fit into one pass of the
+  /// workspace.
+  template <Executor Exec = Serial>
+  void forward(std::span<const HybridSlot> slots, Logits which, std::span<float> logits,
+               HybridWorkspace& work, Exec&& exec = {}) const {
+    detail::check_batch(shape_, slots, which, logits, work);
+    check_calls(slots, work.rows());
+    for (const HybridSlot& slot : slots) slot.state->reserve(slot.tokens.size());
+    using L = simd::Native;
+    detail::forward<L>(*weights_, slots, which, logits.data(), work, exec,
+                       [&](const detail::Pass& pass) { blocks<L>(pass, work, exec); });
+  }
+
+ private:
+  void check_calls(std::span<const HybridSlot> slots, std::size_t rows) const {
+    if (config().semantics != HybridSemantics::package) return;
+    std::size_t tokens = 0;
+    for (const HybridSlot& slot : slots) tokens += slot.tokens.size();
+    if (tokens > rows)
+      fail_with(ErrorCategory::argument, "the package's semantics need all ", tokens,
+                " tokens in one pass; the workspace has ", rows, " rows");
+  }
+
+  template <class L, class Exec>
+  void blocks(const detail::Pass& pass, HybridWorkspace& work, Exec& exec) const {
+    const auto run = [&](std::size_t i) {
+      block<L>(weights_->block(i), weights_->eigenvalues(), i, pass, work, exec);
+    };
+    std::size_t next = 0;
+    for (std::size_t j = 0; j < shape_.sparse_blocks(); ++j) {
+      for (std::size_t i = 0; i < shape_.interval(); ++i) run(next++);
+      sparse_block<L>(weights_->sparse_block(j), j, pass, work, exec);
+    }
+    if (shape_.sparse_blocks() == 0)
+      while (next < shape_.layers()) run(next++);
+  }
+
+  std::shared_ptr<const io::StoredWeights> weights_;
+  HybridShape shape_;
+};
+
+}  // namespace rwkv::inline RWKV_ABI

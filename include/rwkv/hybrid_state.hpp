@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// All that one sequence of a hybrid model remembers: the RWKV-7 state, whose size is constant, and
+// per sparse block a cache of keys and values and one token-shift row. With a capped cache its size
+// is bounded too.
+#pragma once
+
+#include <rwkv/kv_cache.hpp>
+#include <rwkv/state.hpp>
+
+namespace rwkv::inline RWKV_ABI {
+
+/// A regular value type: a copy is a fork, assigning it back a rewind.
+class HybridState {
+ public:
+  /// The state before the first token.
+  explicit HybridState(const HybridShape& shape)
+      : shape_(shape),
+        rwkv_(shape),
+        caches_(shape.sparse_blocks(), KvCache(shape.attention_heads(), shape.config())),
+        shifts_(shape.sparse_blocks() * shape.embed()) {}
+
+  [[nodiscard]] const HybridShape& shape() const noexcept { return shape_; }
+
+  /// The part of the RWKV-7 blocks.
+  [[nodiscard]] State<>& rwkv() noexcept { return rwkv_; }
+  [[nodiscard]] const State<>& rwkv() const noexcept { return rwkv_; }
+  /// The keys and values of sparse block j.
+  [[nodiscard]] KvCache& cache(std::size_t j) noexcept { return caches_[j]; }
+  [[nodiscard]] const KvCache& cache(std::size_t j) const noexcept { return caches_[j]; }
+  /// [C] the previous token's input of sparse block j's channel mix.
+  [[nodiscard]] std::span<float> sparse_ffn_x_prev(std::size_t j) noexcept {
+    RWKV_ASSERT(j < shape_.sparse_blocks());
+    return {shifts_.data() + j * shape_.embed(), shape_.embed()};
+  }
+  [[nodiscard]] std::span<const float> sparse_ffn_x_prev(std::size_t j) const noexcept {
+    RWKV_ASSERT(j < shape_.sparse_blocks());
+    return {shifts_.data() + j * shape_.embed(), shape_.embed()};
+  }
+
+  // -- as the stages of the forward pass see it: sparse block j is layer `layers + j`
+  [[nodiscard]] std::span<float> att_x_prev(std::size_t layer) noexcept {
+    return rwkv_.att_x_prev(layer);
+  }
+  [[nodiscard]] std::span<float> wkv(std::size_t layer) noexcept { return rwkv_.wkv(layer); }
+  [[nodiscard]] std::span<float> ffn_x_prev(std::size_t layer) noexcept {
+    return layer < shape_.layers() ? rwkv_.ffn_x_prev(layer)
+                                   : sparse_ffn_x_prev(layer - shape_.layers());
+  }
+
+  /// Memory for so many more tokens, so that feeding them allocates nothing. Throws std::bad_alloc.
+  void reserve(std::size_t tokens) {
+    for (KvCache& cache : caches_) cache.reserve(tokens);
+  }
+
+  /// Back to the beginning of a text; keeps the memory.
+  void reset() noexcept {
+    rwkv_.reset();
+    for (KvCache& cache : caches_) cache.clear();
+    std::fill_n(shifts_.data(), shifts_.size(), 0.0f);
+  }
+
+  /// Bytes held; constant once the caches are full.
+  [[nodiscard]] std::size_t bytes() const noexcept {
+    std::size_t total = rwkv_.bytes() + shifts_.size() * sizeof(float);
+    for (const KvCache& cache : caches_) total += cache.bytes();
+    return total;
+  }
+
+  /// Same shape and the same bits.
+  friend bool operator==(const HybridState& a, const HybridState& b) noexcept {
+    return a.shape_ == b.shape_ && a.rwkv_ == b.rwkv_ && a.caches_ == b.caches_ &&
+           a.shifts_.size() == b.shifts_.size() &&
+           (a.shifts_.size() == 0 ||
+            std::memcmp(a.shifts_.data(), b.shifts_.data(), a.shifts_.size() * sizeof(float)) == 0);
+  }
+
+ private:
+  HybridShape shape_;
+  State<> rwkv_;
+  std::vector<KvCache> caches_;
+  Buffer<float, dynamic> shifts_;
+};
+
+}  // namespace rwkv::inline RWKV_ABI

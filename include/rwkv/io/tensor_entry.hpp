@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// A tensor's line in the directory of a file that is being written.
+#pragma once
+
+#include <rwkv/core/dtype.hpp>
+
+#include <string>
+#include <vector>
+
+namespace rwkv::inline RWKV_ABI::io {
+
+struct TensorEntry {
+  std::string name;
+  DType dtype = DType::f32;
+  std::vector<std::size_t> shape;  ///< slowest dimension first; rows are whole blocks of dtype
+};
+
+/// Bytes of its data. The product of the dimensions must fit.
+[[nodiscard]] inline std::size_t bytes_of(const TensorEntry& tensor) noexcept {
+  std::size_t elements = 1;
+  for (const std::size_t d : tensor.shape) elements *= d;
+  return rwkv::bytes_of(tensor.dtype, elements);
+}
+
+}  // namespace rwkv::inline RWKV_ABI::io

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+// A model file can carry a self-test: tokens, and the top logits after each of them, as the program
+// that wrote the file computed them from the weights in it. Replaying it tells whether this
+// program, on this processor, computes the same model.
+//
+//   const auto checkpoint = rwkv::io::read_checkpoint("model.gguf");
+//   const rwkv::Model<> model(checkpoint);
+//   if (!rwkv::verify(model, checkpoint).passed()) ...
+#pragma once
+
+#include <rwkv/model.hpp>
+
+#include <charconv>
+#include <cmath>
+#include <numeric>
+
+namespace rwkv::inline RWKV_ABI {
+
+/// Tokens read one by one from an empty state, and what a model says after each.
+struct SelfTest {
+  std::vector<Token> tokens;
+  std::size_t top = 0;        ///< logits per token
+  std::vector<Token> ids;     ///< [tokens][top], the largest logit first
+  std::vector<float> logits;  ///< [tokens][top]
+};
+
+/// How far a model is off its self-test.
+struct Verification {
+  std::size_t tokens = 0;
+  std::size_t same_top = 0;  ///< after how many of them the same token is the likeliest
+  double largest_error = 0;  ///< of a logit
+  double largest_logit = 0;  ///< absolute value, in the self-test
+  double tolerance = 0;      ///< of largest_error, as a fraction of largest_logit
+
+  [[nodiscard]] double relative_error() const noexcept {
+    return largest_error == 0 ? 0 : largest_error / largest_logit;
+  }
+  [[nodiscard]] bool passed() const noexcept { return relative_error() <= tolerance; }
+};
+
+namespace detail {
+
+inline constexpr const char* self_test_tokens = "rwkv.self_test.tokens";
+inline constexpr const char* self_test_ids = "rwkv.self_test.top_ids";
+inline constexpr const char* self_test_logits = "rwkv.self_test.top_logits";
+
+inline constexpr std::size_t self_test_length = 32;
+inline constexpr std::size_t self_test_top = 4;
+
+/// The tokens of a self-test: some, from all over the vocabulary.
+[[nodiscard]] inline std::vector<Token> some_tokens(std::size_t vocab) {
+  std::vector<Token> tokens(self_test_length);
+  std::uint64_t x = 1;
+  for (Token& t : tokens) {
+    x = x * 6364136223846793005u + 1442695040888963407u;
+    t = static_cast<Token>((x >> 33) % vocab);
+  }
+  return tokens;
+}
+
+/// Numbers as text, filled up with spaces to the length that any numbers of this kind need at most.
+template <class T>
+[[nodiscard]] std::string fixed_length_text(std::span<const T> values, std::size_t count) {
+  constexpr std::size_t longest = std::is_same_v<T, float> ? 15 : 10;  // -1.2345679e-38
+  std::string text;
+  for (const T value : values) {
+    std::array<char, longest> digits;
+    const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr;
+    if (!text.empty()) text += ' ';
+    text.append(digits.data(), end);
+  }
+  text.resize(count * (longest + 1), ' ');
+  return text;
+}
+
+template <class T>
+[[nodiscard]] std::vector<T> numbers_in(const io::Checkpoint& checkpoint, const char* key) {
+  const auto it = checkpoint.metadata.find(key);
+  if (it == checkpoint.metadata.end())
+    fail_with(ErrorCategory::format, checkpoint.source, ": the self-test has no ", key);
+  std::vector<T> numbers;
+  const char* at = it->second.data();
+  const char* const end = at + it->second.size();
+  while (true) {
+    while (at != end && *at == ' ') ++at;
+    if (at == end) return numbers;
+    const auto [stop, error] = std::from_chars(at, end, numbers.emplace_back());
+    if (error != std::errc{} || (stop != end && *stop != ' '))
+      fail_with(ErrorCategory::format, checkpoint.source, ": ", key, " is damaged at byte ",
+                at - it->second.data());
+    at = stop;
+  }
+}
+
+/// The logits after every token, from an empty state.
+template <Executor Exec>
+[[nodiscard]] std::vector<float> all_logits(const Model<>& model, std::span<const Token> tokens,
+                                            Exec& exec) {
+  std::vector<float> logits(tokens.size() * model.shape().vocab());
+  State state(model.shape());
+  Workspace work(model.shape(), tokens.size());
+  const Slot<> slot{&state, tokens};
+  model.forward(std::span(&slot, 1), Logits::all, logits, work, exec);
+  return logits;
+}
+
+}  // namespace detail
+
+/// What `model` says to some tokens. Throws `Error` (numeric) if a logit is not a finite number.
+template <Executor Exec = Serial>
+[[nodiscard]] SelfTest record_self_test(const Model<>& model, Exec&& exec = {}) {
+  const std::size_t vocab = model.shape().vocab();
+  SelfTest test{detail::some_tokens(vocab), std::min(vocab, detail::self_test_top), {}, {}};
+  const std::vector<float> logits = detail::all_logits(model, test.tokens, exec);
+  std::vector<Token> order(vocab);
+  for (std::size_t t = 0; t < test.tokens.size(); ++t) {
+    const auto row = std::span(logits).subspan(t * vocab, vocab);
+    for (const float x : row)
+      if (!std::isfinite(x))
+        fail_with(ErrorCategory::numeric, "after ", t + 1,
+                  " tokens of the self-test the model's logits are not finite");
+    std::iota(order.begin(), order.end(), Token{0});
+    std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(test.top),
+                      order.end(),
+                      [&](Token a, Token b) { return row[a] != row[b] ? row[a] > row[b] : a < b; });
+    for (std::size_t i = 0; i < test.top; ++i) {
+      test.ids.push_back(order[i]);
+      test.logits.push_back(row[order[i]]);
+    }
+  }
+  return test;
+}
+
+/// The self-test as metadata. Its length depends on the vocabulary alone.
+[[nodiscard]] inline io::Metadata to_metadata(const SelfTest& test) {
+  const auto text = [&]<class T>(const std::vector<T>& values, std::size_t count) {
+    return detail::fixed_length_text(std::span<const T>(values), count);
+  };
+  const std::size_t count = test.tokens.size() * test.top;
+  return {{detail::self_test_tokens, text(test.tokens, test.tokens.size())},
+          {detail::self_test_ids, text(test.ids, count)},
+          {detail::self_test_logits, text(test.logits, count)}};
+}
+
+/// The self-test that a file carries, if it does. Throws `Error` (format) if it is damaged or
+/// belongs to a model with another vocabulary than one of `vocab` tokens.
+[[nodiscard]] inline std::optional<SelfTest> self_test_of(const io::Checkpoint& checkpoint,
+                                                          std::size_t vocab) {
+  if (!checkpoint.metadata.contains(detail::self_test_tokens)) return std::nullopt;
+  SelfTest test;
+  test.tokens = detail::numbers_in<Token>(checkpoint, detail::self_test_tokens);
+  test.ids = detail::numbers_in<Token>(checkpoint, detail::self_test_ids);
+  test.logits = detail::numbers_in<float>(checkpoint, detail::self_test_logits);
+  const auto refuse = [&](const auto&... why) {
+    fail_with(ErrorCategory::format, checkpoint.source, ": the self-test ", why...);
+  };
+  constexpr std::size_t longest = 1024;
+  const std::size_t n = test.tokens.size();
+  if (n == 0 || n > longest || test.ids.size() % n != 0 || test.ids.empty() ||
+      test.ids.size() != test.logits.size())
+    refuse("has ", n, " tokens, ", test.ids.size(), " ids and ", test.logits.size(), " logits");
+  test.top = test.ids.size() / n;
+  for (const auto* tokens : {&test.tokens, &test.ids})
+    for (const Token t : *tokens)
+      if (t >= vocab) refuse("uses token ", t, " of a vocabulary of ", vocab);
+  for (const float logit : test.logits)
+    if (!std::isfinite(logit)) refuse("expects logits that are not finite");
+  return test;
+}
+
+/// Replays the self-test in the file that `model` was loaded from. Throws `Error` (argument) if it
+/// carries none, (format) if it is damaged.
+///
+/// The tolerance is 1 in 1000 for matrices of f32, f16 and bf16: processors add in different
+/// orders. It is 1 in 20 when there are blocks, whose inputs are rounded to 8 bits on the way, and
+/// where a number lies between two steps a different order decides.
+template <Executor Exec = Serial>
+[[nodiscard]] Verification verify(const Model<>& model, const io::Checkpoint& checkpoint,
+                                  Exec&& exec = {}) {
+  const std::size_t vocab = model.shape().vocab();
+  const auto test = self_test_of(checkpoint, vocab);
+  if (!test)
+    fail_with(ErrorCategory::argument, checkpoint.source,
+              ": this file carries no self-test; files written by `rwkv convert` do");
+  const std::vector<float> logits = detail::all_logits(model, test->tokens, exec);
+  Verification result;
+  result.tokens = test->tokens.size();
+  bool blocks = false;
+  for (const auto& [name, tensor] : checkpoint.tensors) blocks |= is_block(tensor.dtype);
+  result.tolerance = blocks ? 0.05 : 0.001;
+  for (std::size_t t = 0; t < result.tokens; ++t) {
+    const float* row = logits.data() + t * vocab;
+    const std::size_t first = t * test->top;
+    result.same_top += argmax(std::span(row, vocab)) == test->ids[first];
+    for (std::size_t i = first; i < first + test->top; ++i) {
+      const double error = std::abs(double{row[test->ids[i]]} - test->logits[i]);
+      // A NaN is the largest of errors.
+      if (!(error <= result.largest_error))
+        result.largest_error = std::isnan(error) ? HUGE_VAL : error;
+      result.largest_logit = std::max(result.largest_logit, std::abs(double{test->logits[i]}));
+    }
+  }
+  return result;
+}
+
+}  // namespace rwkv::inline RWKV_ABI
