@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cmath>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -95,16 +96,19 @@ Group group_called(const std::string& name) {
 /// short: at positions whose product is still out of reach there is nothing to learn but noise.
 class Words {
  public:
-  /// The length grows from two letters to `length` in the course of `growth` words.
+  /// The length doubles again and again, from two letters to `length`, in the course of `growth`
+  /// words.
   Words(Group group, std::size_t length, std::uint64_t growth, std::uint64_t seed)
       : group_(std::move(group)), length_(length), growth_(growth), random_(seed) {}
 
   void next(std::span<train::Sample> samples) {
     words_.resize(samples.size());
     for (std::size_t i = 0; i < samples.size(); ++i) {
-      const std::size_t shortest = std::min<std::size_t>(2, length_);
-      const std::size_t length =
-          drawn_ < growth_ ? shortest + (length_ - shortest) * drawn_ / growth_ : length_;
+      const double progress =
+          drawn_ < growth_ ? static_cast<double>(drawn_) / static_cast<double>(growth_) : 1.0;
+      const double shorter = std::pow(2.0 / static_cast<double>(length_), 1.0 - progress);
+      const std::size_t length = std::min(
+          length_, static_cast<std::size_t>(std::lround(static_cast<double>(length_) * shorter)));
       ++drawn_;
       Word& w = words_[i];
       w.letters.resize(length);

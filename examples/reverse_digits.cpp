@@ -133,7 +133,7 @@ struct Phase {
   double rate;           // at the beginning; almost zero at the end
   std::uint64_t growth;  // tasks until the longest are drawn
 };
-constexpr Phase phases[] = {{24000, 128, 4e-3, 6000 * 128}, {12000, 256, 1.5e-3, 0}};
+constexpr Phase phases[] = {{24000, 128, 4e-3, 6000 * 128}, {8000, 256, 1e-3, 0}};
 
 /// Continues `model` for a phase, or goes on with the phase where it was interrupted.
 train::Parameters run_phase(train::Parameters model, std::size_t index, const std::string& path,

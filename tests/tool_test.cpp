@@ -523,9 +523,9 @@ TEST_CASE("training makes a model of bytes that generates the same text for the 
     REQUIRE(shell.run(train + "--out c.safetensors --checkpoint c.ckpt --resume").status == 0);
     CHECK(slurp(shell.path("c.safetensors")) == slurp(shell.path("b.safetensors")));
     CHECK(slurp(shell.path("c.safetensors")) == finished);
-    const auto numbers = [](const std::string& log) {
+    const auto numbers = [](const std::string& written) {
       std::vector<std::array<double, 3>> lines;
-      std::istringstream in(log);
+      std::istringstream in(written);
       for (std::string line; std::getline(in, line);) {
         const auto k = nlohmann::json::parse(line);
         lines.push_back({k["step"], k["loss"], k.value("validation_loss", 0.0)});
