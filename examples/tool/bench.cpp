@@ -113,7 +113,7 @@ void measure(const Bench& options, const Model& model, State& state, Work& work,
   getrusage(RUSAGE_SELF, &usage);
   nlohmann::ordered_json j;
   j["model"] = options.shape.empty() ? options.model : options.shape;
-  j["type"] = std::string(name_of(model.weights().head().type));
+  j["type"] = std::string(name_of(model.weights().block(0).ffn.key.type));
   j["threads"] = pool.concurrency();
   j["decode_tokens_per_second"] = median(decodes);
   j["prefill_tokens_per_second"] = median(prefills);

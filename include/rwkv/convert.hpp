@@ -117,26 +117,14 @@ void write_tensor(Writer& out, const io::Checkpoint& checkpoint, const io::Plann
   }
 }
 
-/// The same checkpoint with all blocks decoded.
-[[nodiscard]] inline io::Checkpoint in_floats(io::Checkpoint checkpoint) {
-  for (auto& [name, tensor] : checkpoint.tensors) {
-    if (!is_block(tensor.dtype)) continue;
-    const auto values = std::make_shared<const std::vector<float>>(tensor.values());
-    tensor.dtype = DType::f32;
-    tensor.stride = io::c_order(tensor.shape);
-    tensor.bytes = std::as_bytes(std::span(*values));
-    checkpoint.storage.push_back(values);
-  }
-  return checkpoint;
-}
-
-/// Runs the model that was just written, and puts what it says into the file.
+/// Runs the model that was just written, with inputs as they are, and puts what it says into the
+/// file.
 template <class Writer, class Exec>
 void add_self_test(Writer& out, Exec& exec) {
   const auto file = std::make_shared<const io::MappedFile>(out.readable());
   io::Checkpoint written = io::read_checkpoint(file->bytes(), "the converted model");
   io::detail::keep_open(written, file);
-  const Model<> model(in_floats(std::move(written)), {}, exec);
+  const Model<> model(written, {.inputs = kernels::Inputs::exact}, exec);
   for (const auto& [key, value] : to_metadata(record_self_test(model, exec)))
     out.replace(key, value);
 }

@@ -26,14 +26,14 @@ namespace rwkv::inline RWKV_ABI {
 struct LoadOptions {
   /// Holds all matrices in this type (f32, f16, bf16) instead of the one they have in the file.
   /// (convert.hpp makes matrices of blocks.)
-  std::optional<DType> matrix_type;
+  std::optional<DType> matrix_type = {};
   /// Holds the embedding table in this type (f32, f16, bf16) instead of the one it has in the file.
-  std::optional<DType> table_type;
+  std::optional<DType> table_type = {};
   /// What matrices of block types are multiplied with: 8-bit inputs, or inputs as they are, which
   /// is several times slower and computes what the same weights would as floats.
   kernels::Inputs inputs = kernels::Inputs::quantised;
   /// Called with the fraction done, 0 ... 1, from the loading thread.
-  std::function<void(double)> progress;
+  std::function<void(double)> progress = {};
 };
 
 namespace io {
