@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A small model that makes no mistakes: 31 thousand parameters learn to reverse strings of up to
-// sixty digits, which takes remembering all of them in the order they came. This program made
+// A small model that hardly makes mistakes: 31 thousand parameters learn to reverse strings of up
+// to sixty digits, which takes remembering all of them in the order they came. This program made
 // models/reverse and tests it.
 //
 //   reverse_digits train MODEL.safetensors [THREADS]        when interrupted, again to go on
