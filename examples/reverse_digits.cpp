@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A small model that makes no mistakes: 31 thousand parameters learn to reverse strings of up to
-// sixty digits, which takes remembering all of them in the order they came. This program made
+// A small model that hardly makes mistakes: 31 thousand parameters learn to reverse strings of up
+// to sixty digits, which takes remembering all of them in the order they came. This program made
 // models/reverse and tests it.
 //
 //   reverse_digits train MODEL.safetensors [THREADS]        when interrupted, again to go on
@@ -46,7 +46,9 @@ void write_task(std::size_t digits, train::Random& random, std::vector<Token>& t
 class Tasks {
  public:
   /// The longest string grows from a few digits to all in the course of the first `growth` tasks.
-  Tasks(std::uint64_t growth, std::uint64_t seed) : growth_(growth), random_(seed) {}
+  /// The length is the largest of `draws` random ones.
+  Tasks(std::uint64_t growth, std::size_t draws, std::uint64_t seed)
+      : growth_(growth), draws_(draws), random_(seed) {}
 
   void next(std::span<train::Sample> samples) {
     tasks_.resize(samples.size());
@@ -54,7 +56,9 @@ class Tasks {
     for (std::size_t i = 0; i < samples.size(); ++i) {
       const std::uint64_t limit = drawn_ < growth_ ? 4 + (longest - 4) * drawn_ / growth_ : longest;
       ++drawn_;
-      const auto digits = static_cast<std::size_t>(1 + random_.below(limit));
+      std::size_t digits = 1;
+      for (std::size_t draw = 0; draw < draws_; ++draw)
+        digits = std::max(digits, static_cast<std::size_t>(1 + random_.below(limit)));
       write_task(digits, random_, tasks_[i]);
       weights_[i].assign(tasks_[i].size() - 1, 1.0f);
       std::fill_n(weights_[i].begin(), digits, 0.0f);
@@ -72,6 +76,7 @@ class Tasks {
 
  private:
   std::uint64_t growth_;
+  std::size_t draws_;
   train::Random random_;
   std::uint64_t drawn_ = 0;
   std::vector<std::vector<Token>> tasks_;
@@ -131,18 +136,23 @@ struct Phase {
   std::uint64_t steps;
   std::size_t batch;
   double rate;           // at the beginning; almost zero at the end
+  double decay;          // of the weights
   std::uint64_t growth;  // tasks until the longest are drawn
+  std::size_t draws;     // lengths are the largest of so many
 };
-constexpr Phase phases[] = {{24000, 128, 4e-3, 6000 * 128}, {8000, 256, 1e-3, 0}};
+constexpr Phase phases[] = {{24000, 128, 4e-3, 0.1, 6000 * 128, 1},
+                            {8000, 256, 1e-3, 0.1, 0, 1},
+                            {16000, 512, 1e-3, 0.1, 0, 1},
+                            {2000, 256, 2e-4, 0.0, 0, 2}};
 
 /// Continues `model` for a phase, or goes on with the phase where it was interrupted.
 train::Parameters run_phase(train::Parameters model, std::size_t index, const std::string& path,
                             rwkv::ThreadPool& pool) {
   const Phase& phase = phases[index];
-  train::Trainer trainer(std::move(model), Tasks(phase.growth, index + 1),
+  train::Trainer trainer(std::move(model), Tasks(phase.growth, phase.draws, index + 1),
                          {.batch = phase.batch,
                           .schedule = {.initial = phase.rate, .final = 1e-6, .steps = phase.steps},
-                          .optimizer = {.weight_decay = 0.1}});
+                          .optimizer = {.weight_decay = phase.decay}});
   const std::string checkpoint = path + ".run" + std::to_string(index + 1);
   if (std::filesystem::exists(checkpoint)) trainer.resume(checkpoint);
   std::size_t tokens = 0;
