@@ -112,12 +112,24 @@ TEST_CASE("wrappers around the names are removed") {
     CHECK(test::difference(Stored(renamed(model, prefix)).checkpoint, model) == "");
 }
 
-TEST_CASE("states, hybrids and everything else pass through") {
+TEST_CASE("the RWKV-7 part of a hybrid model gets official names") {
+  auto expected = test::sample_model();
+  auto file = renamed(expected, "rwkv.");
+  for (auto* model : {&expected, &file}) {
+    model->push_back(tensor("moba.0.att.key.weight", {8, 8}));
+    model->push_back(tensor("moba.0.ffn.x_k", {1, 1, 8}));
+  }
+  for (const char* wrapper : {"", "module.", "_forward_module.model."})
+    CHECK(test::difference(Stored(renamed(file, wrapper)).checkpoint, expected) == "");
+  file.push_back(tensor("emb.weight", {10, 8}));
+  CHECK_THROWS_WITH_AS(Stored{file}, doctest::Contains("\"emb.weight\" occurs twice"), Error);
+}
+
+TEST_CASE("states and everything else pass through") {
   const std::vector<std::vector<SampleTensor>> files{
       {tensor("blocks.0.att.time_state", {2, 4, 4}), tensor("blocks.1.att.time_state", {2, 4, 4})},
-      {tensor("rwkv.blocks.0.att.w1", {3, 8}), tensor("rwkv.blocks.0.att.x_r", {8}),
-       tensor("rwkv.blocks.0.ln1.weight", {8}), tensor("rwkv.emb.weight", {5, 8}),
-       tensor("moba.0.att.key.weight", {8, 8})},
+      {tensor("blocks.0.att.x_prev", {8}), tensor("moba.0.k_cache", {5, 8}),
+       tensor("moba.0.v_cache", {5, 8}), tensor("moba.0.ffn.x_prev", {8})},
       {tensor("grad.blocks.0.att.x_r", {8}), tensor("loss", {}), tensor("step", {1})},
       {tensor("blocks.0.att.x_prev", {8}), tensor("blocks.0.att.wkv", {2, 4, 4})},
       {tensor("blocks.x.att.x_r", {8}), tensor("blocks..att.x_r", {8}), tensor("blocks.", {8}),

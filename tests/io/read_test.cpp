@@ -190,8 +190,10 @@ TEST_CASE("every golden model opens under official names") {
     }
     CHECK(model.get("blocks.1.att.x_g").shape.size() == 3);
   }
-  for (const char* name : {"rx_c128_r2m1", "rx_c64_r5m2"})
-    CHECK(read_checkpoint(goldens / "rwkvx" / name / "model.pth").find("rwkv.emb.weight") !=
-          nullptr);
+  for (const char* name : {"rx_c128_r2m1", "rx_c64_r5m2"}) {
+    const auto hybrid = read_checkpoint(goldens / "rwkvx" / name / "model.pth");
+    CHECK(hybrid.find("emb.weight") != nullptr);
+    CHECK(hybrid.find("moba.0.att.key.weight") != nullptr);
+  }
 }
 #endif
