@@ -5,9 +5,9 @@
 
 #include <rwkv/io/gguf_names.hpp>
 #include <rwkv/io/gguf_writer.hpp>
+#include <rwkv/io/layout.hpp>
 #include <rwkv/io/python_literal.hpp>
 #include <rwkv/io/vocabulary.hpp>
-#include <rwkv/io/layout.hpp>
 
 namespace rwkv::inline RWKV_ABI::io {
 
