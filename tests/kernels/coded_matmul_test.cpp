@@ -3,7 +3,6 @@
 // other: for any number of rows, any division of the work and any width of the registers.
 #include "support/executors.hpp"
 #include "support/numbers.hpp"
-#include "support/wide_lanes.hpp"
 #include <rwkv/kernels/product.hpp>
 #include <rwkv/quant/quantise.hpp>
 #include <rwkv/simd/native.hpp>
@@ -169,7 +168,7 @@ TEST_CASE("a row has the same bits alone and among others, however the work is d
 }
 
 TEST_CASE("integers are the same in registers of every kind") {
-  using L = test::WideLanes<16>;
+  using L = rwkv::simd::Scalar;
   test::Random random(4);
   for (const DType type : block_types) {
     CAPTURE(rwkv::name_of(type));
