@@ -39,7 +39,9 @@ TEST_CASE("package semantics agree with the published package") {
     std::ifstream in(folder / "info.json");
     const json info = json::parse(in);
     const auto checkpoint = rwkv::io::read_checkpoint(folder / "model.pth");
-    for (const auto& [scenario, about] : info["scenarios"].items()) {
+    for (const auto& item : info["scenarios"].items()) {
+      const std::string scenario = item.key();
+      const json& about = item.value();
       CAPTURE(name);
       CAPTURE(scenario);
       const rwkv::HybridModel model(checkpoint, config_of(about["config"]));

@@ -243,7 +243,9 @@ TEST_CASE("Model refuses a hybrid file and names HybridModel") {
 
 TEST_CASE("every tensor of a sparse block is needed and must have its shape") {
   const auto whole = test::sample_hybrid();
-  for (const auto& [name, original] : whole.tensors) {
+  for (const auto& entry : whole.tensors) {
+    const std::string& name = entry.first;
+    const rwkv::io::Tensor& original = entry.second;
     if (!name.starts_with("moba.")) continue;
     CAPTURE(name);
     rwkv::io::Checkpoint c = whole;

@@ -96,8 +96,9 @@ TEST_CASE("without a number there are rows for a prompt; no rows means one") {
 
 TEST_CASE("bytes() is the memory that was allocated") {
   const Workspace work(Dynamic(Static{}.dimensions()), 1);
-  // One row of 12 activations of 36 (48 with padding), hidden of 100 (112), 45 logits.
-  CHECK(work.bytes() == (12 * 48 + 112 + 45) * sizeof(float) +
+  // One row of 12 activations of 36 (48 with padding), hidden of 100 (112), 45 logits; and three
+  // prepared inputs of 36 (two tiles of 32 codes, a step and two sums).
+  CHECK(work.bytes() == (12 * 48 + 112 + 45) * sizeof(float) + 3 * 128 +
                             sizeof(rwkv::detail::Segment<Dynamic>) + sizeof(float*));
 }
 
@@ -114,7 +115,8 @@ TEST_CASE("a static workspace is a plain object that sizeof measures") {
   static_assert(std::is_default_constructible_v<One>);
   static_assert(!std::is_default_constructible_v<Workspace<Static>>);
   static_assert(!std::is_default_constructible_v<Workspace<Dynamic, 1>>);
-  static_assert(sizeof(One) <= (12 * 48 + 112 + 48) * sizeof(float) + 4 * rwkv::alignment);
+  static_assert(sizeof(One) <=
+                (12 * 48 + 112 + 48) * sizeof(float) + 3 * 128 + 4 * rwkv::alignment);
   One work;
   CHECK(work.bytes() <= sizeof work);
 }
