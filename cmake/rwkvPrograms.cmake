@@ -10,7 +10,7 @@ if(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
   endif()
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
     # False alarms of GCC 12 over `"text" + std::string` (bug 105651).
-    target_compile_options(rwkv_warnings INTERFACE -Wno-restrict -Wno-stringop-overflow -Wno-array-bounds)
+    target_compile_options(rwkv_warnings INTERFACE -Wno-restrict)
   endif()
   if(RWKV_WERROR)
     target_compile_options(rwkv_warnings INTERFACE -Werror)

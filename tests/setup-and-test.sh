@@ -72,10 +72,11 @@ stage_bare-metal() {
     run_tests gcc --label-regex bare-metal
 }
 
-# Everything through clang, unoptimised: also the tool and the fuzz corpus run under the sanitizers.
+# All tests through clang, also the tool and the fuzz corpus, under the sanitizers.
 stage_asan-ubsan() {
-  configure asan-ubsan asan-ubsan -DCMAKE_CXX_COMPILER=clang++ && build asan-ubsan &&
-    run_tests asan-ubsan --label-exclude "consumer|bare-metal"
+  configure asan-ubsan asan-ubsan -DCMAKE_CXX_COMPILER=clang++ &&
+    build asan-ubsan --target rwkv_tests &&
+    run_tests asan-ubsan --label-exclude "consumer|bare-metal|examples"
 }
 
 # The arithmetic once more, optimised by clang for the middle of the instruction sets: gcc above took

@@ -405,7 +405,9 @@ TEST_CASE("gradients are those of float64 automatic differentiation, under the o
     CHECK(got.get("loss").at_offset<double>(0) ==
           doctest::Approx(want.get("loss").at_offset<double>(0)).epsilon(1e-6));
     std::size_t compared = 0;
-    for (const auto& [tensor, value] : want.tensors) {
+    for (const auto& entry : want.tensors) {
+      const auto& tensor = entry.first;
+      const auto& value = entry.second;
       if (!tensor.starts_with("grad")) continue;
       CAPTURE(tensor);
       CHECK(got.get(tensor).shape == value.shape);

@@ -91,9 +91,10 @@ Expression random_expression(test::Random& random, std::size_t depth) {
     default: {
       const std::size_t least = random.below(3);
       const std::size_t most = least + random.below(3);
-      if (least == most) return repeated(part(), least, least, "{" + std::to_string(least) + "}");
-      return repeated(part(), least, most,
-                      "{" + std::to_string(least) + "," + std::to_string(most) + "}");
+      std::string written = "{";
+      written += std::to_string(least);
+      if (least != most) written.append(",").append(std::to_string(most));
+      return repeated(part(), least, most, written + "}");
     }
   }
 }
@@ -229,7 +230,10 @@ TEST_CASE("equal languages give equal automata, bytes that do not matter share a
 }
 
 TEST_CASE("mistakes are named with their position") {
-  const std::pair<std::string_view, std::string_view> cases[] = {
+  struct Mistake {
+    std::string_view pattern, sentence;
+  };
+  const Mistake mistakes[] = {
       {"(ab", "position 0: this group is never closed"},
       {"a)b", "position 1: ')' closes no group"},
       {"a(b|c))", "position 6: ')' closes no group"},
@@ -261,11 +265,11 @@ TEST_CASE("mistakes are named with their position") {
       {"a$", "position 1: there are no anchors"},
       {"(?=a)", "position 0: groups are written"},
   };
-  for (const auto& [pattern, sentence] : cases) {
-    CAPTURE(pattern);
-    const std::string said = complaint(pattern);
+  for (const Mistake& mistake : mistakes) {
+    CAPTURE(mistake.pattern);
+    const std::string said = complaint(mistake.pattern);
     CAPTURE(said);
-    CHECK(said.find("regular expression, " + std::string(sentence)) == 0);
+    CHECK(said.find("regular expression, " + std::string(mistake.sentence)) == 0);
   }
 }
 

@@ -118,7 +118,7 @@ TEST_CASE("a storage may serve several tensors, but not pretend to be a large mo
     PickleWriter pickle;
     pickle.op("}(");
     for (int i = 0; i < tensors; ++i)
-      pickle.text("x" + std::to_string(i)).tensor("FloatStorage", "0", 60'000, 0, {60'000}, {1});
+      pickle.text(std::to_string(i)).tensor("FloatStorage", "0", 60'000, 0, {60'000}, {1});
     ZipWriter zip;
     zip.add("m/data.pkl", pickle.op("u").finish());
     zip.add("m/data/0", Bytes(240'000));

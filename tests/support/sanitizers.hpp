@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // RWKV_TEST_SANITIZER: the program runs under the address or the thread sanitizer, which replace
-// malloc and reserve most of the address space.
+// malloc, reserve most of the address space and make everything slow. test::sanitized says the same
+// to the compiler.
 #pragma once
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -10,3 +11,11 @@
 #define RWKV_TEST_SANITIZER
 #endif
 #endif
+
+namespace test {
+#ifdef RWKV_TEST_SANITIZER
+inline constexpr bool sanitized = true;
+#else
+inline constexpr bool sanitized = false;
+#endif
+}  // namespace test
