@@ -20,7 +20,8 @@ packages() {
   case $1 in
     format) echo clang-format-14 ;;
     headers) echo "${build[@]}" ;;
-    gcc | tsan) echo "${tests[@]}" ;;
+    gcc) echo "${tests[@]}" qemu-user ;;
+    tsan) echo "${tests[@]}" ;;
     consumers) echo "${tests[@]}" pkg-config ;;
     bare-metal)
       echo "${tests[@]}" gcc-arm-none-eabi libnewlib-arm-none-eabi libstdc++-arm-none-eabi-newlib \

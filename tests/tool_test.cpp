@@ -586,13 +586,20 @@ TEST_CASE("training makes a model of bytes that generates the same text for the 
               .status == 0);
   }
   SUBCASE("bench prints what it promises") {
-    const auto b = shell.run("bench a.safetensors --json --prompt 32 --generate 20 --threads 1");
-    REQUIRE(b.status == 0);
-    const auto k = nlohmann::json::parse(b.out);
-    for (const char* key : {"decode_tokens_per_second", "prefill_tokens_per_second",
-                            "weight_bytes_per_token", "read_bandwidth_bytes_per_second",
-                            "decode_bandwidth_fraction", "peak_rss_bytes", "load_seconds"})
-      CHECK(k.at(key).get<double>() > 0);
+    for (const std::string options :
+         {"", " --type bf16 --batch 3", " --type q8_0 --exact-inputs"}) {
+      CAPTURE(options);
+      const auto b =
+          shell.run("bench a.safetensors --json --prompt 32 --generate 20 --threads 1" + options);
+      REQUIRE(b.status == 0);
+      const auto k = nlohmann::json::parse(b.out);
+      for (const char* key : {"decode_tokens_per_second", "prefill_tokens_per_second",
+                              "weight_bytes_per_token", "read_bandwidth_bytes_per_second",
+                              "decode_bandwidth_fraction", "peak_rss_bytes", "load_seconds"})
+        CHECK(k.at(key).get<double>() > 0);
+      CHECK(k.contains("prefill_peak_fraction") == (k.at("instructions") == "compiled"));
+      CHECK(k.contains("batch_tokens_per_second") == (options.find("--batch") != options.npos));
+    }
   }
   SUBCASE("chat takes turns back") {
     spit(shell.path("talk.txt"), "hello\n/regenerate\n/undo\n/undo\n/reset\n/quit\n");

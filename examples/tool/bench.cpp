@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // Speed as a fraction of what the memory can do: reading speed is measured in the same run, on the
 // same threads, in turns with the decoding, because on a shared machine it changes from second to
-// second.
+// second. So is the speed of arithmetic, in turns with prefill.
 #include "common.hpp"
 #include "random_model.hpp"
+#include <rwkv/convert.hpp>
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <random>
 #include <sys/resource.h>
+#include <unistd.h>
 
 namespace tool {
 
@@ -74,6 +77,99 @@ class ReadBandwidth {
   std::vector<float> sums_;
 };
 
+/// Multiply-adds per second of the pool's threads when nothing has to be loaded: of floats, or of
+/// bytes as in products with quantised matrices.
+class Arithmetic {
+  using L = rwkv::simd::Native;
+
+ public:
+  Arithmetic(rwkv::ThreadPool& pool, bool bytes) : pool_(pool), bytes_(bytes) {}
+
+  double measure() {
+    constexpr std::size_t rounds = std::size_t{1} << 21;
+    const std::size_t workers = pool_.concurrency();
+    sums_.assign(workers, 0.0f);
+    const auto start = Clock::now();
+    pool_.parallel(workers,
+                   [&](std::size_t w) { sums_[w] = bytes_ ? integers(rounds) : floats(rounds); });
+    const double seconds = seconds_since(start);
+    const std::size_t each = chains * (bytes_ ? 4 * L::Bytes::width : L::width);
+    for (const float sum : sums_)
+      if (sum != 0.0f) rwkv::fail(rwkv::ErrorCategory::numeric, "zeros do not add up to zero");
+    return static_cast<double>(workers * rounds * each) / seconds;
+  }
+
+ private:
+  static constexpr std::size_t chains = 12;  // hide the latency
+
+  static float floats(std::size_t rounds) {
+    L sum[chains];
+    for (L& s : sum) s = L::broadcast(0.0f);
+    volatile float zero = 0.0f;
+    const L a = L::broadcast(zero);
+    const L b = L::broadcast(1.0f);
+    for (std::size_t i = 0; i < rounds; ++i) {
+      RWKV_UNROLL
+      for (L& s : sum) s = fma(s, b, a);
+    }
+    L all = a;
+    for (const L& s : sum) all = all + s;
+    return first(all);
+  }
+  static float integers(std::size_t rounds) {
+    using B = L::Bytes;
+    alignas(rwkv::alignment) std::int8_t memory[4 * B::width] = {};
+    volatile std::int8_t zero = 0;
+    for (std::int8_t& byte : memory) byte = zero;
+    const auto x = B::load(memory);
+    typename B::Sum sum[chains];
+    for (auto& s : sum) s = B::zero();
+    for (std::size_t i = 0; i < rounds; ++i) {
+      RWKV_UNROLL
+      for (auto& s : sum) s = B::dot(s, x, x);
+    }
+    L all = L::broadcast(0.0f);
+    for (const auto& s : sum) all = all + B::template to_float<L>(B::widen(s), 0);
+    return first(all);
+  }
+  static float first(const L& lanes) {
+    alignas(rwkv::alignment) float stored[16];
+    lanes.store(stored);
+    return stored[0];
+  }
+
+  rwkv::ThreadPool& pool_;
+  bool bytes_;
+  std::vector<float> sums_;
+};
+
+/// Multiply-adds of the matrices that every token passes, without the head.
+double multiply_adds(const rwkv::DynamicShape& shape) {
+  const auto c = static_cast<double>(shape.embed());
+  const std::size_t ranks =
+      shape.decay_rank() + shape.icl_rank() + shape.value_rank() + shape.gate_rank();
+  const double block = 4 * c * c + 2 * c * static_cast<double>(ranks + shape.ffn());
+  return block * static_cast<double>(shape.layers()) -
+         2 * c * static_cast<double>(shape.value_rank());  // block 0 has no value residual
+}
+
+/// Tokens per second of `batch` sequences that are decoded together.
+template <class Model, class State, class Work>
+double decode_batch(const Model& model, const State& start, Work& work, rwkv::ThreadPool& pool,
+                    std::span<const rwkv::Token> prompt, std::size_t batch, std::size_t steps) {
+  std::vector<State> states(batch, start);
+  std::vector<decltype(slot_of(states[0], prompt))> slots;
+  std::vector<float> logits(batch * model.shape().vocab());
+  const auto began = Clock::now();
+  for (std::size_t i = 0; i < steps; ++i) {
+    slots.clear();
+    for (std::size_t b = 0; b < batch; ++b)
+      slots.push_back(slot_of(states[b], prompt.subspan((i + b) % prompt.size(), 1)));
+    model.forward(slots, rwkv::Logits::last, logits, work, pool);
+  }
+  return static_cast<double>(batch * steps) / seconds_since(began);
+}
+
 template <class Model, class State, class Work>
 void measure(const Bench& options, const Model& model, State& state, Work& work,
              rwkv::ThreadPool& pool, double load_seconds) {
@@ -82,10 +178,17 @@ void measure(const Bench& options, const Model& model, State& state, Work& work,
   for (rwkv::Token& t : prompt)
     t = static_cast<rwkv::Token>(random_token() % model.shape().vocab());
 
-  // Rounds of: reading, decoding, reading; prefill.
+  // Rounds of: reading, decoding, reading; arithmetic, prefill, arithmetic; a batch.
   constexpr std::size_t rounds = 5;
+  const rwkv::DType type = model.weights().block(0).ffn.key.type;
+  // A program that chooses kernels at run time has no probe for the instructions it has chosen.
+  const bool peak_known = rwkv::simd::level() == rwkv::simd::Level::compiled;
   ReadBandwidth bandwidth(pool);
   bandwidth.measure();
+  Arithmetic arithmetic(pool, is_block(type) && !options.exact_inputs);
+  std::vector<double> peaks;
+  std::vector<double> peak_fractions;
+  std::vector<double> batches;
   std::vector<double> reads;
   std::vector<double> decodes;
   std::vector<double> prefills;
@@ -101,9 +204,16 @@ void measure(const Bench& options, const Model& model, State& state, Work& work,
       model.forward(state, std::span(prompt).subspan(i % prompt.size(), 1), work, pool);
     const double decode = static_cast<double>(steps) / seconds_since(t);
     const double read = (before + bandwidth.measure()) / 2;
+    const double peak_before = arithmetic.measure();
     t = Clock::now();
     model.forward(state, prompt, work, pool);
     prefills.push_back(static_cast<double>(prompt.size()) / seconds_since(t));
+    peaks.push_back((peak_before + arithmetic.measure()) / 2);
+    if constexpr (std::is_same_v<Model, rwkv::Model<>>)
+      peak_fractions.push_back(prefills.back() * multiply_adds(model.shape()) / peaks.back());
+    if (options.batch > 0)
+      batches.push_back(decode_batch(model, state, work, pool, std::span<const rwkv::Token>(prompt),
+                                     options.batch, std::max<std::size_t>(1, steps / 2)));
     reads.push_back(read);
     decodes.push_back(decode);
     fractions.push_back(decode * bytes / read);
@@ -113,10 +223,19 @@ void measure(const Bench& options, const Model& model, State& state, Work& work,
   getrusage(RUSAGE_SELF, &usage);
   nlohmann::ordered_json j;
   j["model"] = options.shape.empty() ? options.model : options.shape;
-  j["type"] = std::string(name_of(model.weights().block(0).ffn.key.type));
+  j["type"] = std::string(name_of(type));
+  j["instructions"] = rwkv::simd::name_of(rwkv::simd::level());
   j["threads"] = pool.concurrency();
   j["decode_tokens_per_second"] = median(decodes);
   j["prefill_tokens_per_second"] = median(prefills);
+  if (!peak_fractions.empty() && peak_known) {
+    j["arithmetic_peak_per_second"] = median(peaks);
+    j["prefill_peak_fraction"] = median(peak_fractions);
+  }
+  if (options.batch > 0) {
+    j["batch"] = options.batch;
+    j["batch_tokens_per_second"] = median(batches);
+  }
   j["prompt_tokens"] = prompt.size();
   j["generated_tokens"] = steps * rounds;
   j["weight_bytes_per_token"] = model.weights().bytes_per_token();
@@ -138,25 +257,51 @@ void measure(const Bench& options, const Model& model, State& state, Work& work,
 
 }  // namespace
 
-void run(const Bench& options) {
-  const auto type = options.type == "f32"    ? std::optional(rwkv::DType::f32)
-                    : options.type == "f16"  ? std::optional(rwkv::DType::f16)
-                    : options.type == "bf16" ? std::optional(rwkv::DType::bf16)
-                                             : std::nullopt;
-  rwkv::ThreadPool pool(options.threads);
-  rwkv::LoadOptions load_options;
-  load_options.matrix_type = type;
+/// A file for the time of a measurement.
+class TemporaryFile {
+ public:
+  TemporaryFile()
+      : path_(std::filesystem::temp_directory_path() /
+              ("rwkv-bench-" + std::to_string(getpid()) + ".gguf")) {}
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+  ~TemporaryFile() {
+    std::error_code ignored;
+    std::filesystem::remove(path_, ignored);
+  }
+  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
 
-  std::optional<rwkv::io::Checkpoint> random;
-  if (!options.shape.empty())
-    random = random_checkpoint(options.shape, type.value_or(rwkv::DType::f16));
+ private:
+  std::filesystem::path path_;
+};
+
+void run(const Bench& options) {
+  const auto named = rwkv::type_named(options.type);
+  const bool blocks = named && rwkv::is_block(*named);
+  rwkv::ThreadPool pool(options.threads);
+  rwkv::LoadOptions how = load_options(options);
+  if (!blocks) how.matrix_type = named;
+
+  const auto source = [&] {
+    if (options.shape.empty()) return rwkv::io::read_checkpoint(options.model);
+    return random_checkpoint(options.shape,
+                             blocks ? rwkv::DType::f16 : named.value_or(rwkv::DType::f16));
+  };
+  std::optional<TemporaryFile> converted;
+  if (blocks) {
+    Progress progress("converting");
+    converted.emplace();
+    rwkv::convert(source(), converted->path(),
+                  {.type = *named, .self_test = false, .progress = std::ref(progress)}, pool);
+  }
   const auto start = Clock::now();
-  auto checkpoint = random ? *std::move(random) : rwkv::io::read_checkpoint(options.model);
-  with_model(checkpoint, options.hybrid, pool, load_options,
+  auto checkpoint = converted ? rwkv::io::read_checkpoint(converted->path()) : source();
+  with_model(checkpoint, options.hybrid, pool, how,
              [&](const auto& model, auto state, const auto& make_workspace) {
                const double load_seconds = seconds_since(start);
                checkpoint = {};
-               auto work = make_workspace(256, options.prompt);
+               auto work =
+                   make_workspace(std::max<std::size_t>(256, options.batch), options.prompt);
                measure(options, model, state, work, pool, load_seconds);
              });
 }

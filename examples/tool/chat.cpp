@@ -21,7 +21,7 @@ struct Turn {
 void run(const Chat& options) {
   rwkv::ThreadPool pool(options.threads);
   const auto checkpoint = rwkv::io::read_checkpoint(options.model);
-  const auto model = load(checkpoint, pool);
+  const auto model = load(checkpoint, pool, load_options(options));
   const auto tokenizer = tokenizer_for(options.vocab, checkpoint, model.shape().vocab());
   const auto think = options.think == "on"     ? rwkv::chat::Think::open
                      : options.think == "fast" ? rwkv::chat::Think::skip

@@ -51,6 +51,14 @@ inline rwkv::Model<> load(const rwkv::io::Checkpoint& checkpoint, rwkv::ThreadPo
   return rwkv::Model<>(checkpoint, options, pool);
 }
 
+/// How models are held for a command that has the flag --exact-inputs.
+template <class Options>
+rwkv::LoadOptions load_options(const Options& options) {
+  rwkv::LoadOptions result;
+  if (options.exact_inputs) result.inputs = rwkv::kernels::Inputs::exact;
+  return result;
+}
+
 /// The hyper-parameters that the user gave on top of what the model file says. Throws Error
 /// (argument) for JSON that is no object of known keys, and for any at all if the model is not
 /// RWKV-X.

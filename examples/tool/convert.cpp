@@ -3,19 +3,9 @@
 #include "random_model.hpp"
 #include <rwkv/convert.hpp>
 
-#include <algorithm>
-
 namespace tool {
 
 namespace {
-
-/// The type called `name`; main.cpp lets no other names through.
-rwkv::DType type_called(const std::string& name) {
-  const auto all = std::begin(rwkv::detail::dtype_traits);
-  const auto it = std::find_if(all, std::end(rwkv::detail::dtype_traits),
-                               [&](const auto& traits) { return traits.name == name; });
-  return static_cast<rwkv::DType>(it - all);
-}
 
 rwkv::FileFormat format_for(const Convert& options) {
   const std::string ending = std::filesystem::path(options.out).extension().string();
@@ -43,7 +33,7 @@ rwkv::io::Vocabulary vocabulary_in(const std::string& path) {
 void run(const Convert& o) {
   rwkv::ConvertOptions options;
   options.format = format_for(o);
-  options.type = type_called(o.type);
+  options.type = rwkv::type_named(o.type).value();  // main.cpp lets no other names through
   options.self_test = o.self_test;
   if (!o.vocab.empty()) options.vocabulary = vocabulary_in(o.vocab);
   Progress progress("converting");

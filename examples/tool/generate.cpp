@@ -41,7 +41,7 @@ std::function<bool()> cancelled_by_interrupt() {
 void run(const Generate& options) {
   rwkv::ThreadPool pool(options.threads);
   const auto checkpoint = rwkv::io::read_checkpoint(options.model);
-  with_model(checkpoint, options.hybrid, pool, {},
+  with_model(checkpoint, options.hybrid, pool, load_options(options),
              [&](const auto& model, auto state, const auto& make_workspace) {
                const auto tokenizer =
                    tokenizer_for(options.vocab, checkpoint, model.shape().vocab());

@@ -134,7 +134,7 @@ void write_logits(const LogitsOptions& options, const Model& model, State& state
 void run(const LogitsOptions& options) {
   rwkv::ThreadPool pool(options.threads);
   const auto checkpoint = rwkv::io::read_checkpoint(options.model);
-  with_model(checkpoint, options.hybrid, pool, {},
+  with_model(checkpoint, options.hybrid, pool, load_options(options),
              [&](const auto& model, auto state, const auto& make_workspace) {
                const auto tokens = parse_tokens(read_all(options.tokens), options.tokens);
                if (tokens.empty())

@@ -29,6 +29,12 @@ void add_threads(CLI::App* app, std::size_t& threads) {
       ->check(CLI::Range(0, 1024));
 }
 
+void add_exact_inputs(CLI::App* app, bool& exact) {
+  app->add_flag("--exact-inputs", exact,
+                "multiply quantised matrices with the inputs as they are, not rounded to 8 bits: "
+                "several times slower");
+}
+
 void add_sampling(CLI::App* app, tool::Sampling& s) {
   app->add_option("--temperature", s.temperature, "0 = always the likeliest token")
       ->capture_default_str();
@@ -67,6 +73,8 @@ int parse_and_run(int argc, char** argv) {
                                         std::to_string(RWKV_VERSION_MINOR) + "." +
                                         std::to_string(RWKV_VERSION_PATCH));
   const auto type = CLI::IsMember({"f32", "f16", "bf16"});
+  const auto any_type = CLI::IsMember({"f32", "f16", "bf16", "q8_0", "q6_k", "q5_k", "q5_1", "q5_0",
+                                       "q4_k", "q4_1", "q4_0", "iq4_nl", "q3_k", "q2_k"});
 
   tool::Info info;
   CLI::App* sub = add(app, "info", "shape, types and sizes of a model file", info);
@@ -89,6 +97,7 @@ int parse_and_run(int argc, char** argv) {
                   "example seq:40,one:100")
       ->excludes(chunk);
   add_hybrid(sub, logits.hybrid);
+  add_exact_inputs(sub, logits.exact_inputs);
   add_threads(sub, logits.threads);
   sub->add_option("--state-in", logits.state_in, "start from this state file");
   sub->add_option("--state-out", logits.state_out, "write the final state to this file");
@@ -116,6 +125,7 @@ int parse_and_run(int argc, char** argv) {
   sub->add_option("--state-out", generate.state_out, "write the final state to this file");
   add_sampling(sub, generate.sampling);
   add_hybrid(sub, generate.hybrid);
+  add_exact_inputs(sub, generate.exact_inputs);
   add_threads(sub, generate.threads);
 
   tool::Chat chat;
@@ -129,6 +139,7 @@ int parse_and_run(int argc, char** argv) {
   sub->add_option("--tokens", chat.tokens, "how many tokens an answer has at most")
       ->capture_default_str();
   add_sampling(sub, chat.sampling);
+  add_exact_inputs(sub, chat.exact_inputs);
   add_threads(sub, chat.threads);
 
   tool::Tokenize tokenize;
@@ -145,8 +156,11 @@ int parse_and_run(int argc, char** argv) {
                     ->check(CLI::IsMember({"0.1b", "0.4b", "1.5b", "2.9b"}))
                     ->excludes(model);
   model->excludes(shape);
-  sub->add_option("--type", bench.type, "type to hold matrices in")->check(type);
+  sub->add_option("--type", bench.type,
+                  "convert the matrices to this type first; default: as they are, or f16")
+      ->check(any_type);
   add_hybrid(sub, bench.hybrid);
+  add_exact_inputs(sub, bench.exact_inputs);
   add_threads(sub, bench.threads);
   sub->add_option("--prompt", bench.prompt, "prompt tokens to read at once")
       ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20))
@@ -154,6 +168,8 @@ int parse_and_run(int argc, char** argv) {
   sub->add_option("--generate", bench.generate, "tokens to decode one by one")
       ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20))
       ->capture_default_str();
+  sub->add_option("--batch", bench.batch, "sequences to decode together, besides a single one")
+      ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 12));
   sub->add_flag("--json", bench.json, "print JSON");
 
   tool::Convert convert;
@@ -162,8 +178,7 @@ int parse_and_run(int argc, char** argv) {
   sub->add_option("OUT", convert.out, "model to write");
   sub->add_option("--type", convert.type,
                   "of the matrices; GGUF takes all, safetensors the first three")
-      ->check(CLI::IsMember({"f32", "f16", "bf16", "q8_0", "q6_k", "q5_k", "q5_1", "q5_0", "q4_k",
-                             "q4_1", "q4_0", "iq4_nl", "q3_k", "q2_k"}))
+      ->check(any_type)
       ->capture_default_str();
   sub->add_option("--format", convert.format, "default: what OUT ends in")
       ->check(CLI::IsMember({"gguf", "safetensors"}));
@@ -178,6 +193,7 @@ int parse_and_run(int argc, char** argv) {
       add(app, "verify", "does this program compute what the one that wrote a model did?", verify);
   sub->add_option("MODEL", verify.model, "model file that `rwkv convert` wrote")->required();
   sub->add_flag("--json", verify.json, "print JSON");
+  add_exact_inputs(sub, verify.exact_inputs);
   add_threads(sub, verify.threads);
 
   tool::Export exported;
@@ -221,6 +237,7 @@ int parse_and_run(int argc, char** argv) {
   sub->add_option("--separator", perplexity.separator,
                   "a line like this begins a new text, with an empty state");
   sub->add_flag("--json", perplexity.json, "print JSON");
+  add_exact_inputs(sub, perplexity.exact_inputs);
   add_threads(sub, perplexity.threads);
 
   tool::CompileRegex regex;

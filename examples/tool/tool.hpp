@@ -30,6 +30,7 @@ struct LogitsOptions {
   std::size_t chunk = 0;
   std::string calls;
   Hybrid hybrid;
+  bool exact_inputs = false;
   std::size_t threads = 0;
   std::string state_in;
   std::string state_out;
@@ -60,6 +61,7 @@ struct Generate {
   std::vector<std::string> stop;
   Sampling sampling;
   Hybrid hybrid;
+  bool exact_inputs = false;
   std::size_t threads = 0;
 };
 void run(const Generate&);
@@ -71,6 +73,7 @@ struct Chat {
   std::string think = "off";
   std::size_t tokens = 1000;
   Sampling sampling;
+  bool exact_inputs = false;
   std::size_t threads = 0;
 };
 void run(const Chat&);
@@ -87,9 +90,11 @@ struct Bench {
   std::string shape;
   std::string type;
   Hybrid hybrid;
+  bool exact_inputs = false;
   std::size_t threads = 0;
   std::size_t prompt = 512;
   std::size_t generate = 64;
+  std::size_t batch = 0;
   bool json = false;
 };
 void run(const Bench&);
@@ -109,6 +114,7 @@ void run(const Convert&);
 struct Verify {
   std::string model;
   bool json = false;
+  bool exact_inputs = false;
   std::size_t threads = 0;
 };
 void run(const Verify&);
@@ -181,6 +187,7 @@ struct Perplexity {
   std::string vocab;
   std::string separator;
   bool json = false;
+  bool exact_inputs = false;
   std::size_t threads = 0;
 };
 void run(const Perplexity&);

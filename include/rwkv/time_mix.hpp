@@ -16,7 +16,6 @@
 
 #include <rwkv/kernels/norm.hpp>
 #include <rwkv/kernels/product.hpp>
-#include <rwkv/kernels/wkv.hpp>
 #include <rwkv/weights.hpp>
 #include <rwkv/workspace.hpp>
 
@@ -188,7 +187,7 @@ void time_mix(const TimeMixWeights<Matrix>& p, Eigenvalues eigenvalues, std::siz
                                     .y = at(W::normed, 0),
                                     .stride = ld,
                                     .count = segment.rows};
-    kernels::wkv<L>(tokens, n, segment.state->wkv(layer).data() + head * n * n);
+    kernels::advance<L>(tokens, n, segment.state->wkv(layer).data() + head * n * n);
     for (std::size_t m = 0; m < segment.rows; ++m)
       detail::head_output<L>(p, channel, n, at(W::r, m), at(W::k, m), at(W::v, m), at(W::xg, m),
                              at(W::normed, m));

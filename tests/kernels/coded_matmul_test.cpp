@@ -63,7 +63,8 @@ struct Rows {
         memory(count * kernels::QuantisedRows::bytes_for(cols)),
         prepared{memory.data(), kernels::QuantisedRows::bytes_for(cols), cols} {
     test::fill(x, random);
-    for (std::size_t m = 0; m < count; ++m) kernels::prepare(w, x.data() + m * ldx, prepared, m);
+    for (std::size_t m = 0; m < count; ++m)
+      kernels::prepare<Native>(w, x.data() + m * ldx, prepared, m);
   }
   [[nodiscard]] kernels::CodedInputs view() const { return {x.data(), ldx, prepared}; }
   [[nodiscard]] kernels::CodedInputs row(std::size_t m) const {
@@ -140,7 +141,7 @@ TEST_CASE("inputs of every size: zeros, denormals, the largest floats, NaN") {
   x[128] = std::numeric_limits<float>::infinity();
   std::vector<std::byte> memory(kernels::QuantisedRows::bytes_for(x.size()));
   const kernels::QuantisedRows rows{memory.data(), memory.size(), x.size()};
-  kernels::quantise_row(x.data(), rows, 0);
+  kernels::compiled::quantise_row(x.data(), rows, 0);
   for (std::size_t i = 0; i < 64; ++i) CHECK(rows.codes(0)[i] == 0);
   for (std::size_t i = 64; i < 96; ++i) CHECK(rows.codes(0)[i] == (i % 2 == 0 ? 127 : -127));
   CHECK(std::isnan(rows.steps(0)[3]));

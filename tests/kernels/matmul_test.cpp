@@ -36,8 +36,8 @@ template <class L, class T>
 Misaligned<float> product(const Packed<T>& w, rwkv::Range panels, const Misaligned<float>& x,
                           std::size_t first_row, std::size_t rows) {
   auto y = test::untouched(rows * (w.rows + gap));
-  kernels::matmul<L>(w.view(), panels, x.data() + first_row * (w.cols + gap), w.cols + gap, rows,
-                     y.data(), w.rows + gap);
+  kernels::compiled::matmul<L>(w.view(), panels, x.data() + first_row * (w.cols + gap),
+                               w.cols + gap, rows, y.data(), w.rows + gap);
   return y;
 }
 
@@ -121,7 +121,7 @@ TEST_CASE_TEMPLATE("any size, number of rows and range of panels gives the same 
 
 TEST_CASE_TEMPLATE("sums longer than a block continue where they were", T, float, rwkv::half,
                    rwkv::bfloat16) {
-  constexpr std::size_t block = kernels::detail::Blocking<Native>::inputs;
+  constexpr std::size_t block = kernels::compiled::detail::Blocking<Native>::inputs;
   for (const std::size_t cols : {block - 1, block, block + 1}) {
     check<T>(5, cols);
     check<T>(33, cols);
@@ -129,7 +129,7 @@ TEST_CASE_TEMPLATE("sums longer than a block continue where they were", T, float
 }
 
 TEST_CASE("a sum over several blocks, for enough outputs for every kind of group") {
-  constexpr std::size_t block = kernels::detail::Blocking<Native>::inputs;
+  constexpr std::size_t block = kernels::compiled::detail::Blocking<Native>::inputs;
   check<float>(16 * 11 + 3, block + 1);
   check<float>(3, 2 * block + 5);
 }
@@ -137,7 +137,7 @@ TEST_CASE("a sum over several blocks, for enough outputs for every kind of group
 TEST_CASE_TEMPLATE("the blocking of every vector width gives the same bits", L, test::WideLanes<4>,
                    test::WideLanes<8>, test::WideLanes<16>) {
   test::Random random(3);
-  constexpr std::size_t block = kernels::detail::Blocking<L>::inputs;
+  constexpr std::size_t block = kernels::compiled::detail::Blocking<L>::inputs;
   struct Size {
     std::size_t outputs, cols;
   };
@@ -159,6 +159,6 @@ TEST_CASE("zero rows write nothing") {
   const Packed<float> w(20, 4, random);
   const auto x = inputs(4, random);
   auto y = test::untouched(23);
-  kernels::matmul<Native>(w.view(), {0, 2}, x.data(), 7, 0, y.data(), 23);
+  kernels::compiled::matmul<Native>(w.view(), {0, 2}, x.data(), 7, 0, y.data(), 23);
   for (const float f : y) CHECK(bits(f) == bits(test::canary));
 }

@@ -50,9 +50,14 @@ struct Work {
   /// One after the other, without `run`.
   [[nodiscard]] Results expected() const {
     Results y = results();
-    kernels::matmul<Native>(first.view(), {0, 7}, x1.data(), 60, rows, y[0].data(), 100 + gap);
-    kernels::matmul<Native>(second.view(), {0, 3}, x2.data(), 70, rows, y[1].data(), 33 + gap);
-    kernels::matmul<Native>(third.view(), {0, 1}, x3.data(), 200, rows, y[2].data(), 7 + gap);
+    const auto one = [&](const Packed<float>& w, const Misaligned<float>& x,
+                         Misaligned<float>& to) {
+      kernels::multiply<Native>(w.view(), {0, w.panels()}, {x.data(), w.cols, {}}, rows, to.data(),
+                                w.rows + gap);
+    };
+    one(first, x1, y[0]);
+    one(second, x2, y[1]);
+    one(third, x3, y[2]);
     for (std::size_t m = 0; m < rows; ++m) {
       kernels::activate<Native>(Activation::tanh, y[1].data() + m * (33 + gap), {0, 33});
       kernels::activate<Native>(Activation::relu_squared, y[2].data() + m * (7 + gap), {0, 7});

@@ -80,7 +80,7 @@ Result run(const Sequence& s, const std::vector<std::size_t>& pieces) {
   for (float& f : result.y) f = test::canary;
   std::size_t first = 0;
   for (const std::size_t piece : pieces) {
-    kernels::wkv<L>(s.tokens(first, piece, result.y.data()), s.n, result.state.data());
+    kernels::compiled::wkv<L>(s.tokens(first, piece, result.y.data()), s.n, result.state.data());
     first += piece;
   }
   REQUIRE(first == s.count);
@@ -152,7 +152,7 @@ TEST_CASE("the result may replace v") {
     const Result separate = run<Native>(s, {6});
     Sequence same = s;
     Misaligned<float> state = s.state;
-    kernels::wkv<Native>(same.tokens(0, 6, same.v.data()), n, state.data());
+    kernels::compiled::wkv<Native>(same.tokens(0, 6, same.v.data()), n, state.data());
     for (std::size_t t = 0; t < 6; ++t)
       for (std::size_t i = 0; i < n; ++i)
         REQUIRE(test::bits(same.v[t * s.stride + i]) == test::bits(separate.y[t * s.stride + i]));

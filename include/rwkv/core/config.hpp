@@ -45,6 +45,15 @@
 #define RWKV_INLINE inline __attribute__((always_inline))
 #endif
 
+// Before a loop of few rounds, whose arrays are then registers.
+#if defined(__clang__)
+#define RWKV_UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define RWKV_UNROLL _Pragma("GCC unroll 32")
+#else
+#define RWKV_UNROLL
+#endif
+
 namespace rwkv::inline RWKV_ABI {
 
 /// Index of a vocabulary entry.

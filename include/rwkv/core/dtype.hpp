@@ -5,6 +5,7 @@
 #include <rwkv/core/half.hpp>
 
 #include <iterator>
+#include <optional>
 #include <string_view>
 
 namespace rwkv::inline RWKV_ABI {
@@ -57,6 +58,13 @@ constexpr const DTypeTraits& traits_of(DType type) noexcept {
 
 /// "f32", "q4_k", ...
 constexpr std::string_view name_of(DType type) noexcept { return detail::traits_of(type).name; }
+
+/// The type of that name, if there is one.
+constexpr std::optional<DType> type_named(std::string_view name) noexcept {
+  for (std::size_t i = 0; i < std::size(detail::dtype_traits); ++i)
+    if (detail::dtype_traits[i].name == name) return static_cast<DType>(i);
+  return std::nullopt;
+}
 
 /// Elements that are stored together; 1 for plain types.
 constexpr std::size_t block_elements(DType type) noexcept {

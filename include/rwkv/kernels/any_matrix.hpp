@@ -4,8 +4,8 @@
 
 #include <rwkv/core/dtype.hpp>
 #include <rwkv/kernels/coded_formats.hpp>
-#include <rwkv/kernels/coded_matmul.hpp>
 #include <rwkv/kernels/panels.hpp>
+#include <rwkv/kernels/quantised_rows.hpp>
 
 namespace rwkv::inline RWKV_ABI {
 
@@ -31,37 +31,9 @@ namespace kernels {
   return block_bytes(m.type) * (256 / block_elements(m.type));
 }
 
-/// Whether products want their inputs prepared, and the preparation of row m.
+/// Whether products want their inputs prepared.
 [[nodiscard]] constexpr bool needs_preparation(const AnyMatrix& m) noexcept {
   return is_block(m.type);
-}
-inline void prepare(const AnyMatrix& w, const float* x, const QuantisedRows& rows,
-                    std::size_t m) noexcept {
-  if (w.inputs == Inputs::exact)
-    sum_row(x, rows, m);
-  else
-    quantise_row(x, rows, m);
-}
-
-/// y = W x for panels of any type: run time becomes compile time, once per product.
-template <class L>
-void multiply(const AnyMatrix& m, Range panels, const CodedInputs& x, std::size_t rows, float* y,
-              std::size_t ldy) noexcept {
-  const auto floats = [&]<class T>(T) {
-    matmul<L>(PanelMatrix<T>{static_cast<const T*>(m.data), m.rows, m.cols}, panels, x.x, x.ldx,
-              rows, y, ldy);
-  };
-  switch (m.type) {
-    case DType::f32:
-      return floats(float{});
-    case DType::f16:
-      return floats(half{});
-    case DType::bf16:
-      return floats(bfloat16{});
-    default:
-      coded_matmul<L>({layout_of(m.type), static_cast<const std::byte*>(m.data), m.rows, m.cols},
-                      m.inputs, panels, x, rows, y, ldy);
-  }
 }
 
 }  // namespace kernels

@@ -5,25 +5,17 @@
 // Every output is one chain over the tiles, y = fma(product of integers, scales, y), in the kernel
 // for one row and in that for many alike; the integers are exact. So the bits of a row depend
 // neither on its neighbours nor on how work is divided. Freestanding.
-#pragma once
+//
+// Read once per instruction set (kernels/level.hpp).
+#if !defined(RWKV_KERNELS_CODED_MATMUL) || defined(RWKV_AGAIN)
+#define RWKV_KERNELS_CODED_MATMUL
 
+#ifndef RWKV_AGAIN
 #include <rwkv/kernels/matmul.hpp>
 #include <rwkv/kernels/quantised_rows.hpp>
+#endif
 
-namespace rwkv::inline RWKV_ABI::kernels {
-
-/// What quantised weights are multiplied with.
-enum class Inputs : std::uint8_t {
-  quantised,  ///< 8-bit codes: fast
-  exact,      ///< floats: as if the weights were floats
-};
-
-/// Rows of inputs in both forms; `x` is needed by Inputs::exact only.
-struct CodedInputs {
-  const float* x;
-  std::size_t ldx;
-  QuantisedRows quantised;
-};
+namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL {
 
 namespace detail {
 
@@ -343,4 +335,6 @@ void coded_matmul(const CodedMatrix& w, Inputs inputs, Range panels, const Coded
   }
 }
 
-}  // namespace rwkv::inline RWKV_ABI::kernels
+}  // namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL
+
+#endif

@@ -3,19 +3,17 @@
 // in registers. Every output is one chain y = fma(w[i], x[i], y), i = 0, 1, ..., in the kernel for
 // one row and in those for many alike: the bits of a row depend neither on its neighbours nor on
 // how work is divided.
-#pragma once
+//
+// Read once per instruction set (kernels/level.hpp).
+#if !defined(RWKV_KERNELS_MATMUL) || defined(RWKV_AGAIN)
+#define RWKV_KERNELS_MATMUL
 
+#ifndef RWKV_AGAIN
+#include <rwkv/kernels/level.hpp>
 #include <rwkv/kernels/panels.hpp>
-
-#if defined(__GNUC__) && !defined(__clang__)
-#define RWKV_UNROLL _Pragma("GCC unroll 32")
-#elif defined(__clang__)
-#define RWKV_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define RWKV_UNROLL
 #endif
 
-namespace rwkv::inline RWKV_ABI::kernels {
+namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL {
 
 namespace detail {
 
@@ -25,22 +23,33 @@ struct Blocking {
   // Many rows: rows x panels accumulators, plus weights and one broadcast, must fit the register
   // file.
   static constexpr std::size_t rows = L::width == 16  ? 8
-                                      : L::width == 8 ? 4
+                                      : L::width == 8 ? 5
                                       : L::width == 4 ? 2
                                                       : 1;
   static constexpr std::size_t panels = L::width == 16 ? 3 : 1;
+  // Whether the rows are divided into blocks of all sizes, rather than powers of two: that is more
+  // code.
+  static constexpr bool even = L::width == 8;
   // One row: enough independent chains to hide the latency of the fma, each panel a stream of its
   // own.
   static constexpr std::size_t streams = L::width == 16  ? 8
                                          : L::width == 8 ? 4
                                          : L::width == 4 ? 2
                                                          : 1;
-  // Inputs per pass over the rows, so that a group of panels stays in the second-level cache.
+  // Inputs per pass over the rows, and bytes of weights that stay in the second-level cache
+  // meanwhile: so the rows come from far away once for several panels.
   static constexpr std::size_t inputs = 2048;
+  static constexpr std::size_t cached = 192 * 1024;
   // How far ahead (bytes) a lone row asks for its weights: the hardware stops at page ends, this
   // does not.
   static constexpr std::size_t prefetch = 4096;
 };
+
+/// Keeps lanes in their register, where GCC would rather read memory again for every use.
+template <class L>
+RWKV_INLINE void hold(L& lanes) noexcept {
+  if constexpr (requires { lanes.hold(); }) lanes.hold();
+}
 
 inline void prefetch(const void* p) noexcept { __builtin_prefetch(p, 0, 2); }
 
@@ -84,6 +93,7 @@ RWKV_INLINE void tile(const T* w, std::size_t cols, Range inputs, const float* x
           prefetch(reinterpret_cast<const char*>(column) + Blocking<L>::prefetch);
       }
       weight[q] = L::load(column + (q % per_panel) * L::width);
+      if constexpr (Rows > 1) hold(weight[q]);
     }
     RWKV_UNROLL
     for (std::size_t m = 0; m < Rows; ++m) {
@@ -105,16 +115,24 @@ RWKV_INLINE void tile(const T* w, std::size_t cols, Range inputs, const float* x
   }
 }
 
-/// Rows [m, rows) for one group of panels: blocks of Rows, then of Rows / 2, ...
+/// Rows [m, rows) for the panels, in blocks of at most Rows: of Rows, Rows / 2, ..., or `even`ly,
+/// in `blocks` blocks whose sizes differ by one row at most.
 template <class L, class T, std::size_t Rows, std::size_t Panels>
-void rows_of_group(const T* w, std::size_t cols, Range inputs, const float* x, std::size_t ldx,
-                   std::size_t m, std::size_t rows, float* y, std::size_t ldy,
-                   std::size_t stored) noexcept {
-  for (; m + Rows <= rows; m += Rows)
-    tile<L, T, Rows, Panels>(w, cols, inputs, x + m * ldx, ldx, y + m * ldy, ldy, stored);
+void row_blocks(const PanelMatrix<T>& w, Range panels, Range inputs, const float* x,
+                std::size_t ldx, std::size_t m, std::size_t rows, std::size_t blocks, float* y,
+                std::size_t ldy) noexcept {
+  constexpr bool even = Blocking<L>::even;
+  for (; even ? rows - m > blocks * (Rows - 1) : m + Rows <= rows; m += Rows, --blocks)
+    for (std::size_t p = panels.begin; p < panels.end; p += Panels) {
+      const std::size_t first = p * panel_rows;
+      const std::size_t left = w.rows - first - (Panels - 1) * panel_rows;
+      tile<L, T, Rows, Panels>(w.data + first * w.cols, w.cols, inputs, x + m * ldx, ldx,
+                               y + m * ldy + first, ldy, left < panel_rows ? left : panel_rows);
+    }
   if constexpr (Rows > 1) {
+    constexpr std::size_t fewer = even ? Rows - 1 : Rows / 2;
     if (m < rows)
-      rows_of_group<L, T, Rows / 2, Panels>(w, cols, inputs, x, ldx, m, rows, y, ldy, stored);
+      row_blocks<L, T, fewer, Panels>(w, panels, inputs, x, ldx, m, rows, blocks, y, ldy);
   }
 }
 
@@ -122,15 +140,17 @@ void rows_of_group(const T* w, std::size_t cols, Range inputs, const float* x, s
 template <class L, class T, std::size_t Rows, std::size_t Panels>
 std::size_t groups(const PanelMatrix<T>& w, std::size_t p, std::size_t end, const float* x,
                    std::size_t ldx, std::size_t rows, float* y, std::size_t ldy) noexcept {
-  for (; p + Panels <= end; p += Panels) {
-    const std::size_t first = p * panel_rows;
-    const std::size_t left = w.rows - first - (Panels - 1) * panel_rows;
-    const std::size_t stored = left < panel_rows ? left : panel_rows;
-    for (std::size_t i = 0; i < w.cols; i += Blocking<L>::inputs) {
-      const std::size_t end_i = i + Blocking<L>::inputs < w.cols ? i + Blocking<L>::inputs : w.cols;
-      rows_of_group<L, T, Rows, Panels>(w.data + first * w.cols, w.cols, {i, end_i}, x, ldx, 0,
-                                        rows, y + first, ldy, stored);
-    }
+  using B = Blocking<L>;
+  const std::size_t inputs = w.cols < B::inputs ? w.cols : B::inputs;
+  const std::size_t group = Panels * panel_rows * inputs * sizeof(T);
+  const std::size_t groups = group < B::cached ? B::cached / (group > 0 ? group : 1) : 1;
+  for (std::size_t left = (end - p) / Panels; left > 0;) {
+    const std::size_t next = p + (left < groups ? left : groups) * Panels;
+    for (std::size_t i = 0; i < w.cols; i += inputs)
+      row_blocks<L, T, Rows, Panels>(w, {p, next}, {i, i + inputs < w.cols ? i + inputs : w.cols},
+                                     x, ldx, 0, rows, (rows + Rows - 1) / Rows, y, ldy);
+    left -= (next - p) / Panels;
+    p = next;
   }
   return p;
 }
@@ -163,4 +183,6 @@ void matmul(const PanelMatrix<T>& w, Range panels, const float* x, std::size_t l
   }
 }
 
-}  // namespace rwkv::inline RWKV_ABI::kernels
+}  // namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL
+
+#endif

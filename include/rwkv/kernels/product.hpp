@@ -3,8 +3,8 @@
 // contiguous share of the weights. Freestanding.
 #pragma once
 
-#include <rwkv/kernels/any_matrix.hpp>
 #include <rwkv/kernels/elementwise.hpp>
+#include <rwkv/kernels/levels.hpp>
 
 namespace rwkv::inline RWKV_ABI::kernels {
 
@@ -38,7 +38,7 @@ void for_each(std::size_t n, std::size_t cost, Exec& exec, F&& f) {
   });
 }
 
-// A matrix type offers rows, cols and these functions (see any_matrix.hpp).
+// A matrix type offers rows, cols and these functions (see levels.hpp).
 template <class T>
 [[nodiscard]] constexpr std::size_t weight_cost(const PanelMatrix<T>&) noexcept {
   return 256 * sizeof(T);
@@ -47,13 +47,16 @@ template <class T>
 [[nodiscard]] constexpr bool needs_preparation(const PanelMatrix<T>&) noexcept {
   return false;
 }
-template <class T>
+template <class L, class T>
 constexpr void prepare(const PanelMatrix<T>&, const float*, const QuantisedRows&,
                        std::size_t) noexcept {}
 template <class L, class T>
 void multiply(const PanelMatrix<T>& w, Range panels, const CodedInputs& x, std::size_t rows,
               float* y, std::size_t ldy) noexcept {
-  matmul<L>(w, panels, x.x, x.ldx, rows, y, ldy);
+  if constexpr (RWKV_DISPATCH && simd::replaceable<L>)
+    multiply<L>(AnyMatrix{dtype_of<T>, w.data, w.rows, w.cols}, panels, x, rows, y, ldy);
+  else
+    compiled::matmul<L>(w, panels, x.x, x.ldx, rows, y, ldy);
 }
 
 /// Runs the products, which must be independent of each other, over `rows` rows. `scratch` has room
@@ -78,7 +81,7 @@ void run(const Product<Matrix> (&products)[N], std::size_t rows, std::byte* scra
     quantised[i] = {scratch, QuantisedRows::bytes_for(p.w.cols), p.w.cols};
     scratch += rows * quantised[i].stride;
     for_each(rows, 2 * p.w.cols, exec,
-             [&](std::size_t m) { prepare(p.w, p.x + m * p.ldx, quantised[i], m); });
+             [&](std::size_t m) { prepare<L>(p.w, p.x + m * p.ldx, quantised[i], m); });
   }
 
   // Work is counted in inputs x panels x bytes. Workers cut it into equal shares; a cut inside a

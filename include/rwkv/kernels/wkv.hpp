@@ -8,9 +8,13 @@
 // Lanes run along the value index, so S lies in memory as [key][value], every sum over keys is a
 // plain chain of fmas, and rows of S for 16 or more values at a time are independent of all others.
 // Freestanding.
-#pragma once
+//
+// Read once per instruction set (kernels/level.hpp).
+#if !defined(RWKV_KERNELS_WKV) || defined(RWKV_AGAIN)
+#define RWKV_KERNELS_WKV
 
-#include <rwkv/kernels/matmul.hpp>
+#ifndef RWKV_AGAIN
+#include <rwkv/kernels/level.hpp>
 #include <rwkv/simd/scalar.hpp>
 
 namespace rwkv::inline RWKV_ABI::kernels {
@@ -28,6 +32,11 @@ struct WkvTokens {
   std::size_t stride;
   std::size_t count;
 };
+
+}  // namespace rwkv::inline RWKV_ABI::kernels
+#endif
+
+namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL {
 
 namespace detail {
 
@@ -110,4 +119,6 @@ void wkv(const WkvTokens& t, std::size_t n, float* state) noexcept {
   if constexpr (L::width > 1) detail::wkv_blocks<simd::Scalar, 1>(t, n, i, state);
 }
 
-}  // namespace rwkv::inline RWKV_ABI::kernels
+}  // namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL
+
+#endif

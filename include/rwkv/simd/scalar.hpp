@@ -12,6 +12,11 @@
 
 namespace rwkv::inline RWKV_ABI::simd {
 
+/// Whether kernels on lanes of type L may be replaced by those for a newer instruction set that the
+/// processor turns out to have.
+template <class L>
+inline constexpr bool replaceable = false;
+
 struct Scalar {
   static constexpr std::size_t width = 1;
   using Bytes = PlainBytes<1>;

@@ -4,6 +4,9 @@
 // instructions of X. Nothing of it may be called before the processor has been asked.
 //
 // RWKV_TARGET_AVX2, RWKV_TARGET_AVX512: whether such code can be written here at all.
+// RWKV_DISPATCH: whether kernels are chosen at run time (kernels/levels.hpp). They are in programs
+// for any x86-64 processor; a translation unit that is compiled for a newer one has said what it
+// wants. Define RWKV_NO_DISPATCH to do without.
 #pragma once
 
 #include <rwkv/core/config.hpp>
@@ -14,6 +17,12 @@
 #else
 #define RWKV_TARGET_AVX2 0
 #define RWKV_TARGET_AVX512 0
+#endif
+
+#if RWKV_TARGET_AVX2 && __STDC_HOSTED__ && !defined(__AVX2__) && !defined(RWKV_NO_DISPATCH)
+#define RWKV_DISPATCH 1
+#else
+#define RWKV_DISPATCH 0
 #endif
 
 #define RWKV_PRAGMA(text) _Pragma(#text)

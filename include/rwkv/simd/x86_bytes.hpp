@@ -5,7 +5,18 @@
 #include <rwkv/simd/bytes.hpp>
 #include <rwkv/simd/target.hpp>
 
+#if RWKV_TARGET_AVX2
+// GCC 12 finds its own _mm512_undefined_ps uninitialized once the AVX-512 intrinsics are inlined.
+#if !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
+#if !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+#endif
 
 namespace rwkv::inline RWKV_ABI::simd {
 

@@ -96,6 +96,15 @@ struct Vector {
 
   void store(float* p) const noexcept { v.store_unaligned(p); }
 
+#if XSIMD_WITH_AVX && !XSIMD_WITH_AVX512F && (defined(__GNUC__) || defined(__clang__))
+  /// For the compiler, changes the register.
+  void hold() noexcept {
+    Batch::register_type r = v;
+    asm("" : "+x"(r));
+    v = Batch(r);
+  }
+#endif
+
   friend Vector operator+(Vector a, Vector b) noexcept { return {a.v + b.v}; }
   friend Vector operator-(Vector a, Vector b) noexcept { return {a.v - b.v}; }
   friend Vector operator*(Vector a, Vector b) noexcept { return {a.v * b.v}; }
@@ -158,5 +167,8 @@ struct Vector {
     return IntBatch::load_aligned(words);
   }
 };
+
+template <>
+inline constexpr bool replaceable<Vector> = true;
 
 }  // namespace rwkv::inline RWKV_ABI::simd

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernels that are compiled for every instruction set (kernels/level.hpp): they are read again
+// whenever this list is, each after those it uses.
+// clang-format off
+#include <rwkv/kernels/matmul.hpp>
+#include <rwkv/kernels/coded_matmul.hpp>
+#include <rwkv/kernels/quantise_row.hpp>
+#include <rwkv/kernels/multiply.hpp>
+#include <rwkv/kernels/wkv.hpp>
+// clang-format on

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernels that a program spends its time in, for the best instruction set that the processor
+// has. Freestanding.
+#pragma once
+
+#include <rwkv/kernels/every_level.hpp>
+#include <rwkv/simd/level.hpp>
+
+#if RWKV_DISPATCH
+#include <rwkv/simd/x86_lanes.hpp>
+
+#define RWKV_AGAIN
+#undef RWKV_LEVEL
+
+#define RWKV_LEVEL avx2
+RWKV_BEGIN_AVX2
+#include <rwkv/kernels/every_level.hpp>
+RWKV_END_TARGET
+#undef RWKV_LEVEL
+
+#define RWKV_LEVEL avx512
+RWKV_BEGIN_AVX512
+#include <rwkv/kernels/every_level.hpp>
+RWKV_END_TARGET
+#undef RWKV_LEVEL
+
+#define RWKV_LEVEL avx512_vnni
+RWKV_BEGIN_VNNI
+#include <rwkv/kernels/every_level.hpp>
+RWKV_END_TARGET
+#undef RWKV_LEVEL
+
+#define RWKV_LEVEL compiled
+#undef RWKV_AGAIN
+#endif
+
+namespace rwkv::inline RWKV_ABI::kernels {
+
+/// y = W x for panels of a matrix of any type.
+template <class L>
+void multiply(const AnyMatrix& w, Range panels, const CodedInputs& x, std::size_t rows, float* y,
+              std::size_t ldy) noexcept {
+  const bool blocks = is_block(w.type);
+#if RWKV_DISPATCH
+  using simd::Level;
+  if constexpr (simd::replaceable<L>) {
+    const Level level = simd::level();
+    if (blocks && level >= Level::avx512_vnni)
+      return avx512_vnni::multiply_blocks<simd::Avx512Vnni>(w, panels, x, rows, y, ldy);
+    if (blocks && level >= Level::avx2)
+      return avx2::multiply_blocks<simd::Avx2>(w, panels, x, rows, y, ldy);
+    if (level >= Level::avx512)
+      return avx512::multiply_floats<simd::Avx512>(w, panels, x, rows, y, ldy);
+    if (level >= Level::avx2) return avx2::multiply_floats<simd::Avx2>(w, panels, x, rows, y, ldy);
+  }
+#endif
+  return blocks ? compiled::multiply_blocks<L>(w, panels, x, rows, y, ldy)
+                : compiled::multiply_floats<L>(w, panels, x, rows, y, ldy);
+}
+
+/// Prepares row m of the inputs of a matrix of blocks.
+template <class L>
+void prepare(const AnyMatrix& w, const float* x, const QuantisedRows& rows,
+             std::size_t m) noexcept {
+#if RWKV_DISPATCH
+  if constexpr (simd::replaceable<L>) {
+    if (simd::level() >= simd::Level::avx2) return avx2::prepare_row(w, x, rows, m);
+  }
+#endif
+  compiled::prepare_row(w, x, rows, m);
+}
+
+/// Advances one head's state over some tokens (kernels/wkv.hpp).
+template <class L>
+void advance(const WkvTokens& t, std::size_t n, float* state) noexcept {
+#if RWKV_DISPATCH
+  if constexpr (simd::replaceable<L>) {
+    if (simd::level() >= simd::Level::avx512) return avx512::wkv<simd::Avx512>(t, n, state);
+    if (simd::level() == simd::Level::avx2) return avx2::wkv<simd::Avx2>(t, n, state);
+  }
+#endif
+  compiled::wkv<L>(t, n, state);
+}
+
+}  // namespace rwkv::inline RWKV_ABI::kernels

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// Makes quantised rows (kernels/quantised_rows.hpp). Freestanding.
+//
+// Read once per instruction set (kernels/level.hpp).
+#if !defined(RWKV_KERNELS_QUANTISE_ROW) || defined(RWKV_AGAIN)
+#define RWKV_KERNELS_QUANTISE_ROW
+
+#ifndef RWKV_AGAIN
+#include <rwkv/kernels/level.hpp>
+#include <rwkv/kernels/quantised_rows.hpp>
+
+#include <bit>
+#endif
+
+namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL {
+
+/// Quantises row m: the largest of 32 inputs becomes 127 or -127. NaNs and infinities make every
+/// product with their 32 inputs a NaN.
+inline void quantise_row(const float* x, const QuantisedRows& to, std::size_t m) noexcept {
+  std::int8_t* codes = to.codes(m);
+  float* steps = to.steps(m);
+  std::int32_t* sums = to.sums(m);
+  for (std::size_t tile = 0; tile < to.cols / tile_cols; ++tile, x += tile_cols) {
+    std::uint32_t largest = 0;  // floats without sign are ordered as integers
+    for (std::size_t i = 0; i < tile_cols; ++i) {
+      const std::uint32_t magnitude = std::bit_cast<std::uint32_t>(x[i]) & 0x7fffffffu;
+      largest = magnitude > largest ? magnitude : largest;
+    }
+    const float step = std::bit_cast<float>(largest) * (1.0f / 127.0f);
+    // Below the smallest normal step nothing is left of the inputs, and 1 / step might overflow.
+    const float by = step > 0x1p-120f ? 1.0f / step : 0.0f;
+    constexpr float shift = 0x1.8p23f;  // leaves the nearest integer in the low bits
+    std::int32_t integers[tile_cols];
+    for (std::size_t i = 0; i < tile_cols; ++i)
+      integers[i] = static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(x[i] * by + shift) -
+                                              std::bit_cast<std::uint32_t>(shift));
+    std::int32_t sum[2] = {0, 0};
+    for (std::size_t i = 0; i < 16; ++i) {
+      sum[0] += static_cast<std::int8_t>(integers[i]);
+      sum[1] += static_cast<std::int8_t>(integers[16 + i]);
+    }
+    for (std::size_t i = 0; i < tile_cols; ++i)
+      codes[tile * tile_cols + i] = static_cast<std::int8_t>(integers[i]);
+    steps[tile] = step;
+    sums[2 * tile] = sum[0];
+    sums[2 * tile + 1] = sum[1];
+  }
+}
+
+/// Only the sums of row m's inputs.
+inline void sum_row(const float* x, const QuantisedRows& to, std::size_t m) noexcept {
+  float* sums = to.exact_sums(m);
+  for (std::size_t part = 0; part < to.cols / 16; ++part, x += 16) {
+    float sum = 0;
+    for (std::size_t i = 0; i < 16; ++i) sum += x[i];
+    sums[part] = sum;
+  }
+}
+
+}  // namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL
+
+#endif

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// The instruction sets that kernels are chosen from at run time.
+#pragma once
+
+#include <rwkv/simd/target.hpp>
+
+namespace rwkv::inline RWKV_ABI::simd {
+
+enum class Level : std::uint8_t {
+  compiled,     ///< what the translation unit was compiled for
+  avx2,         ///< AVX2, FMA and F16C: Haswell, Zen
+  avx512,       ///< AVX-512 F, BW, DQ and VL: Skylake with AVX-512
+  avx512_vnni,  ///< the same with VNNI: Ice Lake, Zen 4
+};
+
+[[nodiscard]] constexpr const char* name_of(Level level) noexcept {
+  switch (level) {
+    case Level::avx2:
+      return "avx2";
+    case Level::avx512:
+      return "avx512";
+    case Level::avx512_vnni:
+      return "avx512_vnni";
+    case Level::compiled:
+      break;
+  }
+  return "compiled";
+}
+
+/// The best level that this processor and this operating system run. Always `compiled` where
+/// nothing is chosen at run time (RWKV_DISPATCH). Thread-safe; asks the processor once.
+inline Level level() noexcept {
+#if RWKV_DISPATCH
+  static const Level best = [] {
+    // F16C has no name in clang 14; every processor with AVX2 has it.
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return Level::compiled;
+    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
+        !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
+      return Level::avx2;
+    return __builtin_cpu_supports("avx512vnni") ? Level::avx512_vnni : Level::avx512;
+  }();
+  return best;
+#else
+  return Level::compiled;
+#endif
+}
+
+}  // namespace rwkv::inline RWKV_ABI::simd

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// Lanes (simd/scalar.hpp) in AVX2 and AVX-512 registers, for kernels that are chosen at run time:
+// xsimd has these registers only where the whole translation unit may use them. What only
+// activations need (division, exp) is left out. Freestanding.
+#pragma once
+
+#include <rwkv/simd/scalar.hpp>
+#include <rwkv/simd/x86_bytes.hpp>
+
+namespace rwkv::inline RWKV_ABI::simd {
+
+#if RWKV_TARGET_AVX2
+RWKV_BEGIN_AVX2
+
+struct Avx2 {
+  static constexpr std::size_t width = 8;
+  using Bytes = Avx2Bytes;
+  __m256 v;
+
+  RWKV_INLINE static Avx2 from(__m256 r) noexcept { return {r}; }
+  RWKV_INLINE static Avx2 broadcast(float f) noexcept { return {_mm256_set1_ps(f)}; }
+  RWKV_INLINE static Avx2 load(const float* p) noexcept { return {_mm256_loadu_ps(p)}; }
+  RWKV_INLINE static Avx2 load(const half* p) noexcept {
+    return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+  }
+  RWKV_INLINE static Avx2 load(const bfloat16* p) noexcept {
+    const __m128i words = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(words), 16))};
+  }
+  RWKV_INLINE void store(float* p) const noexcept { _mm256_storeu_ps(p, v); }
+  /// For the compiler, changes the register.
+  RWKV_INLINE void hold() noexcept { asm("" : "+x"(v)); }
+
+  RWKV_INLINE friend Avx2 operator+(Avx2 a, Avx2 b) noexcept { return {_mm256_add_ps(a.v, b.v)}; }
+  RWKV_INLINE friend Avx2 operator-(Avx2 a, Avx2 b) noexcept { return {_mm256_sub_ps(a.v, b.v)}; }
+  RWKV_INLINE friend Avx2 operator*(Avx2 a, Avx2 b) noexcept { return {_mm256_mul_ps(a.v, b.v)}; }
+  RWKV_INLINE friend Avx2 fma(Avx2 a, Avx2 b, Avx2 c) noexcept {
+    return {_mm256_fmadd_ps(a.v, b.v, c.v)};
+  }
+};
+
+RWKV_END_TARGET
+#endif
+
+#if RWKV_TARGET_AVX512
+RWKV_BEGIN_AVX512
+
+/// With integers of type B.
+template <class B>
+struct Avx512Lanes {
+  static constexpr std::size_t width = 16;
+  using Bytes = B;
+  __m512 v;
+
+  RWKV_INLINE static Avx512Lanes from(__m512 r) noexcept { return {r}; }
+  RWKV_INLINE static Avx512Lanes broadcast(float f) noexcept { return {_mm512_set1_ps(f)}; }
+  RWKV_INLINE static Avx512Lanes load(const float* p) noexcept { return {_mm512_loadu_ps(p)}; }
+  RWKV_INLINE static Avx512Lanes load(const half* p) noexcept {
+    return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+  }
+  RWKV_INLINE static Avx512Lanes load(const bfloat16* p) noexcept {
+    const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(words), 16))};
+  }
+  RWKV_INLINE void store(float* p) const noexcept { _mm512_storeu_ps(p, v); }
+
+  RWKV_INLINE friend Avx512Lanes operator+(Avx512Lanes a, Avx512Lanes b) noexcept {
+    return {_mm512_add_ps(a.v, b.v)};
+  }
+  RWKV_INLINE friend Avx512Lanes operator-(Avx512Lanes a, Avx512Lanes b) noexcept {
+    return {_mm512_sub_ps(a.v, b.v)};
+  }
+  RWKV_INLINE friend Avx512Lanes operator*(Avx512Lanes a, Avx512Lanes b) noexcept {
+    return {_mm512_mul_ps(a.v, b.v)};
+  }
+  RWKV_INLINE friend Avx512Lanes fma(Avx512Lanes a, Avx512Lanes b, Avx512Lanes c) noexcept {
+    return {_mm512_fmadd_ps(a.v, b.v, c.v)};
+  }
+};
+
+RWKV_END_TARGET
+
+using Avx512 = Avx512Lanes<Avx512Bytes>;
+using Avx512Vnni = Avx512Lanes<VnniBytes>;
+#endif
+
+}  // namespace rwkv::inline RWKV_ABI::simd

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// Kernels for the instruction set that the processor turns out to have: the right one is chosen, it
+// computes the same as the one the program was compiled for, and it keeps its promises about bits.
+// This test means most in a program for any processor (CMakeLists.txt builds one), on different
+// processors.
+#include "support/packed.hpp"
+#include <rwkv/kernels/levels.hpp>
+#include <rwkv/simd/native.hpp>
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+namespace {
+
+namespace kernels = rwkv::kernels;
+using rwkv::AnyMatrix;
+using rwkv::simd::Native;
+
+#if RWKV_DISPATCH && defined(__linux__)
+/// The level that the processor has according to the operating system, or to whoever runs the test
+/// on an emulated one.
+std::string expected_level() {
+  if (const char* told = std::getenv("RWKV_TEST_LEVEL")) return told;
+  std::ifstream file("/proc/cpuinfo");
+  std::string line;
+  while (std::getline(file, line) && !line.starts_with("flags")) continue;
+  const auto has = [&](const std::string& flag) {
+    std::istringstream words(line);
+    std::string word;
+    while (words >> word)
+      if (word == flag) return true;
+    return false;
+  };
+  if (!has("avx2") || !has("fma")) return "compiled";
+  if (!has("avx512f") || !has("avx512bw") || !has("avx512dq") || !has("avx512vl")) return "avx2";
+  return has("avx512_vnni") ? "avx512_vnni" : "avx512";
+}
+#endif
+
+}  // namespace
+
+#if RWKV_DISPATCH && defined(__linux__)
+TEST_CASE("the level is the processor's") {
+  CHECK(rwkv::simd::name_of(rwkv::simd::level()) == expected_level());
+}
+#endif
+
+#if !RWKV_DISPATCH
+TEST_CASE("a program for a certain processor does not choose") {
+  CHECK(rwkv::simd::level() == rwkv::simd::Level::compiled);
+}
+#endif
+
+TEST_CASE_TEMPLATE("products do not depend on the level, nor on their neighbours", T, float,
+                   rwkv::half, rwkv::bfloat16) {
+  test::Random random(1);
+  constexpr std::size_t rows = 19;
+  for (const std::size_t outputs : {1u, 16u, 40u, 129u})
+    for (const std::size_t cols : {1u, 33u, 2500u}) {
+      CAPTURE(outputs);
+      CAPTURE(cols);
+      const test::Packed<T> packed(outputs, cols, random);
+      const AnyMatrix w{rwkv::dtype_of<T>, packed.data.data(), outputs, cols};
+      test::Misaligned<float> x(rows * cols);
+      test::fill(x, random);
+      const auto product = [&](std::size_t first, std::size_t count, auto&& multiply) {
+        auto y = test::untouched(count * outputs);
+        multiply(w, rwkv::Range{0, packed.panels()},
+                 kernels::CodedInputs{x.data() + first * cols, cols, {}}, count, y.data(), outputs);
+        return y;
+      };
+      const auto chosen = product(0, rows, kernels::multiply<Native>);
+      const auto compiled = product(0, rows, kernels::compiled::multiply_floats<Native>);
+      for (std::size_t m = 0; m < rows; ++m) {
+        const auto alone = product(m, 1, kernels::multiply<Native>);
+        REQUIRE(test::same_bits({alone.data(), outputs}, {chosen.data() + m * outputs, outputs}));
+        for (std::size_t o = 0; o < outputs; ++o) {
+          double size = 0;
+          for (std::size_t i = 0; i < cols; ++i)
+            size += std::abs(packed.w[o * cols + i] * static_cast<double>(x[m * cols + i]));
+          const auto error = std::abs(static_cast<double>(chosen[m * outputs + o]) -
+                                      static_cast<double>(compiled[m * outputs + o]));
+          REQUIRE(error <= static_cast<double>(cols + 1) * 0x1p-23 * size);
+        }
+      }
+    }
+}
+
+TEST_CASE("the recurrence does not depend on the level, nor on how the tokens are cut") {
+  for (const std::size_t n : {1u, 8u, 12u, 16u, 40u, 64u}) {
+    CAPTURE(n);
+    constexpr std::size_t count = 9;
+    test::Random random(static_cast<std::uint32_t>(n));
+    test::Misaligned<float> r(count * n), w(count * n), k(count * n), v(count * n), a(count * n),
+        b(count * n), state(n * n);
+    for (auto* x : {&r, &k, &v, &state}) test::fill(*x, random);
+    test::fill(w, random, 0.5f, 1.0f);
+    const float unit = 1.0f / std::sqrt(static_cast<float>(n));
+    test::fill(a, random, -unit, unit);
+    for (std::size_t i = 0; i < b.size(); ++i) b[i] = -0.5f * a[i];
+    const auto run = [&](auto&& step, const std::vector<std::size_t>& pieces) {
+      test::Misaligned<float> s = state;
+      auto y = test::untouched(count * n);
+      std::size_t at = 0;
+      for (const std::size_t piece : pieces) {
+        const std::size_t i = at * n;
+        step(kernels::WkvTokens{r.data() + i, w.data() + i, k.data() + i, v.data() + i,
+                                a.data() + i, b.data() + i, y.data() + i, n, piece},
+             n, s.data());
+        at += piece;
+      }
+      std::vector<float> all(y.begin(), y.end());
+      all.insert(all.end(), s.begin(), s.end());
+      return all;
+    };
+    const auto whole = run(kernels::advance<Native>, {count});
+    CHECK(test::same_bits(run(kernels::advance<Native>, {4, 1, 4}), whole));
+    const auto compiled = run(kernels::compiled::wkv<Native>, {count});
+    for (std::size_t i = 0; i < whole.size(); ++i)
+      CHECK(whole[i] == doctest::Approx(compiled[i]).epsilon(1e-4).scale(1.0));
+  }
+}
