@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bytes (simd/bytes.hpp) in NEON registers of 64-bit ARM, with dot products where the translation
+// unit may use them (-march=armv8.2-a+dotprod, or a processor that has them). Freestanding.
+#pragma once
+
+#include <rwkv/simd/bytes.hpp>
+
+#if defined(__aarch64__)
+#include <arm_neon.h>
+
+namespace rwkv::inline RWKV_ABI::simd {
+
+struct NeonBytes {
+  static constexpr std::size_t width = 4;
+  using Register = uint8x16_t;
+  using Sum = int32x4_t;
+  using Wide = int32x4_t;
+  template <unsigned Bits>
+  static constexpr unsigned lazy = 8;
+
+  RWKV_INLINE static Register load(const void* p) noexcept {
+    return vld1q_u8(static_cast<const std::uint8_t*>(p));
+  }
+  RWKV_INLINE static Register broadcast(const std::int8_t* p) noexcept {
+    std::uint32_t four;
+    std::memcpy(&four, p, sizeof four);
+    return vreinterpretq_u8_u32(vdupq_n_u32(four));
+  }
+  RWKV_INLINE static Register low(Register r) noexcept { return vandq_u8(r, vdupq_n_u8(15)); }
+  RWKV_INLINE static Register high(Register r) noexcept { return vshrq_n_u8(r, 4); }
+  template <unsigned Shift, unsigned Bits>
+  RWKV_INLINE static Register with_bits(Register r, Register plane) noexcept {
+    constexpr auto mask = static_cast<std::uint8_t>(((1u << Bits) - 1) << 4);
+    Register moved = plane;
+    if constexpr (Shift > 4) moved = vshrq_n_u8(plane, Shift - 4);
+    if constexpr (Shift < 4) moved = vshlq_n_u8(plane, 4 - Shift);
+    return vorrq_u8(r, vandq_u8(moved, vdupq_n_u8(mask)));
+  }
+
+  RWKV_INLINE static Sum zero() noexcept { return vdupq_n_s32(0); }
+  /// Codes below 64 are signed bytes too.
+  RWKV_INLINE static Sum dot(Sum sum, Register codes, Register x) noexcept {
+    return dot_signed(sum, codes, x);
+  }
+  RWKV_INLINE static Sum dot_signed(Sum sum, Register w, Register x) noexcept {
+    const int8x16_t a = vreinterpretq_s8_u8(w);
+    const int8x16_t b = vreinterpretq_s8_u8(x);
+#if defined(__ARM_FEATURE_DOTPROD)
+    return vdotq_s32(sum, a, b);
+#else
+    // Two products fit 16 bits, because none of the bytes is -128.
+    const int16x8_t first = vmull_s8(vget_low_s8(a), vget_low_s8(b));
+    const int16x8_t second = vmull_s8(vget_high_s8(a), vget_high_s8(b));
+    return vpadalq_s16(sum, vpaddq_s16(first, second));
+#endif
+  }
+  RWKV_INLINE static Sum add(Sum a, Sum b) noexcept { return vaddq_s32(a, b); }
+  RWKV_INLINE static Wide widen(Sum sum) noexcept { return sum; }
+  RWKV_INLINE static Wide add_wide(Wide a, Wide b) noexcept { return vaddq_s32(a, b); }
+
+  template <class L>
+  RWKV_INLINE static L to_float(Wide sum, std::int32_t offset) noexcept {
+    return L::from(vcvtq_f32_s32(vaddq_s32(sum, vdupq_n_s32(offset))));
+  }
+  template <class L, unsigned Byte, bool Signed>
+  RWKV_INLINE static L byte_to_float(Register r) noexcept {
+    const uint32x4_t left = vshlq_n_u32(vreinterpretq_u32_u8(r), 24 - 8 * Byte);
+    if constexpr (Signed)
+      return L::from(vcvtq_f32_s32(vshrq_n_s32(vreinterpretq_s32_u32(left), 24)));
+    else
+      return L::from(vcvtq_f32_u32(vshrq_n_u32(left, 24)));
+  }
+  template <class L>
+  RWKV_INLINE static L load_floats(const std::int8_t* p) noexcept {
+    std::uint32_t four;
+    std::memcpy(&four, p, sizeof four);
+    const int16x8_t words = vmovl_s8(vreinterpret_s8_u32(vdup_n_u32(four)));
+    return L::from(vcvtq_f32_s32(vmovl_s16(vget_low_s16(words))));
+  }
+};
+
+}  // namespace rwkv::inline RWKV_ABI::simd
+#endif
