@@ -92,7 +92,7 @@ class Meter {
 void run(const Perplexity& o) {
   rwkv::ThreadPool pool(o.threads);
   const auto checkpoint = rwkv::io::read_checkpoint(o.model);
-  const auto model = load(checkpoint, pool, load_options(options));
+  const auto model = load(checkpoint, pool, load_options(o));
   const auto tokenizer = tokenizer_for(o.vocab, checkpoint, model.shape().vocab());
   const std::string file = read_all(o.file);
 

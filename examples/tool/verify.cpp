@@ -9,7 +9,7 @@ namespace tool {
 void run(const Verify& o) {
   rwkv::ThreadPool pool(o.threads);
   const auto checkpoint = rwkv::io::read_checkpoint(o.model);
-  const auto model = load(checkpoint, pool, load_options(options));
+  const auto model = load(checkpoint, pool, load_options(o));
   const auto result = rwkv::verify(model, checkpoint, pool);
   if (o.json) {
     const nlohmann::ordered_json j = {{"passed", result.passed()},
