@@ -19,6 +19,8 @@
 
 #if defined(__AVX2__)
 #include <rwkv/simd/x86_bytes.hpp>
+#elif defined(__aarch64__)
+#include <rwkv/simd/neon_bytes.hpp>
 #endif
 
 namespace rwkv::inline RWKV_ABI::simd {
@@ -47,6 +49,8 @@ struct Vector {
   using Bytes = Avx512Bytes;
 #elif XSIMD_WITH_FMA3_AVX2
   using Bytes = Avx2Bytes;
+#elif defined(__aarch64__)
+  using Bytes = NeonBytes;
 #else
   using Bytes = PlainBytes<width>;
 #endif
