@@ -118,15 +118,16 @@ class Arithmetic {
   }
   static float integers(std::size_t rounds) {
     using B = L::Bytes;
-    alignas(rwkv::alignment) std::int8_t memory[4 * B::width] = {};
-    volatile std::int8_t zero = 0;
-    for (std::int8_t& byte : memory) byte = zero;
-    const auto x = B::load(memory);
+    alignas(rwkv::alignment) std::int8_t memory[chains][4 * B::width] = {};
     typename B::Sum sum[chains];
     for (auto& s : sum) s = B::zero();
     for (std::size_t i = 0; i < rounds; ++i) {
+      asm volatile("" : : "r"(memory) : "memory");  // or the products would be computed once
       RWKV_UNROLL
-      for (auto& s : sum) s = B::dot(s, x, x);
+      for (std::size_t c = 0; c < chains; ++c) {
+        const auto x = B::load(memory[c]);
+        sum[c] = B::dot(sum[c], x, x);
+      }
     }
     L all = L::broadcast(0.0f);
     for (const auto& s : sum) all = all + B::template to_float<L>(B::widen(s), 0);
