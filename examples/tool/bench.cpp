@@ -182,8 +182,10 @@ void measure(const Bench& options, const Model& model, State& state, Work& work,
   // Rounds of: reading, decoding, reading; arithmetic, prefill, arithmetic; a batch.
   constexpr std::size_t rounds = 5;
   const rwkv::DType type = model.weights().block(0).ffn.key.type;
-  // A program that chooses kernels at run time has no probe for the instructions it has chosen.
-  const bool peak_known = rwkv::simd::level() == rwkv::simd::Level::compiled;
+  // A program that chooses kernels at run time has no probe for the instructions it has chosen, and
+  // the work of hybrids is not counted.
+  const bool peak_known =
+      std::is_same_v<Model, rwkv::Model<>> && rwkv::simd::level() == rwkv::simd::Level::compiled;
   ReadBandwidth bandwidth(pool);
   bandwidth.measure();
   Arithmetic arithmetic(pool, is_block(type) && !options.exact_inputs);
@@ -205,13 +207,16 @@ void measure(const Bench& options, const Model& model, State& state, Work& work,
       model.forward(state, std::span(prompt).subspan(i % prompt.size(), 1), work, pool);
     const double decode = static_cast<double>(steps) / seconds_since(t);
     const double read = (before + bandwidth.measure()) / 2;
-    const double peak_before = arithmetic.measure();
+    const double peak_before = peak_known ? arithmetic.measure() : 0.0;
     t = Clock::now();
     model.forward(state, prompt, work, pool);
     prefills.push_back(static_cast<double>(prompt.size()) / seconds_since(t));
-    peaks.push_back((peak_before + arithmetic.measure()) / 2);
-    if constexpr (std::is_same_v<Model, rwkv::Model<>>)
-      peak_fractions.push_back(prefills.back() * multiply_adds(model.shape()) / peaks.back());
+    if constexpr (std::is_same_v<Model, rwkv::Model<>>) {
+      if (peak_known) {
+        peaks.push_back((peak_before + arithmetic.measure()) / 2);
+        peak_fractions.push_back(prefills.back() * multiply_adds(model.shape()) / peaks.back());
+      }
+    }
     if (options.batch > 0)
       batches.push_back(decode_batch(model, state, work, pool, std::span<const rwkv::Token>(prompt),
                                      options.batch, std::max<std::size_t>(1, steps / 2)));
@@ -229,7 +234,7 @@ void measure(const Bench& options, const Model& model, State& state, Work& work,
   j["threads"] = pool.concurrency();
   j["decode_tokens_per_second"] = median(decodes);
   j["prefill_tokens_per_second"] = median(prefills);
-  if (!peak_fractions.empty() && peak_known) {
+  if (peak_known) {
     j["arithmetic_peak_per_second"] = median(peaks);
     j["prefill_peak_fraction"] = median(peak_fractions);
   }
