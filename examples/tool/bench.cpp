@@ -105,9 +105,10 @@ class Arithmetic {
   static float floats(std::size_t rounds) {
     L sum[chains];
     for (L& s : sum) s = L::broadcast(0.0f);
-    volatile float zero = 0.0f;
+    volatile float zero = 0.0f;  // known numbers would be folded
+    volatile float one = 1.0f;
     const L a = L::broadcast(zero);
-    const L b = L::broadcast(1.0f);
+    const L b = L::broadcast(one);
     for (std::size_t i = 0; i < rounds; ++i) {
       RWKV_UNROLL
       for (L& s : sum) s = fma(s, b, a);
