@@ -469,18 +469,35 @@ TEST_CASE("samples with prompts, any vocabulary, adapters: the model carries wha
   }
 }
 
+namespace {
+
+const std::string options =
+    "train --text text.txt --validation text.txt --layers 2 --embed 32 --head-size 16 --ranks "
+    "4,4,4,4 --batch 4 --length 64 --threads 1 --validate-every 15 --save-every 15 --log "
+    "log.jsonl ";
+const std::string train = options + "--steps 30 --rate 5e-3 ";
+
+/// What a training run leaves: text.txt, a.safetensors, run.ckpt, log.jsonl. The run is made once.
+class TrainedShell : public Shell {
+ public:
+  TrainedShell() {
+    static const Shell first;
+    static const Outcome outcome = [] {
+      std::string text;
+      for (int i = 0; i < 300; ++i) text += "the cat sat on the mat and the dog ran. ";
+      spit(first.path("text.txt"), text);
+      return first.run(train + "--out a.safetensors --checkpoint run.ckpt");
+    }();
+    REQUIRE(outcome.status == 0);
+    for (const char* name : {"text.txt", "a.safetensors", "run.ckpt", "log.jsonl"})
+      std::filesystem::copy(first.path(name), path(name));
+  }
+};
+
+}  // namespace
+
 TEST_CASE("training makes a model of bytes that generates the same text for the same seed") {
-  const Shell shell;
-  std::string text;
-  for (int i = 0; i < 300; ++i) text += "the cat sat on the mat and the dog ran. ";
-  spit(shell.path("text.txt"), text);
-  const std::string run =
-      "train --text text.txt --validation text.txt --layers 2 --embed 32 --head-size 16 --ranks "
-      "4,4,4,4 --batch 4 --length 64 --threads 1 --validate-every 15 --save-every 15 --log "
-      "log.jsonl ";
-  const std::string train = run + "--steps 30 --rate 5e-3 ";
-  REQUIRE(shell.run(train + "--out a.safetensors --checkpoint run.ckpt").status == 0);
-  CHECK(std::count(text.begin(), text.end(), '.') == 300);
+  const TrainedShell shell;
   const std::string log = slurp(shell.path("log.jsonl"));
   CHECK(std::count(log.begin(), log.end(), '\n') == 30);
 
@@ -497,10 +514,13 @@ TEST_CASE("training makes a model of bytes that generates the same text for the 
   REQUIRE(o.status == 0);
   const auto j = nlohmann::json::parse(o.out);
   CHECK(j["bits_per_byte"].get<double>() < 6.0);
-  CHECK(j["tokens"].get<std::size_t>() == text.size() - 1);
+  CHECK(j["tokens"].get<std::size_t>() == slurp(shell.path("text.txt")).size() - 1);
 
   CHECK(j["bits_per_token"].get<double>() == doctest::Approx(j["bits_per_byte"].get<double>()));
+}
 
+TEST_CASE("training refuses what is damaged or empty and resumes a finished run") {
+  const TrainedShell shell;
   // Resuming a finished run has nothing to do; a damaged checkpoint is refused and changes nothing.
   const std::string finished = slurp(shell.path("a.safetensors"));
   CHECK(shell.run(train + "--out a.safetensors --checkpoint run.ckpt --resume").status == 0);
@@ -510,106 +530,117 @@ TEST_CASE("training makes a model of bytes that generates the same text for the 
   spit(shell.path("empty.txt"), "");
   check_refused(shell.run("train --text empty.txt --out b.safetensors"));
   CHECK_FALSE(std::filesystem::exists(shell.path("b.safetensors")));
+}
 
-  SUBCASE("a run that is killed and resumed ends with the same model and log") {
-    REQUIRE(shell.run(train + "--out b.safetensors --checkpoint b.ckpt").status == 0);
-    const std::string undisturbed = slurp(shell.path("log.jsonl"));
-    // Killed after a line past the first checkpoint, of a run that would be the same.
-    std::filesystem::remove(shell.path("log.jsonl"));
-    const std::string killed = "cd '" + shell.path("").string() + "' && { '" RWKV_TOOL "' " +
-                               train +
-                               "--out c.safetensors --checkpoint c.ckpt 2> err.txt & } && "
-                               "until grep -q '\"step\":17,' log.jsonl 2> /dev/null; do "
-                               "kill -0 $! 2> /dev/null || break; done; kill -9 $!; wait";
-    static_cast<void>(std::system(killed.c_str()));
-    REQUIRE(shell.run(train + "--out c.safetensors --checkpoint c.ckpt --resume").status == 0);
-    CHECK(slurp(shell.path("c.safetensors")) == slurp(shell.path("b.safetensors")));
-    CHECK(slurp(shell.path("c.safetensors")) == finished);
-    const auto numbers = [](const std::string& written) {
-      std::vector<std::array<double, 3>> lines;
-      std::istringstream in(written);
-      for (std::string line; std::getline(in, line);) {
-        const auto k = nlohmann::json::parse(line);
-        lines.push_back({k["step"], k["loss"], k.value("validation_loss", 0.0)});
-      }
-      return lines;
-    };
-    CHECK(numbers(slurp(shell.path("log.jsonl"))) == numbers(undisturbed));
-  }
-  SUBCASE("the best model stays, also when a run that gets worse is resumed") {
-    // Steps so large that the second half undoes the first.
-    const std::string worse = run + "--out w.safetensors --checkpoint w.ckpt ";
-    REQUIRE(shell.run(worse + "--steps 15 --rate 5e-3").status == 0);
-    const std::string best = slurp(shell.path("w.safetensors"));
-    const auto o2 = shell.run(worse +
-                              "--steps 30 --rate 0.3 --final-rate 0.3 --resume "
-                              "--other-options");
-    REQUIRE(o2.status == 0);
-    CHECK(o2.err.find("the best yet") == std::string::npos);
-    CHECK(slurp(shell.path("w.safetensors")) == best);
-  }
-  SUBCASE(
-      "a loss that is not a number, foreign tokens and a full disk leave everything as it was") {
-    const std::string checkpoint = slurp(shell.path("run.ckpt"));
-    const std::string more = "train --init a.safetensors --out a.safetensors --steps 40 --batch 2 ";
-    const auto nan = shell.run(more +
-                               "--text text.txt --length 32 --rate 1e30 --final-rate 1e30 "
-                               "--checkpoint run.ckpt --save-every 40");
-    check_refused(nan);
-    CHECK(nan.err.find("the loss is") != std::string::npos);
-    spit(shell.path("vocab.txt"), "1 'a' 1\n300 'b' 1\n");
-    spit(shell.path("ab.txt"), "abababababababababababab");
-    const std::string foreign = more + "--vocab vocab.txt --length 4 ";
-    check_refused(shell.run(foreign + "--text ab.txt"));
-    spit(shell.path("aa.txt"), "aaaaaaaaaaaaaaaaaaaaaaaaaaaa");
-    const auto late = shell.run(foreign + "--text aa.txt --validation ab.txt");
-    check_refused(late);
-    CHECK(late.err.find("ab.txt: contains token 300") != std::string::npos);
-    const auto short_text = shell.run(more + "--text ab.txt --length 32");
-    check_refused(short_text);
-    CHECK(short_text.err.find("24 tokens is too short") != std::string::npos);
-    if (std::filesystem::exists("/dev/full")) {
-      const auto full = shell.run(more + "--text text.txt --length 32 --log /dev/full");
-      check_refused(full);
-      CHECK(full.err.find("/dev/full: cannot be written") != std::string::npos);
+TEST_CASE("a run that is killed and resumed ends with the same model and log") {
+  const TrainedShell shell;
+  const std::string finished = slurp(shell.path("a.safetensors"));
+  REQUIRE(shell.run(train + "--out b.safetensors --checkpoint b.ckpt").status == 0);
+  const std::string undisturbed = slurp(shell.path("log.jsonl"));
+  // Killed after a line past the first checkpoint, of a run that would be the same.
+  std::filesystem::remove(shell.path("log.jsonl"));
+  const std::string killed = "cd '" + shell.path("").string() + "' && { '" RWKV_TOOL "' " + train +
+                             "--out c.safetensors --checkpoint c.ckpt 2> err.txt & } && "
+                             "until grep -q '\"step\":17,' log.jsonl 2> /dev/null; do "
+                             "kill -0 $! 2> /dev/null || break; done; kill -9 $!; wait";
+  static_cast<void>(std::system(killed.c_str()));
+  REQUIRE(shell.run(train + "--out c.safetensors --checkpoint c.ckpt --resume").status == 0);
+  CHECK(slurp(shell.path("c.safetensors")) == slurp(shell.path("b.safetensors")));
+  CHECK(slurp(shell.path("c.safetensors")) == finished);
+  const auto numbers = [](const std::string& written) {
+    std::vector<std::array<double, 3>> lines;
+    std::istringstream in(written);
+    for (std::string line; std::getline(in, line);) {
+      const auto k = nlohmann::json::parse(line);
+      lines.push_back({k["step"], k["loss"], k.value("validation_loss", 0.0)});
     }
-    CHECK(slurp(shell.path("a.safetensors")) == finished);
-    CHECK(slurp(shell.path("run.ckpt")) == checkpoint);
+    return lines;
+  };
+  CHECK(numbers(slurp(shell.path("log.jsonl"))) == numbers(undisturbed));
+}
+
+TEST_CASE("the best model stays, also when a run that gets worse is resumed") {
+  const TrainedShell shell;
+  // Steps so large that the second half undoes the first.
+  const std::string worse = options + "--out w.safetensors --checkpoint w.ckpt ";
+  REQUIRE(shell.run(worse + "--steps 15 --rate 5e-3").status == 0);
+  const std::string best = slurp(shell.path("w.safetensors"));
+  const auto o2 = shell.run(worse +
+                            "--steps 30 --rate 0.3 --final-rate 0.3 --resume "
+                            "--other-options");
+  REQUIRE(o2.status == 0);
+  CHECK(o2.err.find("the best yet") == std::string::npos);
+  CHECK(slurp(shell.path("w.safetensors")) == best);
+}
+
+TEST_CASE(
+    "a loss that is not a number, foreign tokens and a full disk leave everything as it was") {
+  const TrainedShell shell;
+  const std::string finished = slurp(shell.path("a.safetensors"));
+  const std::string checkpoint = slurp(shell.path("run.ckpt"));
+  const std::string more = "train --init a.safetensors --out a.safetensors --steps 40 --batch 2 ";
+  const auto nan = shell.run(more +
+                             "--text text.txt --length 32 --rate 1e30 --final-rate 1e30 "
+                             "--checkpoint run.ckpt --save-every 40");
+  check_refused(nan);
+  CHECK(nan.err.find("the loss is") != std::string::npos);
+  spit(shell.path("vocab.txt"), "1 'a' 1\n300 'b' 1\n");
+  spit(shell.path("ab.txt"), "abababababababababababab");
+  const std::string foreign = more + "--vocab vocab.txt --length 4 ";
+  check_refused(shell.run(foreign + "--text ab.txt"));
+  spit(shell.path("aa.txt"), "aaaaaaaaaaaaaaaaaaaaaaaaaaaa");
+  const auto late = shell.run(foreign + "--text aa.txt --validation ab.txt");
+  check_refused(late);
+  CHECK(late.err.find("ab.txt: contains token 300") != std::string::npos);
+  const auto short_text = shell.run(more + "--text ab.txt --length 32");
+  check_refused(short_text);
+  CHECK(short_text.err.find("24 tokens is too short") != std::string::npos);
+  if (std::filesystem::exists("/dev/full")) {
+    const auto full = shell.run(more + "--text text.txt --length 32 --log /dev/full");
+    check_refused(full);
+    CHECK(full.err.find("/dev/full: cannot be written") != std::string::npos);
   }
-  SUBCASE("a tuned state is read back") {
-    REQUIRE(shell
-                .run("train --mode state --init a.safetensors --text text.txt --steps 3 --batch 2 "
-                     "--length 32 --rate "
-                     "0.1 --out tuned.safetensors --save-every 3")
-                .status == 0);
-    CHECK(shell.run("generate a.safetensors --prompt 'a' --tokens 3 --state-in tuned.safetensors")
+  CHECK(slurp(shell.path("a.safetensors")) == finished);
+  CHECK(slurp(shell.path("run.ckpt")) == checkpoint);
+}
+
+TEST_CASE("a tuned state is read back") {
+  const TrainedShell shell;
+  REQUIRE(shell
+              .run("train --mode state --init a.safetensors --text text.txt --steps 3 --batch 2 "
+                   "--length 32 --rate "
+                   "0.1 --out tuned.safetensors --save-every 3")
               .status == 0);
+  CHECK(shell.run("generate a.safetensors --prompt 'a' --tokens 3 --state-in tuned.safetensors")
+            .status == 0);
+}
+
+TEST_CASE("bench prints what it promises") {
+  const TrainedShell shell;
+  for (const std::string how : {"", " --type bf16 --batch 3", " --type q8_0 --exact-inputs"}) {
+    CAPTURE(how);
+    const auto b =
+        shell.run("bench a.safetensors --json --prompt 32 --generate 20 --threads 1" + how);
+    REQUIRE(b.status == 0);
+    const auto k = nlohmann::json::parse(b.out);
+    for (const char* key : {"decode_tokens_per_second", "prefill_tokens_per_second",
+                            "weight_bytes_per_token", "read_bandwidth_bytes_per_second",
+                            "decode_bandwidth_fraction", "peak_rss_bytes", "load_seconds"})
+      CHECK(k.at(key).get<double>() > 0);
+    CHECK(k.contains("prefill_peak_fraction") == (k.at("instructions") == "compiled"));
+    CHECK(k.contains("batch_tokens_per_second") == (how.find("--batch") != how.npos));
   }
-  SUBCASE("bench prints what it promises") {
-    for (const std::string options :
-         {"", " --type bf16 --batch 3", " --type q8_0 --exact-inputs"}) {
-      CAPTURE(options);
-      const auto b =
-          shell.run("bench a.safetensors --json --prompt 32 --generate 20 --threads 1" + options);
-      REQUIRE(b.status == 0);
-      const auto k = nlohmann::json::parse(b.out);
-      for (const char* key : {"decode_tokens_per_second", "prefill_tokens_per_second",
-                              "weight_bytes_per_token", "read_bandwidth_bytes_per_second",
-                              "decode_bandwidth_fraction", "peak_rss_bytes", "load_seconds"})
-        CHECK(k.at(key).get<double>() > 0);
-      CHECK(k.contains("prefill_peak_fraction") == (k.at("instructions") == "compiled"));
-      CHECK(k.contains("batch_tokens_per_second") == (options.find("--batch") != options.npos));
-    }
-  }
-  SUBCASE("chat takes turns back") {
-    spit(shell.path("talk.txt"), "hello\n/regenerate\n/undo\n/undo\n/reset\n/quit\n");
-    const std::string command =
-        "cd '" + shell.path("").string() +
-        "' && '" RWKV_TOOL
-        "' chat a.safetensors --tokens 8 --seed 1 --threads 1 < talk.txt > chat.txt 2> err.txt";
-    CHECK(std::system(command.c_str()) == 0);
-    CHECK(slurp(shell.path("err.txt")) == "there is no turn to go back to\n");
-  }
+}
+
+TEST_CASE("chat takes turns back") {
+  const TrainedShell shell;
+  spit(shell.path("talk.txt"), "hello\n/regenerate\n/undo\n/undo\n/reset\n/quit\n");
+  const std::string command =
+      "cd '" + shell.path("").string() +
+      "' && '" RWKV_TOOL
+      "' chat a.safetensors --tokens 8 --seed 1 --threads 1 < talk.txt > chat.txt 2> err.txt";
+  CHECK(std::system(command.c_str()) == 0);
+  CHECK(slurp(shell.path("err.txt")) == "there is no turn to go back to\n");
 }
 
 #endif
