@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // The RWKV-7 time mix. For each row, u being the output of ln1:
 //
-//   x_*  = u + (u_prev - u) mu_*                        * in r, w, k, v, a, g        (token shift)
-//   r    = Wr x_r,  k = Wk x_k,  v = Wv x_v                                          (projections)
-//   w    = exp(-exp(-1/2) sigmoid(w0 + tanh(x_w w1) w2))                             (decay)
-//   a    = sigmoid(a0 + (x_a a1) a2)                                                 (in-context
-//   learning rate) g    = sigmoid(x_g g1) g2 (gate) v    = v + (v_first - v) sigmoid(v0 + (x_v v1)
-//   v2)   except in block 0           (value residual) kk   = unit(k k_k),  k = k (1 + (a - 1) k_a)
-//   (removal and replacement key) S    = S (diag(w) - kk^T (a kk)) + v^T k,  y = S r
-//   (kernels/wkv.hpp) out  = Wo ((GN(y) + (r . k r_k) v) g) (group norm, bonus, gate)
+//   token shift           x_* = u + (u_prev - u) mu_*        for * in r, w, k, v, a, g
+//   projections           r = Wr x_r,  k = Wk x_k,  v = Wv x_v
+//   decay                 w = exp(-exp(-1/2) sigmoid(w0 + tanh(x_w w1) w2))
+//   learning rate         a = sigmoid(a0 + (x_a a1) a2)                          (in context)
+//   gate                  g = sigmoid(x_g g1) g2
+//   value residual        v = v + (v_first - v) sigmoid(v0 + (x_v v1) v2)        (not in block 0)
+//   removal key           kk = unit(k k_k)
+//   replacement key       k = k (1 + (a - 1) k_a)
+//   recurrence            S = S (diag(w) - kk^T (a kk)) + v^T k,  y = S r        (kernels/wkv.hpp)
+//   norm, bonus, gate     out = Wo ((GN(y) + (r . k r_k) v) g)
 //
 // Everything is row-wise but the shift and the recurrence. The functions below are these lines in
 // this order.
