@@ -103,10 +103,10 @@ class Arithmetic {
   static constexpr std::size_t chains = 12;  // hide the latency
 
   static float floats(std::size_t rounds) {
-    L sum[chains];
-    for (L& s : sum) s = L::broadcast(0.0f);
-    volatile float zero = 0.0f;  // known numbers would be folded
+    volatile float zero = 0.0f;  // known numbers would be folded, equal chains become one
     volatile float one = 1.0f;
+    L sum[chains];
+    for (L& s : sum) s = L::broadcast(zero);
     const L a = L::broadcast(zero);
     const L b = L::broadcast(one);
     for (std::size_t i = 0; i < rounds; ++i) {
