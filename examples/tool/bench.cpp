@@ -121,6 +121,7 @@ class Arithmetic {
     using B = L::Bytes;
     alignas(rwkv::alignment) std::int8_t memory[chains][4 * B::width] = {};
     typename B::Sum sum[chains];
+    RWKV_UNROLL
     for (auto& s : sum) s = B::zero();
     for (std::size_t i = 0; i < rounds; ++i) {
       asm volatile("" : : "r"(memory) : "memory");  // or the products would be computed once
@@ -131,7 +132,8 @@ class Arithmetic {
       }
     }
     L all = L::broadcast(0.0f);
-    for (const auto& s : sum) all = all + B::template to_float<L>(B::widen(s), 0);
+    RWKV_UNROLL
+    for (const auto& s : sum) all = all + B::template to_float<L>(B::widen(s));
     return first(all);
   }
   static float first(const L& lanes) {

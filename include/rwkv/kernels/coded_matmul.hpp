@@ -29,27 +29,32 @@ struct CodedBlocking {
   static constexpr std::size_t prefetch = 8192;
 };
 
-/// The codes of input groups q and q + 4 (q < 4) of a tile. `v` is where the lanes' codes begin.
-template <class B, unsigned Bits, std::size_t Q>
-RWKV_INLINE void unpack(const std::byte* v, typename B::Register& lower,
-                        typename B::Register& upper) noexcept {
+/// The codes of group G (0 ... 7) of four inputs of a tile. `v` is where the lanes' codes begin.
+template <class B, unsigned Bits, std::size_t G>
+RWKV_INLINE typename B::Register unpack(const std::byte* v) noexcept {
   constexpr std::size_t vector = 4 * panel_rows;
   if constexpr (Bits == 8) {
-    lower = B::load(v + Q * vector);
-    upper = B::load(v + (Q + 4) * vector);
+    return B::load(v + G * vector);
   } else {
-    const auto both = B::load(v + Q * vector);
-    lower = B::low(both);
-    upper = B::high(both);
-    if constexpr (Bits > 4) {
+    const auto two = B::load(v + G % 4 * vector);
+    const auto codes = G < 4 ? B::low(two) : B::high(two);
+    if constexpr (Bits == 4) {
+      return codes;
+    } else {
       constexpr unsigned high = Bits - 4;
       constexpr std::size_t groups = 8 / high;
-      lower = B::template with_bits<Q % groups * high, high>(
-          lower, B::load(v + (4 + Q / groups) * vector));
-      upper = B::template with_bits<(Q + 4) % groups * high, high>(
-          upper, B::load(v + (4 + (Q + 4) / groups) * vector));
+      return B::template with_bits<G % groups * high, high>(codes,
+                                                            B::load(v + (4 + G / groups) * vector));
     }
   }
+}
+
+/// Calls f(std::integral_constant<std::size_t, G>) for the groups of a tile; those whose codes are
+/// stored together follow each other, unless the halves of a tile are summed separately.
+template <std::size_t Parts, std::size_t I = 0, class F>
+RWKV_INLINE void for_each_group(F&& f) noexcept {
+  f(std::integral_constant < std::size_t, Parts == 1 ? I / 2 + I % 2 * 4 : I > {});
+  if constexpr (I < 7) for_each_group<Parts, I + 1>(f);
 }
 
 template <class B, unsigned Bits>
@@ -61,12 +66,14 @@ RWKV_INLINE typename B::Sum dot(typename B::Sum sum, typename B::Register codes,
     return B::dot(sum, codes, x);
 }
 
-/// The scales of one vector of outputs in the parts of a tile. `lanes` is the first of the outputs
-/// (0 ... 15). Without mins they are left alone.
-template <class L, std::size_t Parts>
+/// What turns sums of products of codes of one vector of outputs (the first of which is `lanes`, 0
+/// ... 15) into the numbers they stand for, in the parts of a tile:
+/// W[o][i] = scale[o] code[o][i] - offset[o]. Codes of 8 bits have no offset.
+template <class L, unsigned Bits, std::size_t Parts>
 struct TileScales {
+  static constexpr bool has_offset = Bits != 8;
   L scale[Parts];
-  L min[Parts];
+  L offset[Parts];
 
   RWKV_INLINE TileScales(const CodedLayout& layout, const std::byte* group, const std::byte* tile,
                          std::size_t lanes) noexcept {
@@ -74,83 +81,91 @@ struct TileScales {
     if (Parts == 1 && layout.form == ScaleForm::halves) {
       const auto* halves = reinterpret_cast<const half*>(tile) + lanes;
       scale[0] = L::load(halves);
-      if (layout.min) min[0] = L::load(halves + panel_rows);
-      return;
+      if (has_offset && layout.min) offset[0] = L::load(halves + panel_rows);
+    } else {
+      const auto* halves = reinterpret_cast<const half*>(group) + lanes;
+      const auto* bytes = reinterpret_cast<const std::int8_t*>(tile) + lanes;
+      const L d = L::load(halves);
+      for (std::size_t p = 0; p < Parts; ++p)
+        scale[p] = d * B::template load_floats<L>(bytes + p * panel_rows);
+      if (has_offset && layout.min) {
+        const L dmin = L::load(halves + panel_rows);
+        for (std::size_t p = 0; p < Parts; ++p)
+          offset[p] = dmin * B::template load_floats<L>(bytes + (Parts + p) * panel_rows);
+      }
     }
-    const auto* halves = reinterpret_cast<const half*>(group) + lanes;
-    const auto* bytes = reinterpret_cast<const std::int8_t*>(tile) + lanes;
-    const L d = L::load(halves);
-    for (std::size_t p = 0; p < Parts; ++p)
-      scale[p] = d * B::template load_floats<L>(bytes + p * panel_rows);
-    if (!layout.min) return;
-    const L dmin = L::load(halves + panel_rows);
-    for (std::size_t p = 0; p < Parts; ++p)
-      min[p] = dmin * B::template load_floats<L>(bytes + (Parts + p) * panel_rows);
+    if (has_offset && !layout.min)
+      for (std::size_t p = 0; p < Parts; ++p)
+        offset[p] = scale[p] * L::broadcast(static_cast<float>(layout.zero));
+  }
+
+  /// sum - offset times the sums of the inputs of the parts, or of all.
+  RWKV_INLINE L subtract_offset(L sum, const float* negative_sums) const noexcept {
+    if constexpr (has_offset && Parts == 1)
+      sum = fma(offset[0], L::broadcast(negative_sums[0] + negative_sums[1]), sum);
+    if constexpr (has_offset && Parts == 2) {
+      sum = fma(offset[0], L::broadcast(negative_sums[0]), sum);
+      sum = fma(offset[1], L::broadcast(negative_sums[1]), sum);
+    }
+    return sum;
   }
 };
+
+/// Where the numbers of a quantised row are.
+struct CodedRow {
+  const std::int8_t* codes;
+  const float* steps;
+  const float* negative_sums;
+
+  CodedRow() = default;
+  CodedRow(const QuantisedRows& x, std::size_t m) noexcept
+      : codes(x.codes(m)), steps(x.steps(m)), negative_sums(x.negative_sums(m)) {}
+};
+
+/// As B::hold, where there is one.
+template <class B>
+RWKV_INLINE void hold(typename B::Sum& sum) noexcept {
+  if constexpr (requires { B::hold(sum); }) B::hold(sum);
+}
 
 /// Adds one tile to the sums of one vector of outputs, for Rows rows of quantised inputs.
 template <class L, unsigned Bits, std::size_t Parts, std::size_t Rows>
 RWKV_INLINE void add_tile(const CodedLayout& layout, const std::byte* group, const std::byte* tile,
-                          std::size_t lanes, const QuantisedRows& x, const std::size_t (&m)[Rows],
-                          std::size_t t, L (&sum)[Rows]) noexcept {
+                          std::size_t lanes, const CodedRow (&x)[Rows], std::size_t t,
+                          L (&sum)[Rows]) noexcept {
   using B = typename L::Bytes;
   constexpr unsigned lazy = B::template lazy<Bits>;
   const std::byte* v = tile + layout.code_offset() + 4 * lanes;
-  typename B::Sum lower[Rows];
-  typename B::Sum upper[Rows];
+  typename B::Sum few[Rows];
   typename B::Wide wide[Rows][Parts];
-  const auto start = [&] {
-    RWKV_UNROLL
-    for (std::size_t r = 0; r < Rows; ++r) lower[r] = upper[r] = B::zero();
-  };
-  const auto step = [&]<std::size_t Q>(std::integral_constant<std::size_t, Q>) {
-    if constexpr (Q % lazy == 0) start();
-    typename B::Register low;
-    typename B::Register high;
-    unpack<B, Bits, Q>(v, low, high);
+  std::size_t done = 0;
+  for_each_group<Parts>([&]<std::size_t G>(std::integral_constant<std::size_t, G>) {
+    constexpr std::size_t per_part = 8 / Parts;
+    constexpr std::size_t step = lazy < per_part ? lazy : per_part;
+    const auto codes = unpack<B, Bits, G>(v);
     RWKV_UNROLL
     for (std::size_t r = 0; r < Rows; ++r) {
-      const std::int8_t* codes = x.codes(m[r]) + t * tile_cols + 4 * Q;
-      lower[r] = dot<B, Bits>(lower[r], low, B::broadcast(codes));
-      upper[r] = dot<B, Bits>(upper[r], high, B::broadcast(codes + 16));
+      const auto inputs = B::broadcast(x[r].codes + t * tile_cols + 4 * G);
+      few[r] = dot<B, Bits>(done % step == 0 ? B::zero() : few[r], codes, inputs);
+      hold<B>(few[r]);
     }
-    if constexpr ((Q + 1) % lazy == 0 || Q == 3) {
-      RWKV_UNROLL
-      for (std::size_t r = 0; r < Rows; ++r) {
-        typename B::Wide part[2];
-        if constexpr (Parts == 2) {
-          part[0] = B::widen(lower[r]);
-          part[1] = B::widen(upper[r]);
-        } else if constexpr (lazy >= 8) {
-          part[0] = B::widen(B::add(lower[r], upper[r]));
-        } else {
-          part[0] = B::add_wide(B::widen(lower[r]), B::widen(upper[r]));
-        }
-        RWKV_UNROLL
-        for (std::size_t p = 0; p < Parts; ++p)
-          wide[r][p] = Q < lazy ? part[p] : B::add_wide(wide[r][p], part[p]);
-      }
-    }
-  };
-  step(std::integral_constant<std::size_t, 0>{});
-  step(std::integral_constant<std::size_t, 1>{});
-  step(std::integral_constant<std::size_t, 2>{});
-  step(std::integral_constant<std::size_t, 3>{});
+    ++done;
+    if (done % step != 0) return;
+    const std::size_t part = (done - 1) / per_part;
+    const bool first = (done - step) % per_part == 0;
+    RWKV_UNROLL
+    for (std::size_t r = 0; r < Rows; ++r)
+      wide[r][part] = first ? B::widen(few[r]) : B::add_wide(wide[r][part], B::widen(few[r]));
+  });
 
-  const TileScales<L, Parts> scales(layout, group, tile, lanes);
+  const TileScales<L, Bits, Parts> scales(layout, group, tile, lanes);
   RWKV_UNROLL
   for (std::size_t r = 0; r < Rows; ++r) {
-    const float step_size = x.steps(m[r])[t];
-    const std::int32_t* sums = x.sums(m[r]) + 2 * t;
+    const L step_size = L::broadcast(x[r].steps[t]);
     RWKV_UNROLL
-    for (std::size_t p = 0; p < Parts; ++p) {
-      const std::int32_t all = Parts == 2 ? sums[p] : sums[0] + sums[1];
-      const L product = B::template to_float<L>(wide[r][p], -layout.zero * all);
-      sum[r] = fma(product, scales.scale[p] * L::broadcast(step_size), sum[r]);
-      if (layout.min)
-        sum[r] = fma(scales.min[p], L::broadcast(-step_size * static_cast<float>(all)), sum[r]);
-    }
+    for (std::size_t p = 0; p < Parts; ++p)
+      sum[r] = fma(B::template to_float<L>(wide[r][p]), scales.scale[p] * step_size, sum[r]);
+    sum[r] = scales.subtract_offset(sum[r], x[r].negative_sums + 2 * t);
   }
 }
 
@@ -158,43 +173,30 @@ RWKV_INLINE void add_tile(const CodedLayout& layout, const std::byte* group, con
 template <class L, unsigned Bits, std::size_t Parts>
 RWKV_INLINE void add_tile_exactly(const CodedLayout& layout, const std::byte* group,
                                   const std::byte* tile, std::size_t lanes, const float* x,
-                                  const float* sums, L& sum) noexcept {
+                                  const float* negative_sums, L& sum) noexcept {
   using B = typename L::Bytes;
   const std::byte* v = tile + layout.code_offset() + 4 * lanes;
-  const auto four = [&](typename B::Register codes, std::size_t i, L product) {
-    const L zero = L::broadcast(static_cast<float>(layout.zero));
+  L product[2] = {L::broadcast(0.0f), L::broadcast(0.0f)};
+  for_each_group<2>([&]<std::size_t G>(std::integral_constant<std::size_t, G>) {
+    const auto codes = unpack<B, Bits, G>(v);
     const auto add = [&]<unsigned Byte>(std::integral_constant<unsigned, Byte>) {
-      const L w = B::template byte_to_float<L, Byte, Bits == 8>(codes) - zero;
-      product = fma(w, L::broadcast(x[i + Byte]), product);
+      const L code = B::template byte_to_float<L, Byte, Bits == 8>(codes);
+      product[G / 4] = fma(code, L::broadcast(x[4 * G + Byte]), product[G / 4]);
     };
     add(std::integral_constant<unsigned, 0>{});
     add(std::integral_constant<unsigned, 1>{});
     add(std::integral_constant<unsigned, 2>{});
     add(std::integral_constant<unsigned, 3>{});
-    return product;
-  };
-  typename B::Register lower[4];
-  typename B::Register upper[4];
-  unpack<B, Bits, 0>(v, lower[0], upper[0]);
-  unpack<B, Bits, 1>(v, lower[1], upper[1]);
-  unpack<B, Bits, 2>(v, lower[2], upper[2]);
-  unpack<B, Bits, 3>(v, lower[3], upper[3]);
-  L product[2] = {L::broadcast(0.0f), L::broadcast(0.0f)};
-  for (std::size_t q = 0; q < 4; ++q) {
-    product[0] = four(lower[q], 4 * q, product[0]);
-    product[1] = four(upper[q], 4 * q + 16, product[1]);
-  }
+  });
 
-  const TileScales<L, Parts> scales(layout, group, tile, lanes);
+  const TileScales<L, Bits, Parts> scales(layout, group, tile, lanes);
   if constexpr (Parts == 1) {
     sum = fma(scales.scale[0], product[0] + product[1], sum);
-    if (layout.min) sum = fma(scales.min[0], L::broadcast(-(sums[0] + sums[1])), sum);
   } else {
-    for (std::size_t p = 0; p < 2; ++p) {
-      sum = fma(scales.scale[p], product[p], sum);
-      if (layout.min) sum = fma(scales.min[p], L::broadcast(-sums[p]), sum);
-    }
+    sum = fma(scales.scale[0], product[0], sum);
+    sum = fma(scales.scale[1], product[1], sum);
   }
+  sum = scales.subtract_offset(sum, negative_sums);
 }
 
 /// Calls f(group, tile, t) for the tiles of a panel in order.
@@ -230,27 +232,33 @@ void coded_single(const CodedMatrix& w, std::size_t p, std::size_t end, const Qu
   const CodedLayout layout = w.layout;
   const std::size_t tile_bytes = layout.tile_bytes();
   const std::size_t panel_bytes = layout.bytes_per_panel(w.cols);
-  constexpr std::size_t row[1] = {0};
-  for (std::size_t lanes = 0; lanes < panel_rows; lanes += L::width) {
-    L sum[streams][1];
-    std::size_t away[streams];  // bytes from panel p
-    for (std::size_t s = 0; s < streams; ++s) {
-      sum[s][0] = L::broadcast(0.0f);
-      away[s] = (p + s < end ? s : 0) * panel_bytes;
-    }
-    for_each_tile(layout, w.data + p * panel_bytes, w.cols,
-                  [&](const std::byte* group, const std::byte* tile, std::size_t t) {
-                    for (std::size_t s = 0; s < streams; ++s) {
-                      if (lanes == 0)
-                        for (std::size_t b = 0; b < tile_bytes; b += alignment)
-                          prefetch(tile + away[s] + CodedBlocking<L>::prefetch + b);
-                      add_tile<L, Bits, Parts, 1>(layout, group + away[s], tile + away[s], lanes, x,
-                                                  row, t, sum[s]);
-                    }
-                  });
-    for (std::size_t s = 0; s < streams && p + s < end; ++s)
-      store_outputs(sum[s][0], w.rows, p + s, lanes, y);
+  const std::size_t stride = (p + streams <= end ? streams : end - p) * panel_bytes;
+  const CodedRow row[1] = {CodedRow(x, 0)};
+  constexpr std::size_t vectors = panel_rows / L::width;
+  L sum[streams][vectors][1];
+  std::size_t away[streams];  // bytes from panel p
+  for (std::size_t s = 0; s < streams; ++s) {
+    for (std::size_t v = 0; v < vectors; ++v) sum[s][v][0] = L::broadcast(0.0f);
+    away[s] = (p + s < end ? s : 0) * panel_bytes;
   }
+  const std::byte* const panel = w.data + p * panel_bytes;
+  for_each_tile(layout, panel, w.cols,
+                [&](const std::byte* group, const std::byte* tile, std::size_t t) {
+                  // What is read soon: further on in the panel, or in the one that comes next.
+                  constexpr std::size_t ahead = CodedBlocking<L>::prefetch;
+                  const auto at = static_cast<std::size_t>(tile - panel) + ahead;
+                  const std::size_t soon = ahead + (at < panel_bytes ? 0 : stride - panel_bytes);
+                  for (std::size_t s = 0; s < streams; ++s) {
+                    for (std::size_t b = 0; b < tile_bytes; b += alignment)
+                      prefetch(tile + away[s] + soon + b);
+                    for (std::size_t v = 0; v < vectors; ++v)
+                      add_tile<L, Bits, Parts, 1>(layout, group + away[s], tile + away[s],
+                                                  v * L::width, row, t, sum[s][v]);
+                  }
+                });
+  for (std::size_t s = 0; s < streams && p + s < end; ++s)
+    for (std::size_t v = 0; v < vectors; ++v)
+      store_outputs(sum[s][v][0], w.rows, p + s, v * L::width, y);
 }
 
 /// One panel for all rows. The last block of rows repeats its last row as often as it takes.
@@ -259,26 +267,41 @@ void coded_panel(const CodedMatrix& w, std::size_t p, const QuantisedRows& x, st
                  float* y, std::size_t ldy) noexcept {
   constexpr std::size_t block = CodedBlocking<L>::rows;
   const CodedLayout layout = w.layout;
-  const std::byte* panel = w.data + p * layout.bytes_per_panel(w.cols);
+  const std::size_t panel_bytes = layout.bytes_per_panel(w.cols);
+  const std::size_t tile_bytes = layout.tile_bytes();
+  const std::byte* panel = w.data + p * panel_bytes;
+  // Meanwhile the next panel comes from memory, a share of it in each pass over this one.
+  const std::size_t passes = (rows + block - 1) / block * (panel_rows / L::width);
+  std::size_t pass = 0;
   for (std::size_t first = 0; first < rows; first += block) {
-    std::size_t row[block];
-    for (std::size_t r = 0; r < block; ++r) row[r] = first + r < rows ? first + r : rows - 1;
+    CodedRow row[block];
+    for (std::size_t r = 0; r < block; ++r)
+      row[r] = CodedRow(x, first + r < rows ? first + r : rows - 1);
     for (std::size_t lanes = 0; lanes < panel_rows; lanes += L::width) {
       L sum[block];
-      for (L& s : sum) s = L::broadcast(0.0f);
+      RWKV_UNROLL
+      for (std::size_t r = 0; r < block; ++r) sum[r] = L::broadcast(0.0f);
+      std::size_t wait = pass++;
       for_each_tile(layout, panel, w.cols,
                     [&](const std::byte* group, const std::byte* tile, std::size_t t) {
-                      add_tile<L, Bits, Parts, block>(layout, group, tile, lanes, x, row, t, sum);
+                      if (wait == 0) {
+                        wait = passes;
+                        for (std::size_t b = 0; b < tile_bytes; b += alignment)
+                          prefetch(tile + panel_bytes + b);
+                      }
+                      --wait;
+                      add_tile<L, Bits, Parts, block>(layout, group, tile, lanes, row, t, sum);
                     });
-      for (std::size_t r = 0; r < block && first + r < rows; ++r)
-        store_outputs(sum[r], w.rows, p, lanes, y + row[r] * ldy);
+      RWKV_UNROLL
+      for (std::size_t r = 0; r < block; ++r)
+        if (first + r < rows) store_outputs(sum[r], w.rows, p, lanes, y + (first + r) * ldy);
     }
   }
 }
 
 /// One panel for one row of inputs as they are.
 template <class L, unsigned Bits, std::size_t Parts>
-void coded_exact(const CodedMatrix& w, std::size_t p, const float* x, const float* sums,
+void coded_exact(const CodedMatrix& w, std::size_t p, const float* x, const float* negative_sums,
                  float* y) noexcept {
   const CodedLayout layout = w.layout;
   const std::byte* panel = w.data + p * layout.bytes_per_panel(w.cols);
@@ -287,7 +310,7 @@ void coded_exact(const CodedMatrix& w, std::size_t p, const float* x, const floa
     for_each_tile(layout, panel, w.cols,
                   [&](const std::byte* group, const std::byte* tile, std::size_t t) {
                     add_tile_exactly<L, Bits, Parts>(layout, group, tile, lanes, x + t * tile_cols,
-                                                     sums + 2 * t, sum);
+                                                     negative_sums + 2 * t, sum);
                   });
     store_outputs(sum, w.rows, p, lanes, y);
   }
@@ -299,7 +322,8 @@ void coded_matmul(const CodedMatrix& w, Inputs inputs, Range panels, const Coded
   if (inputs == Inputs::exact) {
     for (std::size_t p = panels.begin; p < panels.end; ++p)
       for (std::size_t m = 0; m < rows; ++m)
-        coded_exact<L, Bits, Parts>(w, p, x.x + m * x.ldx, x.quantised.exact_sums(m), y + m * ldy);
+        coded_exact<L, Bits, Parts>(w, p, x.x + m * x.ldx, x.quantised.negative_sums(m),
+                                    y + m * ldy);
   } else if (rows == 1) {
     for (std::size_t p = panels.begin; p < panels.end; p += CodedBlocking<L>::streams)
       coded_single<L, Bits, Parts>(w, p, panels.end, x.quantised, y);

@@ -19,7 +19,7 @@ namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL {
 inline void quantise_row(const float* x, const QuantisedRows& to, std::size_t m) noexcept {
   std::int8_t* codes = to.codes(m);
   float* steps = to.steps(m);
-  std::int32_t* sums = to.sums(m);
+  float* sums = to.negative_sums(m);
   for (std::size_t tile = 0; tile < to.cols / tile_cols; ++tile, x += tile_cols) {
     std::uint32_t largest = 0;  // floats without sign are ordered as integers
     for (std::size_t i = 0; i < tile_cols; ++i) {
@@ -42,18 +42,18 @@ inline void quantise_row(const float* x, const QuantisedRows& to, std::size_t m)
     for (std::size_t i = 0; i < tile_cols; ++i)
       codes[tile * tile_cols + i] = static_cast<std::int8_t>(integers[i]);
     steps[tile] = step;
-    sums[2 * tile] = sum[0];
-    sums[2 * tile + 1] = sum[1];
+    sums[2 * tile] = -step * static_cast<float>(sum[0]);
+    sums[2 * tile + 1] = -step * static_cast<float>(sum[1]);
   }
 }
 
 /// Only the sums of row m's inputs.
 inline void sum_row(const float* x, const QuantisedRows& to, std::size_t m) noexcept {
-  float* sums = to.exact_sums(m);
+  float* sums = to.negative_sums(m);
   for (std::size_t part = 0; part < to.cols / 16; ++part, x += 16) {
     float sum = 0;
     for (std::size_t i = 0; i < 16; ++i) sum += x[i];
-    sums[part] = sum;
+    sums[part] = -sum;
   }
 }
 

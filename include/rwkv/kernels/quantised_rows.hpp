@@ -27,12 +27,8 @@ struct QuantisedRows {
   [[nodiscard]] float* steps(std::size_t m) const noexcept {
     return reinterpret_cast<float*>(data + m * stride + cols);
   }
-  /// Of each 16 codes.
-  [[nodiscard]] std::int32_t* sums(std::size_t m) const noexcept {
-    return reinterpret_cast<std::int32_t*>(data + m * stride + cols + cols / 8);
-  }
-  /// Of each 16 inputs, instead of `sums`, if the inputs themselves are multiplied.
-  [[nodiscard]] float* exact_sums(std::size_t m) const noexcept {
+  /// Minus the sums of each 16 of the inputs that are multiplied: as quantised, or exact.
+  [[nodiscard]] float* negative_sums(std::size_t m) const noexcept {
     return reinterpret_cast<float*>(data + m * stride + cols + cols / 8);
   }
 };

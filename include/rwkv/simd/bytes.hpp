@@ -81,19 +81,17 @@ struct PlainBytes {
                        static_cast<std::int8_t>(x.lane[k] >> shift & 0xff);
     return sum;
   }
-  /// Sums that fit one Sum together.
-  static Sum add(Sum a, Sum b) noexcept {
+  static Wide widen(Sum sum) noexcept { return sum; }
+  static Wide add_wide(Wide a, Wide b) noexcept {
     for (std::size_t k = 0; k < Width; ++k) a.lane[k] += b.lane[k];
     return a;
   }
-  static Wide widen(Sum sum) noexcept { return sum; }
-  static Wide add_wide(Wide a, Wide b) noexcept { return add(a, b); }
 
-  /// The sums as floats, after adding `offset`.
+  /// The sums as floats.
   template <class L>
-  static L to_float(Wide sum, std::int32_t offset) noexcept {
+  static L to_float(Wide sum) noexcept {
     float f[Width];
-    for (std::size_t k = 0; k < Width; ++k) f[k] = static_cast<float>(sum.lane[k] + offset);
+    for (std::size_t k = 0; k < Width; ++k) f[k] = static_cast<float>(sum.lane[k]);
     return L::load(f);
   }
   /// Byte `Byte` of every lane, as a number.

@@ -54,13 +54,12 @@ struct NeonBytes {
     return vpadalq_s16(sum, vpaddq_s16(first, second));
 #endif
   }
-  RWKV_INLINE static Sum add(Sum a, Sum b) noexcept { return vaddq_s32(a, b); }
   RWKV_INLINE static Wide widen(Sum sum) noexcept { return sum; }
   RWKV_INLINE static Wide add_wide(Wide a, Wide b) noexcept { return vaddq_s32(a, b); }
 
   template <class L>
-  RWKV_INLINE static L to_float(Wide sum, std::int32_t offset) noexcept {
-    return L::from(vcvtq_f32_s32(vaddq_s32(sum, vdupq_n_s32(offset))));
+  RWKV_INLINE static L to_float(Wide sum) noexcept {
+    return L::from(vcvtq_f32_s32(sum));
   }
   template <class L, unsigned Byte, bool Signed>
   RWKV_INLINE static L byte_to_float(Register r) noexcept {

@@ -59,21 +59,22 @@ struct Avx2Bytes {
   }
 
   RWKV_INLINE static Sum zero() noexcept { return _mm256_setzero_si256(); }
+  /// Keeps a sum where it is: GCC would first compute all products, then add them.
+  RWKV_INLINE static void hold(Sum& sum) noexcept { asm("" : "+x"(sum)); }
   RWKV_INLINE static Sum dot(Sum sum, Register codes, Register x) noexcept {
     return _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, x));
   }
   RWKV_INLINE static Sum dot_signed(Sum sum, Register w, Register x) noexcept {
-    return dot(sum, _mm256_abs_epi8(x), _mm256_sign_epi8(w, x));
+    return dot(sum, _mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
   }
-  RWKV_INLINE static Sum add(Sum a, Sum b) noexcept { return _mm256_add_epi16(a, b); }
   RWKV_INLINE static Wide widen(Sum sum) noexcept {
     return _mm256_madd_epi16(sum, _mm256_set1_epi16(1));
   }
   RWKV_INLINE static Wide add_wide(Wide a, Wide b) noexcept { return _mm256_add_epi32(a, b); }
 
   template <class L>
-  RWKV_INLINE static L to_float(Wide sum, std::int32_t offset) noexcept {
-    return L::from(_mm256_cvtepi32_ps(_mm256_add_epi32(sum, _mm256_set1_epi32(offset))));
+  RWKV_INLINE static L to_float(Wide sum) noexcept {
+    return L::from(_mm256_cvtepi32_ps(sum));
   }
   template <class L, unsigned Byte, bool Signed>
   RWKV_INLINE static L byte_to_float(Register r) noexcept {
@@ -128,23 +129,23 @@ struct Avx512Bytes {
   }
 
   RWKV_INLINE static Sum zero() noexcept { return _mm512_setzero_si512(); }
+  RWKV_INLINE static void hold(Sum& sum) noexcept { asm("" : "+v"(sum)); }
   RWKV_INLINE static Sum dot(Sum sum, Register codes, Register x) noexcept {
     return _mm512_add_epi16(sum, _mm512_maddubs_epi16(codes, x));
   }
   RWKV_INLINE static Sum dot_signed(Sum sum, Register w, Register x) noexcept {
-    const __mmask64 negative = _mm512_movepi8_mask(x);
-    return dot(sum, _mm512_abs_epi8(x),
-               _mm512_mask_sub_epi8(w, negative, _mm512_setzero_si512(), w));
+    const __mmask64 negative = _mm512_movepi8_mask(w);
+    return dot(sum, _mm512_abs_epi8(w),
+               _mm512_mask_sub_epi8(x, negative, _mm512_setzero_si512(), x));
   }
-  RWKV_INLINE static Sum add(Sum a, Sum b) noexcept { return _mm512_add_epi16(a, b); }
   RWKV_INLINE static Wide widen(Sum sum) noexcept {
     return _mm512_madd_epi16(sum, _mm512_set1_epi16(1));
   }
   RWKV_INLINE static Wide add_wide(Wide a, Wide b) noexcept { return _mm512_add_epi32(a, b); }
 
   template <class L>
-  RWKV_INLINE static L to_float(Wide sum, std::int32_t offset) noexcept {
-    return L::from(_mm512_cvtepi32_ps(_mm512_add_epi32(sum, _mm512_set1_epi32(offset))));
+  RWKV_INLINE static L to_float(Wide sum) noexcept {
+    return L::from(_mm512_cvtepi32_ps(sum));
   }
   template <class L, unsigned Byte, bool Signed>
   RWKV_INLINE static L byte_to_float(Register r) noexcept {
@@ -171,11 +172,10 @@ struct VnniBytes : Avx512Bytes {
     return _mm512_dpbusd_epi32(sum, codes, x);
   }
   RWKV_INLINE static Sum dot_signed(Sum sum, Register w, Register x) noexcept {
-    const __mmask64 negative = _mm512_movepi8_mask(x);
-    return dot(sum, _mm512_abs_epi8(x),
-               _mm512_mask_sub_epi8(w, negative, _mm512_setzero_si512(), w));
+    const __mmask64 negative = _mm512_movepi8_mask(w);
+    return dot(sum, _mm512_abs_epi8(w),
+               _mm512_mask_sub_epi8(x, negative, _mm512_setzero_si512(), x));
   }
-  RWKV_INLINE static Sum add(Sum a, Sum b) noexcept { return _mm512_add_epi32(a, b); }
   RWKV_INLINE static Wide widen(Sum sum) noexcept { return sum; }
 };
 
