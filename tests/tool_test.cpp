@@ -628,7 +628,9 @@ TEST_CASE("bench prints what it promises") {
                             "decode_bandwidth_fraction", "peak_rss_bytes", "load_seconds"})
       CHECK(k.at(key).get<double>() > 0);
     CHECK(k.contains("prefill_peak_fraction") == (k.at("instructions") == "compiled"));
-    CHECK(k.contains("batch_tokens_per_second") == (how.find("--batch") != how.npos));
+    const bool batch = how.find("--batch") != how.npos;
+    CHECK(k.contains("batch_tokens_per_second") == batch);
+    CHECK(k.contains("batch_peak_fraction") == (batch && k.contains("prefill_peak_fraction")));
   }
 }
 

@@ -195,6 +195,7 @@ void measure(const Bench& options, const Model& model, State& state, Work& work,
   std::vector<double> peaks;
   std::vector<double> peak_fractions;
   std::vector<double> batches;
+  std::vector<double> batch_fractions;
   std::vector<double> reads;
   std::vector<double> decodes;
   std::vector<double> prefills;
@@ -214,15 +215,19 @@ void measure(const Bench& options, const Model& model, State& state, Work& work,
     t = Clock::now();
     model.forward(state, prompt, work, pool);
     prefills.push_back(static_cast<double>(prompt.size()) / seconds_since(t));
-    if constexpr (std::is_same_v<Model, rwkv::Model<>>) {
-      if (peak_known) {
-        peaks.push_back((peak_before + arithmetic.measure()) / 2);
-        peak_fractions.push_back(prefills.back() * multiply_adds(model.shape()) / peaks.back());
-      }
-    }
     if (options.batch > 0)
       batches.push_back(decode_batch(model, state, work, pool, std::span<const rwkv::Token>(prompt),
                                      options.batch, std::max<std::size_t>(1, steps / 2)));
+    if constexpr (std::is_same_v<Model, rwkv::Model<>>) {
+      if (peak_known) {
+        peaks.push_back((peak_before + arithmetic.measure()) / 2);
+        const double blocks = multiply_adds(model.shape());
+        const auto head = static_cast<double>(model.shape().vocab() * model.shape().embed());
+        peak_fractions.push_back(prefills.back() * blocks / peaks.back());
+        if (options.batch > 0)
+          batch_fractions.push_back(batches.back() * (blocks + head) / peaks.back());
+      }
+    }
     reads.push_back(read);
     decodes.push_back(decode);
     fractions.push_back(decode * bytes / read);
@@ -244,6 +249,7 @@ void measure(const Bench& options, const Model& model, State& state, Work& work,
   if (options.batch > 0) {
     j["batch"] = options.batch;
     j["batch_tokens_per_second"] = median(batches);
+    if (peak_known) j["batch_peak_fraction"] = median(batch_fractions);
   }
   j["prompt_tokens"] = prompt.size();
   j["generated_tokens"] = steps * rounds;
