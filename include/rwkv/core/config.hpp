@@ -40,9 +40,11 @@
 #if defined(_MSC_VER) && !defined(__clang__)
 #define RWKV_RESTRICT __restrict
 #define RWKV_INLINE __forceinline
+#define RWKV_INLINE_LAMBDA
 #else
 #define RWKV_RESTRICT __restrict__
 #define RWKV_INLINE inline __attribute__((always_inline))
+#define RWKV_INLINE_LAMBDA __attribute__((always_inline))  // behind the parameters
 #endif
 
 // Before a loop of few rounds, whose arrays are then registers.

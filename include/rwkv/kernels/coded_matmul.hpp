@@ -122,9 +122,9 @@ struct CodedRow {
       : codes(x.codes(m)), steps(x.steps(m)), negative_sums(x.negative_sums(m)) {}
 };
 
-/// As B::hold, where there is one.
-template <class B>
-RWKV_INLINE void hold(typename B::Sum& sum) noexcept {
+/// B::hold, where there is one.
+template <class B, class Sum>
+RWKV_INLINE void hold(Sum& sum) noexcept {
   if constexpr (requires { B::hold(sum); }) B::hold(sum);
 }
 
@@ -139,24 +139,27 @@ RWKV_INLINE void add_tile(const CodedLayout& layout, const std::byte* group, con
   typename B::Sum few[Rows];
   typename B::Wide wide[Rows][Parts];
   std::size_t done = 0;
-  for_each_group<Parts>([&]<std::size_t G>(std::integral_constant<std::size_t, G>) {
-    constexpr std::size_t per_part = 8 / Parts;
-    constexpr std::size_t step = lazy < per_part ? lazy : per_part;
-    const auto codes = unpack<B, Bits, G>(v);
-    RWKV_UNROLL
-    for (std::size_t r = 0; r < Rows; ++r) {
-      const auto inputs = B::broadcast(x[r].codes + t * tile_cols + 4 * G);
-      few[r] = dot<B, Bits>(done % step == 0 ? B::zero() : few[r], codes, inputs);
-      hold<B>(few[r]);
-    }
-    ++done;
-    if (done % step != 0) return;
-    const std::size_t part = (done - 1) / per_part;
-    const bool first = (done - step) % per_part == 0;
-    RWKV_UNROLL
-    for (std::size_t r = 0; r < Rows; ++r)
-      wide[r][part] = first ? B::widen(few[r]) : B::add_wide(wide[r][part], B::widen(few[r]));
-  });
+  for_each_group<Parts>(
+      [&]<std::size_t G>(std::integral_constant<std::size_t, G>) RWKV_INLINE_LAMBDA {
+        constexpr std::size_t per_part = 8 / Parts;
+        constexpr std::size_t step = lazy < per_part ? lazy : per_part;
+        const auto codes = unpack<B, Bits, G>(v);
+        RWKV_UNROLL
+        for (std::size_t r = 0; r < Rows; ++r) {
+          const auto inputs = B::broadcast(x[r].codes + t * tile_cols + 4 * G);
+          few[r] = dot<B, Bits>(done % step == 0 ? B::zero() : few[r], codes, inputs);
+          hold<B>(few[r]);
+        }
+        ++done;
+        if (done % step != 0) return;
+        const std::size_t part = (done - 1) / per_part;
+        const bool first = (done - step) % per_part == 0;
+        RWKV_UNROLL
+        for (std::size_t r = 0; r < Rows; ++r) {
+          wide[r][part] = first ? B::widen(few[r]) : B::add_wide(wide[r][part], B::widen(few[r]));
+          if constexpr (lazy == 1) hold<B>(wide[r][part]);
+        }
+      });
 
   const TileScales<L, Bits, Parts> scales(layout, group, tile, lanes);
   RWKV_UNROLL
@@ -177,7 +180,7 @@ RWKV_INLINE void add_tile_exactly(const CodedLayout& layout, const std::byte* gr
   using B = typename L::Bytes;
   const std::byte* v = tile + layout.code_offset() + 4 * lanes;
   L product[2] = {L::broadcast(0.0f), L::broadcast(0.0f)};
-  for_each_group<2>([&]<std::size_t G>(std::integral_constant<std::size_t, G>) {
+  for_each_group<2>([&]<std::size_t G>(std::integral_constant<std::size_t, G>) RWKV_INLINE_LAMBDA {
     const auto codes = unpack<B, Bits, G>(v);
     const auto add = [&]<unsigned Byte>(std::integral_constant<unsigned, Byte>) {
       const L code = B::template byte_to_float<L, Byte, Bits == 8>(codes);
@@ -283,15 +286,16 @@ void coded_panel(const CodedMatrix& w, std::size_t p, const QuantisedRows& x, st
       for (std::size_t r = 0; r < block; ++r) sum[r] = L::broadcast(0.0f);
       std::size_t wait = pass++;
       for_each_tile(layout, panel, w.cols,
-                    [&](const std::byte* group, const std::byte* tile, std::size_t t) {
-                      if (wait == 0) {
-                        wait = passes;
-                        for (std::size_t b = 0; b < tile_bytes; b += alignment)
-                          prefetch(tile + panel_bytes + b);
-                      }
-                      --wait;
-                      add_tile<L, Bits, Parts, block>(layout, group, tile, lanes, row, t, sum);
-                    });
+                    [&](const std::byte* group, const std::byte* tile, std::size_t t)
+                        RWKV_INLINE_LAMBDA {
+                          if (wait == 0) {
+                            wait = passes;
+                            for (std::size_t b = 0; b < tile_bytes; b += alignment)
+                              prefetch(tile + panel_bytes + b);
+                          }
+                          --wait;
+                          add_tile<L, Bits, Parts, block>(layout, group, tile, lanes, row, t, sum);
+                        });
       RWKV_UNROLL
       for (std::size_t r = 0; r < block; ++r)
         if (first + r < rows) store_outputs(sum[r], w.rows, p, lanes, y + (first + r) * ldy);
@@ -307,11 +311,12 @@ void coded_exact(const CodedMatrix& w, std::size_t p, const float* x, const floa
   const std::byte* panel = w.data + p * layout.bytes_per_panel(w.cols);
   for (std::size_t lanes = 0; lanes < panel_rows; lanes += L::width) {
     L sum = L::broadcast(0.0f);
-    for_each_tile(layout, panel, w.cols,
-                  [&](const std::byte* group, const std::byte* tile, std::size_t t) {
-                    add_tile_exactly<L, Bits, Parts>(layout, group, tile, lanes, x + t * tile_cols,
-                                                     negative_sums + 2 * t, sum);
-                  });
+    for_each_tile(
+        layout, panel, w.cols,
+        [&](const std::byte* group, const std::byte* tile, std::size_t t) RWKV_INLINE_LAMBDA {
+          add_tile_exactly<L, Bits, Parts>(layout, group, tile, lanes, x + t * tile_cols,
+                                           negative_sums + 2 * t, sum);
+        });
     store_outputs(sum, w.rows, p, lanes, y);
   }
 }
