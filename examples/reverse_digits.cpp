@@ -33,11 +33,16 @@ std::string vocabulary() {
   return lines + "11 '=' 1\n";
 }
 
-/// Digits, "=", the digits reversed, end.
-void write_task(std::size_t digits, train::Random& random, std::vector<Token>& task) {
+/// Digits, "=", the digits reversed, end. The digits are drawn from `kinds` random ones, which may
+/// be equal; from all ten if `kinds` is 0.
+void write_task(std::size_t digits, std::size_t kinds, train::Random& random,
+                std::vector<Token>& task) {
   task.resize(2 * digits + 2);
+  const auto any = [&] { return static_cast<Token>(1 + random.below(10)); };
+  std::array<Token, 10> drawn{};
+  std::generate_n(drawn.begin(), kinds, any);
   for (std::size_t i = 0; i < digits; ++i)
-    task[i] = task[2 * digits - i] = static_cast<Token>(1 + random.below(10));
+    task[i] = task[2 * digits - i] = kinds == 0 ? any() : drawn[random.below(kinds)];
   task[digits] = equals;
   task.back() = end;
 }
@@ -46,9 +51,10 @@ void write_task(std::size_t digits, train::Random& random, std::vector<Token>& t
 class Tasks {
  public:
   /// The longest string grows from a few digits to all in the course of the first `growth` tasks.
-  /// The length is the largest of `draws` random ones.
-  Tasks(std::uint64_t growth, std::size_t draws, std::uint64_t seed)
-      : growth_(growth), draws_(draws), random_(seed) {}
+  /// With `hard`, half of the strings are longer (the largest of three random lengths), and half
+  /// are of few different digits: what is easily confused.
+  Tasks(std::uint64_t growth, bool hard, std::uint64_t seed)
+      : growth_(growth), hard_(hard), random_(seed) {}
 
   void next(std::span<train::Sample> samples) {
     tasks_.resize(samples.size());
@@ -57,9 +63,10 @@ class Tasks {
       const std::uint64_t limit = drawn_ < growth_ ? 4 + (longest - 4) * drawn_ / growth_ : longest;
       ++drawn_;
       std::size_t digits = 1;
-      for (std::size_t draw = 0; draw < draws_; ++draw)
+      for (int draw = 0; draw < (hard_ && i % 2 == 1 ? 3 : 1); ++draw)
         digits = std::max(digits, static_cast<std::size_t>(1 + random_.below(limit)));
-      write_task(digits, random_, tasks_[i]);
+      const std::size_t kinds = hard_ && i % 4 > 1 ? 1 + random_.below(10) : 0;
+      write_task(digits, kinds, random_, tasks_[i]);
       weights_[i].assign(tasks_[i].size() - 1, 1.0f);
       std::fill_n(weights_[i].begin(), digits, 0.0f);
       samples[i].tokens = tasks_[i];
@@ -76,7 +83,7 @@ class Tasks {
 
  private:
   std::uint64_t growth_;
-  std::size_t draws_;
+  bool hard_;
   train::Random random_;
   std::uint64_t drawn_ = 0;
   std::vector<std::vector<Token>> tasks_;
@@ -123,7 +130,7 @@ std::array<std::size_t, bands> solved_by_length(const rwkv::Model<>& model, std:
     for (std::size_t done = 0; done < strings; done += tasks.size()) {
       tasks.resize(std::min<std::size_t>(50, strings - done));
       for (auto& task : tasks)
-        write_task(1 + band * lengths + static_cast<std::size_t>(random.below(lengths)), random,
+        write_task(1 + band * lengths + static_cast<std::size_t>(random.below(lengths)), 0, random,
                    task);
       right[band] += solved(model, tasks, work);
     }
@@ -138,18 +145,18 @@ struct Phase {
   double rate;           // at the beginning; almost zero at the end
   double decay;          // of the weights
   std::uint64_t growth;  // tasks until the longest are drawn
-  std::size_t draws;     // lengths are the largest of so many
+  bool hard;             // see Tasks
 };
-constexpr Phase phases[] = {{24000, 128, 4e-3, 0.1, 6000 * 128, 1},
-                            {8000, 256, 1e-3, 0.1, 0, 1},
-                            {16000, 512, 1e-3, 0.1, 0, 1},
-                            {2000, 256, 2e-4, 0.0, 0, 2}};
+constexpr Phase phases[] = {{24000, 128, 4e-3, 0.1, 6000 * 128, false},
+                            {8000, 256, 1e-3, 0.1, 0, false},
+                            {16000, 512, 1e-3, 0.1, 0, false},
+                            {6000, 512, 3e-4, 0.0, 0, true}};
 
 /// Continues `model` for a phase, or goes on with the phase where it was interrupted.
 train::Parameters run_phase(train::Parameters model, std::size_t index, const std::string& path,
                             rwkv::ThreadPool& pool) {
   const Phase& phase = phases[index];
-  train::Trainer trainer(std::move(model), Tasks(phase.growth, phase.draws, index + 1),
+  train::Trainer trainer(std::move(model), Tasks(phase.growth, phase.hard, index + 1),
                          {.batch = phase.batch,
                           .schedule = {.initial = phase.rate, .final = 1e-6, .steps = phase.steps},
                           .optimizer = {.weight_decay = phase.decay}});
