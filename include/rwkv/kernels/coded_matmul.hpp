@@ -53,7 +53,8 @@ RWKV_INLINE typename B::Register unpack(const std::byte* v) noexcept {
 /// stored together follow each other, unless the halves of a tile are summed separately.
 template <std::size_t Parts, std::size_t I = 0, class F>
 RWKV_INLINE void for_each_group(F&& f) noexcept {
-  f(std::integral_constant < std::size_t, Parts == 1 ? I / 2 + I % 2 * 4 : I > {});
+  constexpr std::size_t group = Parts == 1 ? I / 2 + I % 2 * 4 : I;
+  f(std::integral_constant<std::size_t, group>{});
   if constexpr (I < 7) for_each_group<Parts, I + 1>(f);
 }
 
@@ -245,6 +246,7 @@ void coded_single(const CodedMatrix& w, std::size_t p, std::size_t end, const Qu
     away[s] = (p + s < end ? s : 0) * panel_bytes;
   }
   const std::byte* const panel = w.data + p * panel_bytes;
+  // Not inlined: with the sums of all streams in registers GCC has none left for codes of 5 bits.
   for_each_tile(layout, panel, w.cols,
                 [&](const std::byte* group, const std::byte* tile, std::size_t t) {
                   // What is read soon: further on in the panel, or in the one that comes next.
