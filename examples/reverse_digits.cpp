@@ -146,11 +146,14 @@ struct Phase {
   double decay;          // of the weights
   std::uint64_t growth;  // tasks until the longest are drawn
   bool hard;             // see Tasks
+  train::Precision precision;
 };
-constexpr Phase phases[] = {{24000, 128, 4e-3, 0.1, 6000 * 128, false},
-                            {8000, 256, 1e-3, 0.1, 0, false},
-                            {16000, 512, 1e-3, 0.1, 0, false},
-                            {6000, 512, 3e-4, 0.0, 0, true}};
+constexpr auto exact = train::Precision::exact, int8 = train::Precision::int8;
+constexpr Phase phases[] = {{24000, 128, 4e-3, 0.1, 6000 * 128, false, exact},
+                            {8000, 256, 1e-3, 0.1, 0, false, exact},
+                            {16000, 512, 1e-3, 0.1, 0, false, exact},
+                            {6000, 512, 3e-4, 0.0, 0, true, exact},
+                            {8000, 512, 4e-4, 0.0, 0, true, int8}};
 
 /// Continues `model` for a phase, or goes on with the phase where it was interrupted.
 train::Parameters run_phase(train::Parameters model, std::size_t index, const std::string& path,
@@ -159,7 +162,8 @@ train::Parameters run_phase(train::Parameters model, std::size_t index, const st
   train::Trainer trainer(std::move(model), Tasks(phase.growth, phase.hard, index + 1),
                          {.batch = phase.batch,
                           .schedule = {.initial = phase.rate, .final = 1e-6, .steps = phase.steps},
-                          .optimizer = {.weight_decay = phase.decay}});
+                          .optimizer = {.weight_decay = phase.decay},
+                          .objective = {.precision = phase.precision}});
   const std::string checkpoint = path + ".run" + std::to_string(index + 1);
   if (std::filesystem::exists(checkpoint)) trainer.resume(checkpoint);
   std::size_t tokens = 0;

@@ -615,6 +615,22 @@ TEST_CASE("a tuned state is read back") {
             .status == 0);
 }
 
+TEST_CASE("training for int8 has another loss") {
+  const TrainedShell shell;
+  const auto loss = [&](const std::string& how) {
+    const auto o = shell.run(
+        "train --init a.safetensors --text text.txt --steps 1 --batch 2 --length "
+        "32 --rate 1e-4 --threads 1 --out b.safetensors --log one.jsonl" +
+        how);
+    REQUIRE(o.status == 0);
+    return nlohmann::json::parse(slurp(shell.path("one.jsonl")))["loss"].get<double>();
+  };
+  const double exact = loss("");
+  const double int8 = loss(" --int8");
+  CHECK(int8 != exact);
+  CHECK(int8 == doctest::Approx(exact).epsilon(0.1));
+}
+
 TEST_CASE("bench prints what it promises") {
   const TrainedShell shell;
   for (const std::string how : {"", " --type bf16 --batch 3", " --type q8_0 --exact-inputs"}) {

@@ -301,6 +301,7 @@ int parse_and_run(int argc, char** argv) {
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
   sub->add_flag("--l2wrap", train.l2wrap, "the official guard against drifting logits");
+  sub->add_flag("--int8", train.int8, "minimise the loss of the model as converted to q8_0");
   sub->add_option("--seed", train.seed, "of weights and order")->capture_default_str();
   add_threads(sub, train.threads);
 

@@ -161,6 +161,7 @@ struct Train {
   double weight_decay = 0.0;
   double clip = 1.0;
   bool l2wrap = false;
+  bool int8 = false;
   std::size_t lora_rank = 8;
   double lora_alpha = 16;
   std::uint64_t seed = 1;

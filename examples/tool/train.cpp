@@ -193,6 +193,7 @@ void run_training(const Train& o, train::Parameters start, Source source,
   options.optimizer.weight_decay = o.weight_decay;
   options.optimizer.clip = o.clip;
   options.objective.l2wrap = o.l2wrap;
+  if (o.int8) options.objective.precision = train::Precision::int8;
   options.lora = {.rank = o.lora_rank, .alpha = static_cast<float>(o.lora_alpha)};
   options.seed = o.seed;
   train::Trainer<Source> trainer(std::move(start), std::move(source), options);

@@ -41,12 +41,14 @@ inline void channel_mix_forward(const DynamicShape& shape, const BlockTensors<co
   for_row_blocks(rows.count, [&](std::size_t begin, std::size_t count) {
     float *h = t.h + begin * f, *h2 = s.h2;
     mix(n, p.ffn_x_k, begin, count, c, s.x);
+    round_inputs(rows.precision, s.x, count, c);
     multiply_transposed(s.x, p.ffn_key, h, count, c, f);
     kernels::map<Lanes>({0, count * f}, [=]<class V>(std::size_t i) {
       const V positive = max(V::broadcast(0.0f), V::load(h + i));
       positive.store(h + i);
       (positive * positive).store(h2 + i);
     });
+    round_inputs(rows.precision, h2, count, f);
     multiply_transposed(h2, p.ffn_value, x + begin * c, count, f, c, Store::add);
   });
 }
@@ -71,8 +73,10 @@ inline void channel_mix_backward(const DynamicShape& shape, const BlockTensors<c
     multiply(dh, p.ffn_key, s.dx, count, f, c);
     mix_backward(n, p.ffn_x_k, begin, count, c, s.dx, g.ffn_x_k);
     if (g.ffn_key == nullptr) return;
+    round_inputs(rows.precision, h2, count, f);
     add_outer(dy, h2, g.ffn_value, count, c, f);
     mix(n, p.ffn_x_k, begin, count, c, s.x);
+    round_inputs(rows.precision, s.x, count, c);
     add_outer(dh, s.x, g.ffn_key, count, f, c);
   });
   shifted_norm_backward(p.ln2_weight, g.ln2_weight, g.ln2_bias, rows, layer, &State<>::ffn_x_prev,

@@ -109,6 +109,7 @@ struct HeadTask {
   bool gradient = false;            ///< turn x into its gradient
   float l2wrap = 0.0f;      ///< factor of the largest logit in its own gradient, per unit of weight
   float* logits = nullptr;  ///< [R, V], or null
+  Precision precision = Precision::exact;
 };
 
 /// x [R, C] -> the sum of weight * cross-entropy. x is overwritten (with its gradient if asked
@@ -129,6 +130,7 @@ inline double head_rows(const DynamicShape& shape, const GlobalTensors<const flo
             .store(u + j);
       });
     }
+    round_inputs(task.precision, s.u, count, c);
     multiply_transposed(s.u, p.head, s.logits, count, c, vocab);
     if (task.logits != nullptr) std::copy_n(s.logits, count * vocab, task.logits + begin * vocab);
     if (task.targets.empty()) continue;

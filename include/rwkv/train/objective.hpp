@@ -44,12 +44,20 @@ class Objective {
     bool l2wrap = false;
     /// Short samples are processed together up to this many tokens.
     std::size_t rows_per_pass = 256;
+    /// Int8: the loss is that of the model converted to q8_0 and run with rounded inputs, and its
+    /// gradient passes through the rounding (train/rounding.hpp). RWKV-7 only.
+    Precision precision = Precision::exact;
   };
 
   explicit Objective(std::shared_ptr<const Layout> layout)
       : Objective(std::move(layout), Options{}) {}
   Objective(std::shared_ptr<const Layout> layout, const Options& options)
-      : layout_(std::move(layout)), options_(options) {}
+      : layout_(std::move(layout)), options_(options) {
+    if (options_.precision == Precision::exact) return;
+    if (layout_->sparse().blocks > 0)
+      fail(ErrorCategory::unsupported, "hybrid models cannot be trained for int8");
+    rounded_ = std::make_unique<Parameters>(layout_);
+  }
 
   [[nodiscard]] const Layout& layout() const noexcept { return *layout_; }
 
@@ -75,11 +83,17 @@ class Objective {
     for (const Token t : tokens) check_token(t, 0);
     std::vector<float> out(tokens.size() * layout_->shape().vocab());
     Rows rows;
+    rows.precision = options_.precision;
     rows.append(tokens.size(), initial, nullptr, nullptr);
     Pass pass;
     pass.reserve(*layout_, rows.count, rows.checkpoints);
-    pass.run(parameters, rows, tokens,
-             {.targets = {}, .gradient = false, .l2wrap = 0.0f, .logits = out.data()}, nullptr);
+    pass.run(as_multiplied(parameters), rows, tokens,
+             {.targets = {},
+              .gradient = false,
+              .l2wrap = 0.0f,
+              .logits = out.data(),
+              .precision = options_.precision},
+             nullptr);
     return out;
   }
 
@@ -100,6 +114,12 @@ class Objective {
     double loss = 0.0;
     std::exception_ptr failure;
   };
+
+  [[nodiscard]] const Parameters& as_multiplied(const Parameters& parameters) {
+    if (options_.precision == Precision::exact) return parameters;
+    round_weights(parameters, *rounded_);
+    return *rounded_;
+  }
 
   void check_token(Token token, std::size_t sample) const {
     if (token >= layout_->shape().vocab())
@@ -189,6 +209,7 @@ class Objective {
     if (initial != nullptr) initial->reset();
     for (const Group& group : w.groups) {
       w.rows.clear();
+      w.rows.precision = options_.precision;
       w.tokens.clear();
       w.targets.clear();
       for (const Sample& s : batch.subspan(group.begin, group.end - group.begin)) {
@@ -205,7 +226,8 @@ class Objective {
                            {.targets = w.targets,
                             .gradient = backward,
                             .l2wrap = options_.l2wrap ? 1e-4f : 0.0f,
-                            .logits = nullptr},
+                            .logits = nullptr,
+                            .precision = options_.precision},
                            gradient);
     }
   }
@@ -232,6 +254,7 @@ class Objective {
     if (parameters.layout() != *layout_)
       fail(ErrorCategory::shape, "the parameters have another shape than the objective");
     const double weight = total_weight(batch);
+    const Parameters& multiplied = as_multiplied(parameters);
     const std::size_t workers =
         std::max<std::size_t>(1, std::min<std::size_t>(executor.concurrency(), batch.size()));
     deal(batch, workers);
@@ -243,7 +266,7 @@ class Objective {
     }
     executor.parallel(workers, [&](std::size_t i) {
       workers_[i].failure = caught([&] {
-        work(workers_[i], parameters, batch, static_cast<float>(1.0 / weight), backward,
+        work(workers_[i], multiplied, batch, static_cast<float>(1.0 / weight), backward,
              targets.parameters == nullptr ? nullptr
              : i == 0                      ? targets.parameters
                                            : workers_[i].gradient.get(),
@@ -280,6 +303,7 @@ class Objective {
 
   std::shared_ptr<const Layout> layout_;
   Options options_;
+  std::unique_ptr<Parameters> rounded_;  // the weights of the batch at hand, if they are rounded
   std::vector<Worker> workers_;
 };
 

@@ -6,6 +6,7 @@
 #include <rwkv/core/buffer.hpp>
 #include <rwkv/state.hpp>
 #include <rwkv/train/recurrence.hpp>
+#include <rwkv/train/rounding.hpp>
 
 #include <vector>
 
@@ -26,6 +27,7 @@ struct Rows {
   std::vector<SequenceRows> sequences;
   std::size_t count = 0;
   std::size_t checkpoints = 0;
+  Precision precision = Precision::exact;  // of the inputs of the large matrices
 
   void clear() {
     sequences.clear();

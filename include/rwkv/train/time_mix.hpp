@@ -105,6 +105,7 @@ class TimeMix {
     for_row_blocks(rows_.count, [&](std::size_t begin, std::size_t count) {
       for (std::size_t row = begin; row < begin + count; ++row)
         finish(row, s_.z + (row - begin) * c_);
+      round_output_inputs(count);
       multiply_transposed(s_.z, p_.output, x + begin * c_, count, c_, c_, Store::add);
     });
   }
@@ -122,7 +123,9 @@ class TimeMix {
         derive(row);
         finish_backward(row, s_.dx + (row - begin) * c_, s_.z + (row - begin) * c_, g);
       }
-      if (g.output != nullptr) add_outer(dout, s_.z, g.output, count, c_, c_);
+      if (g.output == nullptr) return;
+      round_output_inputs(count);
+      add_outer(dout, s_.z, g.output, count, c_, c_);
     });
     for (const SequenceRows& q : rows_.sequences)
       for (std::size_t h = 0; h < shape_.heads(); ++h) recurrence_backward(q, h);
@@ -138,6 +141,11 @@ class TimeMix {
   static constexpr float decay_scale = -0.60653065971263342f;  // -exp(-1/2)
 
   [[nodiscard]] bool first() const noexcept { return v_first_ == nullptr; }
+
+  /// Block 0's output matrix keeps 16 bits.
+  void round_output_inputs(std::size_t count) const {
+    if (!first()) round_inputs(rows_.precision, s_.z, count, c_);
+  }
 
   /// out += x_mixed low1 f low2, keeping f(x_mixed low1) in `low`.
   void low_rank(const float* x, const float* m1, const float* m2, kernels::Activation f,
@@ -156,13 +164,19 @@ class TimeMix {
       mix(n_, mu, begin, count, c_, s_.x);
       return static_cast<const float*>(s_.x);
     };
-    multiply_transposed(input(p_.x_r), p_.receptance, t_.r + at, count, c_, c_);
-    multiply_transposed(input(p_.x_k), p_.key, t_.k + at, count, c_, c_);
+    const auto square = [&](const float* weight, float* to) {
+      round_inputs(rows_.precision, s_.x, count, c_);
+      multiply_transposed(s_.x, weight, to + at, count, c_, c_);
+    };
+    input(p_.x_r);
+    square(p_.receptance, t_.r);
+    input(p_.x_k);
+    square(p_.key, t_.k);
     const float* xv = input(p_.x_v);
-    multiply_transposed(xv, p_.value, t_.v_own + at, count, c_, c_);
     if (!first())
       low_rank(xv, p_.v1, p_.v2, Activation::none, shape_.value_rank(),
                t_.low_v + begin * shape_.value_rank(), t_.v_gate + at, count);
+    square(p_.value, t_.v_own);
     low_rank(input(p_.x_w), p_.w1, p_.w2, Activation::tanh, shape_.decay_rank(),
              t_.low_w + begin * shape_.decay_rank(), t_.w + at, count);
     low_rank(input(p_.x_a), p_.a1, p_.a2, Activation::none, shape_.icl_rank(),
@@ -417,10 +431,11 @@ class TimeMix {
       if (wanted) mix(n_, mu, begin, count, c_, s_.x);
       return static_cast<const float*>(s_.x);
     };
-    const auto square = [&](const float* mu, const float* weight, const float* dy, float* dweight) {
-      const float* x = input(mu);
-      multiply(dy + at, weight, s_.dx, count, c_, c_);
-      if (wanted) add_outer(dy + at, x, dweight, count, c_, c_);
+    const auto square = [&](const float* weight, const float* dy, float* dweight, Store store) {
+      multiply(dy + at, weight, s_.dx, count, c_, c_, store);
+      if (!wanted) return;
+      round_inputs(rows_.precision, s_.x, count, c_);
+      add_outer(dy + at, s_.x, dweight, count, c_, c_);
     };
     const auto low = [&](const float* mu, const float* m1, const float* m2, const float* dy,
                          float* dm1, float* dm2, std::size_t rank, const float* activation,
@@ -433,15 +448,18 @@ class TimeMix {
     };
     const auto linear = []<class V>(V) { return V::broadcast(1.0f); };
 
-    square(p_.x_r, p_.receptance, s_.dr, g.receptance);
+    input(p_.x_r);
+    square(p_.receptance, s_.dr, g.receptance, Store::replace);
     done(p_.x_r, g.x_r);
-    square(p_.x_k, p_.key, s_.dk, g.key);
+    input(p_.x_k);
+    square(p_.key, s_.dk, g.key, Store::replace);
     done(p_.x_k, g.x_k);
-    square(p_.x_v, p_.value, s_.dv, g.value);
+    const float* xv = input(p_.x_v);
     if (!first())
-      low_rank_backward(s_.x, p_.v1, p_.v2, g.v1, g.v2, shape_.value_rank(),
+      low_rank_backward(xv, p_.v1, p_.v2, g.v1, g.v2, shape_.value_rank(),
                         t_.low_v + begin * shape_.value_rank(), s_.db + at, s_.dx, count,
-                        Store::add, linear);
+                        Store::replace, linear);
+    square(p_.value, s_.dv, g.value, first() ? Store::replace : Store::add);
     done(p_.x_v, g.x_v);
     low(p_.x_w, p_.w1, p_.w2, s_.dw, g.w1, g.w2, shape_.decay_rank(), t_.low_w,
         []<class V>(V tanh) { return V::broadcast(1.0f) - tanh * tanh; });

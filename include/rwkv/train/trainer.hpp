@@ -199,7 +199,8 @@ class Trainer {
     const io::Checkpoint c = io::read_safetensors(file.bytes(), path.string());
     const auto stored = [&c](const std::string& key) {
       const auto it = c.metadata.find(key);
-      return it == c.metadata.end() ? std::string("nothing") : it->second;
+      if (it != c.metadata.end()) return it->second;
+      return std::string(key == "train.precision" ? "exact" : "nothing");  // an addition
     };
     if (stored("rwkv.kind") != "training")
       fail_with(ErrorCategory::format, c.source, ": not a training checkpoint");
@@ -289,6 +290,7 @@ class Trainer {
         {"train.data", std::to_string(source_.fingerprint())},
         {"train.batch", std::to_string(options_.batch)},
         {"train.l2wrap", options_.objective.l2wrap ? "true" : "false"},
+        {"train.precision", options_.objective.precision == Precision::int8 ? "int8" : "exact"},
         {"train.schedule", text(options_.schedule.initial) + " to " +
                                text(options_.schedule.final) + " over " +
                                std::to_string(options_.schedule.steps) + ", warm-up " +

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// Training for int8. A model converted to q8_0 multiplies rounded weights with rounded inputs; the
+// forward pass can do the same, so that training makes up for it. Gradients pass through the
+// rounding as if it were not there (the straight-through estimator).
+#pragma once
+
+#include <rwkv/io/layout.hpp>
+#include <rwkv/kernels/quantise_row.hpp>
+#include <rwkv/quant/q8_0.hpp>
+#include <rwkv/train/parameters.hpp>
+
+namespace rwkv::inline RWKV_ABI::train {
+
+/// What the weights that are stored as blocks in a q8_0 model are multiplied with, and how they are
+/// themselves: as they are, or rounded.
+enum class Precision : std::uint8_t { exact, int8 };
+
+/// Rounds rows of a product's inputs as kernels/quantise_row.hpp does. Rows that are no whole
+/// blocks meet 16-bit weights and stay as they are.
+inline void round_inputs(Precision precision, float* x, std::size_t rows, std::size_t cols) {
+  constexpr std::size_t n = kernels::tile_cols;
+  if (precision == Precision::exact || cols % n != 0) return;
+  alignas(alignment) std::byte memory[kernels::QuantisedRows::bytes_for(n)];
+  const kernels::QuantisedRows one{memory, sizeof memory, n};
+  for (float* const end = x + rows * cols; x < end; x += n) {
+    kernels::compiled::quantise_row(x, one, 0);
+    for (std::size_t i = 0; i < n; ++i)
+      x[i] = static_cast<float>(one.codes(0)[i]) * one.steps(0)[0];
+  }
+}
+
+/// to = from, with all matrices that become q8_0 in a conversion rounded to it. Not for hybrids.
+inline void round_weights(const Parameters& from, Parameters& to) {
+  std::copy(from.values().begin(), from.values().end(), to.values().begin());
+  const auto entries = io::layout_of(from.shape().dimensions());
+  for (const TensorInfo& t : from.layout().tensors()) {
+    const auto entry = std::find_if(entries.begin(), entries.end(),
+                                    [&](const auto& e) { return e.name == t.name; });
+    if (entry == entries.end() || io::weight_type(*entry, DType::f32, DType::q8_0) != DType::q8_0)
+      continue;
+    for (float *x = to.values(t).data(), *end = x + t.size; x < end; x += quant::Q8_0::elements) {
+      std::byte block[quant::Q8_0::bytes];
+      quant::Q8_0::encode(x, nullptr, block);
+      quant::Q8_0::decode(block, x);
+    }
+  }
+}
+
+}  // namespace rwkv::inline RWKV_ABI::train
