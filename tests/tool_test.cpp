@@ -316,6 +316,28 @@ TEST_CASE("convert takes a vocabulary along") {
   check_refused(shell.run("convert " + quoted(model) + " x.gguf --vocab large.txt"));
 }
 
+TEST_CASE("convert looks at a text first") {
+  const Shell shell;
+  spit(shell.path("vocab.txt"), "1 'a' 1\n2 'b' 1\n3 'ab' 2\n");
+  const std::string from = "convert " + quoted(model) + " --type q4_0 --vocab vocab.txt ";
+  spit(shell.path("text.txt"), std::string("abbaabababbbbaaababa"));
+  spit(shell.path("other.txt"), std::string("bbbbbbbbbbbbbbbbbbbb"));
+  REQUIRE(shell.run(from + "plain.gguf").status == 0);
+  REQUIRE(shell.run(from + "one.gguf --calibrate text.txt").status == 0);
+  REQUIRE(shell.run(from + "same.gguf --calibrate text.txt --threads 1").status == 0);
+  REQUIRE(shell.run(from + "other.gguf --calibrate other.txt").status == 0);
+  CHECK(slurp(shell.path("one.gguf")) == slurp(shell.path("same.gguf")));
+  CHECK(slurp(shell.path("one.gguf")) != slurp(shell.path("plain.gguf")));
+  CHECK(slurp(shell.path("one.gguf")) != slurp(shell.path("other.gguf")));
+  CHECK(shell.run("verify one.gguf").status == 0);
+
+  spit(shell.path("empty.txt"), std::string());
+  check_refused(shell.run(from + "x.gguf --calibrate empty.txt"));
+  check_refused(shell.run(from + "x.gguf --calibrate missing.txt"));
+  check_refused(shell.run("convert " + quoted(model) + " x.gguf --calibrate text.txt"));
+  CHECK_FALSE(std::filesystem::exists(shell.path("x.gguf")));
+}
+
 TEST_CASE("what convert refuses leaves an earlier file") {
   const Shell shell;
   spit(shell.path("m.gguf"), "earlier");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common.hpp"
 #include "random_model.hpp"
+#include <rwkv/calibrate.hpp>
 #include <rwkv/convert.hpp>
 
 namespace tool {
@@ -28,6 +29,38 @@ rwkv::io::Vocabulary vocabulary_in(const std::string& path) {
   return vocabulary;
 }
 
+/// What the columns of the matrices are multiplied with while the model reads a text.
+rwkv::Importance importance_for(const Convert& o, const rwkv::io::Checkpoint& checkpoint,
+                                rwkv::ThreadPool& pool) {
+  if (!rwkv::is_block(rwkv::type_named(o.type).value()))
+    rwkv::fail_with(rwkv::ErrorCategory::argument, "--calibrate is for types of blocks, and ",
+                    o.type, " is none");
+  const auto model = load(checkpoint, pool, {.inputs = rwkv::kernels::Inputs::exact});
+  const auto tokenizer = tokenizer_for(o.vocab, checkpoint, model.shape().vocab());
+  std::vector<rwkv::Token> text;
+  tokenizer.encode(read_all(o.calibrate), text);
+  if (text.empty())
+    rwkv::fail_with(rwkv::ErrorCategory::argument, o.calibrate, ": there is no text in this file");
+  Progress progress("calibrating");
+  return rwkv::calibrate(model, text, pool, std::ref(progress));
+}
+
+/// What the columns of the matrices are multiplied with while the model reads a text.
+rwkv::Importance importance_for(const Convert& o, const rwkv::io::Checkpoint& checkpoint,
+                                rwkv::ThreadPool& pool) {
+  if (!rwkv::is_block(rwkv::type_named(o.type).value()))
+    rwkv::fail_with(rwkv::ErrorCategory::argument, "--calibrate is for types of blocks, and ",
+                    o.type, " is none");
+  const auto model = load(checkpoint, pool, {.inputs = rwkv::kernels::Inputs::exact});
+  const auto tokenizer = tokenizer_for(o.vocab, checkpoint, model.shape().vocab());
+  std::vector<rwkv::Token> text;
+  tokenizer.encode(read_all(o.calibrate), text);
+  if (text.empty())
+    rwkv::fail_with(rwkv::ErrorCategory::argument, o.calibrate, ": there is no text in this file");
+  Progress progress("calibrating");
+  return rwkv::calibrate(model, text, pool, std::ref(progress));
+}
+
 }  // namespace
 
 void run(const Convert& o) {
@@ -36,11 +69,15 @@ void run(const Convert& o) {
   options.type = rwkv::type_named(o.type).value();  // main.cpp lets no other names through
   options.self_test = o.self_test;
   if (!o.vocab.empty()) options.vocabulary = vocabulary_in(o.vocab);
-  Progress progress("converting");
-  options.progress = std::ref(progress);
   rwkv::ThreadPool pool(o.threads);
   const auto checkpoint = o.shape.empty() ? rwkv::io::read_checkpoint(o.model)
                                           : random_checkpoint(o.shape, rwkv::DType::f16);
+  if (!o.calibrate.empty()) options.importance = importance_for(o, checkpoint, pool);
+  Progress progress("converting");
+  options.progress = std::ref(progress);
+  if (!o.calibrate.empty()) options.importance = importance_for(o, checkpoint, pool);
+  Progress progress("converting");
+  options.progress = std::ref(progress);
   rwkv::convert(checkpoint, o.out, options, pool);
 }
 

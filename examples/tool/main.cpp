@@ -185,6 +185,8 @@ int parse_and_run(int argc, char** argv) {
   sub->add_option("--vocab", convert.vocab, "vocabulary file, when the model carries none");
   sub->add_option("--shape", convert.shape, "a released shape with random weights, instead of IN")
       ->check(CLI::IsMember({"0.1b", "0.4b", "1.5b", "2.9b"}));
+  sub->add_option("--calibrate", convert.calibrate,
+                  "a text: round with least error where the model's activations are large on it");
   sub->add_flag("!--no-self-test", convert.self_test, "write no self-test for `rwkv verify`");
   add_threads(sub, convert.threads);
 

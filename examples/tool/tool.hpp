@@ -106,6 +106,7 @@ struct Convert {
   std::string format;
   std::string vocab;
   std::string shape;
+  std::string calibrate;
   bool self_test = true;
   std::size_t threads = 0;
 };

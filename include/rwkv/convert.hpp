@@ -6,6 +6,7 @@
 //                 {.type = rwkv::DType::q4_k, .vocabulary = vocabulary});
 #pragma once
 
+#include <rwkv/calibrate.hpp>
 #include <rwkv/io/gguf_model.hpp>
 #include <rwkv/io/narrow.hpp>
 #include <rwkv/io/read.hpp>
@@ -28,7 +29,7 @@ struct ConvertOptions {
   bool self_test = true;
   /// How much errors in the columns of a matrix matter, by official name: see
   /// `quant::QuantiseOptions`. Matrices that are not in it count all columns alike.
-  std::map<std::string, std::vector<float>, std::less<>> importance = {};
+  Importance importance = {};
   /// Called with the fraction done, 0 ... 1, from the calling thread.
   std::function<void(double)> progress = {};
 };
