@@ -10,7 +10,7 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
-all_stages=(format headers gcc consumers bare-metal asan-ubsan clang tsan)
+all_stages=(format headers gcc consumers bare-metal emulated-arm asan-ubsan clang tsan)
 warnings="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
 jobs=$(nproc)
 
@@ -27,6 +27,7 @@ packages() {
       echo "${tests[@]}" gcc-arm-none-eabi libnewlib-arm-none-eabi libstdc++-arm-none-eabi-newlib \
         qemu-system-arm
       ;;
+    emulated-arm) echo "${tests[@]}" g++-aarch64-linux-gnu qemu-user ;;
     clang | asan-ubsan) echo "${tests[@]}" clang libclang-rt-dev ;;
   esac
 }
@@ -66,7 +67,7 @@ configure_gcc() {
 }
 
 stage_gcc() {
-  configure_gcc && build gcc && run_tests gcc --label-exclude "consumer|bare-metal"
+  configure_gcc && build gcc && run_tests gcc --label-exclude "consumer|bare-metal|emulated-arm"
 }
 
 stage_consumers() {
@@ -78,11 +79,15 @@ stage_bare-metal() {
     run_tests gcc --label-regex bare-metal
 }
 
+stage_emulated-arm() {
+  configure_gcc && run_tests gcc --label-regex emulated-arm
+}
+
 # All tests through clang, also the tool and the fuzz corpus, under the sanitizers.
 stage_asan-ubsan() {
   configure asan-ubsan asan-ubsan -DCMAKE_CXX_COMPILER=clang++ &&
     build asan-ubsan --target rwkv_tests &&
-    run_tests asan-ubsan --label-exclude "consumer|bare-metal|examples"
+    run_tests asan-ubsan --label-exclude "consumer|bare-metal|emulated-arm|examples"
 }
 
 # The arithmetic once more, optimised by clang for the middle of the instruction sets: gcc above took

@@ -174,9 +174,37 @@ double decode_batch(const Model& model, const State& start, Work& work, rwkv::Th
   return static_cast<double>(batch * steps) / seconds_since(began);
 }
 
+/// What loading costs.
+struct Loading {
+  double seconds;
+  std::size_t peak_rss_bytes;
+  std::size_t file_bytes;  // 0 for a model that was in no file
+  double read_seconds;     // of the file
+};
+
+/// Seconds for reading a file to its end, in pieces that stay in a cache.
+double read_through(const std::filesystem::path& path) {
+  const auto start = Clock::now();
+  std::ifstream file(path, std::ios::binary);
+  std::vector<char> piece(std::size_t{1} << 18);
+  file.rdbuf()->pubsetbuf(nullptr, 0);
+  while (file.read(piece.data(), static_cast<std::streamsize>(piece.size()))) {
+  }
+  return seconds_since(start);
+}
+
+/// Forgets the largest memory so far, where the system can do that (Linux).
+void reset_peak_rss() { std::ofstream("/proc/self/clear_refs") << 5; }
+
+std::size_t peak_rss() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::size_t>(usage.ru_maxrss) * 1024;
+}
+
 template <class Model, class State, class Work>
 void measure(const Bench& options, const Model& model, State& state, Work& work,
-             rwkv::ThreadPool& pool, double load_seconds) {
+             rwkv::ThreadPool& pool, const Loading& loading) {
   std::mt19937 random_token(2);
   std::vector<rwkv::Token> prompt(std::max<std::size_t>(options.prompt, 1));
   for (rwkv::Token& t : prompt)
@@ -233,8 +261,6 @@ void measure(const Bench& options, const Model& model, State& state, Work& work,
     fractions.push_back(decode * bytes / read);
   }
 
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
   nlohmann::ordered_json j;
   j["model"] = options.shape.empty() ? options.model : options.shape;
   j["type"] = std::string(name_of(type));
@@ -258,8 +284,13 @@ void measure(const Bench& options, const Model& model, State& state, Work& work,
   j["decode_bandwidth_fraction"] = median(fractions);
   j["state_bytes"] = state.bytes();
   j["workspace_bytes"] = work.bytes();
-  j["load_seconds"] = load_seconds;
-  j["peak_rss_bytes"] = static_cast<std::size_t>(usage.ru_maxrss) * 1024;
+  j["load_seconds"] = loading.seconds;
+  if (loading.file_bytes > 0) {
+    j["file_bytes"] = loading.file_bytes;
+    j["load_seconds_per_read"] = loading.seconds / loading.read_seconds;
+  }
+  j["load_peak_rss_bytes"] = loading.peak_rss_bytes;
+  j["peak_rss_bytes"] = peak_rss();
   if (options.json) {
     std::cout << j.dump(2) << '\n';
     return;
@@ -309,15 +340,22 @@ void run(const Bench& options) {
     rwkv::convert(source(), converted->path(),
                   {.type = *named, .self_test = false, .progress = std::ref(progress)}, pool);
   }
+  const auto path = converted ? converted->path() : std::filesystem::path(options.model);
+  if (!path.empty()) read_through(path);  // into the system's memory, wherever it was
+  reset_peak_rss();
   const auto start = Clock::now();
-  auto checkpoint = converted ? rwkv::io::read_checkpoint(converted->path()) : source();
+  auto checkpoint = path.empty() ? source() : rwkv::io::read_checkpoint(path);
   with_model(checkpoint, options.hybrid, pool, how,
              [&](const auto& model, auto state, const auto& make_workspace) {
-               const double load_seconds = seconds_since(start);
+               Loading loading{seconds_since(start), peak_rss(), 0, 0.0};
+               if (!path.empty()) {
+                 loading.file_bytes = std::filesystem::file_size(path);
+                 loading.read_seconds = read_through(path);
+               }
                checkpoint = {};
                auto work =
                    make_workspace(std::max<std::size_t>(256, options.batch), options.prompt);
-               measure(options, model, state, work, pool, load_seconds);
+               measure(options, model, state, work, pool, loading);
              });
 }
 

@@ -45,22 +45,6 @@ rwkv::Importance importance_for(const Convert& o, const rwkv::io::Checkpoint& ch
   return rwkv::calibrate(model, text, pool, std::ref(progress));
 }
 
-/// What the columns of the matrices are multiplied with while the model reads a text.
-rwkv::Importance importance_for(const Convert& o, const rwkv::io::Checkpoint& checkpoint,
-                                rwkv::ThreadPool& pool) {
-  if (!rwkv::is_block(rwkv::type_named(o.type).value()))
-    rwkv::fail_with(rwkv::ErrorCategory::argument, "--calibrate is for types of blocks, and ",
-                    o.type, " is none");
-  const auto model = load(checkpoint, pool, {.inputs = rwkv::kernels::Inputs::exact});
-  const auto tokenizer = tokenizer_for(o.vocab, checkpoint, model.shape().vocab());
-  std::vector<rwkv::Token> text;
-  tokenizer.encode(read_all(o.calibrate), text);
-  if (text.empty())
-    rwkv::fail_with(rwkv::ErrorCategory::argument, o.calibrate, ": there is no text in this file");
-  Progress progress("calibrating");
-  return rwkv::calibrate(model, text, pool, std::ref(progress));
-}
-
 }  // namespace
 
 void run(const Convert& o) {
@@ -72,9 +56,6 @@ void run(const Convert& o) {
   rwkv::ThreadPool pool(o.threads);
   const auto checkpoint = o.shape.empty() ? rwkv::io::read_checkpoint(o.model)
                                           : random_checkpoint(o.shape, rwkv::DType::f16);
-  if (!o.calibrate.empty()) options.importance = importance_for(o, checkpoint, pool);
-  Progress progress("converting");
-  options.progress = std::ref(progress);
   if (!o.calibrate.empty()) options.importance = importance_for(o, checkpoint, pool);
   Progress progress("converting");
   options.progress = std::ref(progress);

@@ -28,7 +28,8 @@ std::string expected_level() {
   if (const char* told = std::getenv("RWKV_TEST_LEVEL")) return told;
   std::ifstream file("/proc/cpuinfo");
   std::string line;
-  while (std::getline(file, line) && !line.starts_with("flags")) continue;
+  const std::string list = RWKV_TARGET_DOTPROD ? "Features" : "flags";
+  while (std::getline(file, line) && !line.starts_with(list)) continue;
   const auto has = [&](const std::string& flag) {
     std::istringstream words(line);
     std::string word;
@@ -36,6 +37,7 @@ std::string expected_level() {
       if (word == flag) return true;
     return false;
   };
+  if (RWKV_TARGET_DOTPROD) return has("asimddp") ? "dotprod" : "compiled";
   if (!has("avx2") || !has("fma")) return "compiled";
   if (!has("avx512f") || !has("avx512bw") || !has("avx512dq") || !has("avx512vl")) return "avx2";
   return has("avx512_vnni") ? "avx512_vnni" : "avx512";

@@ -271,6 +271,8 @@ class StoredWeights {
       } else {
         m.data = pack(type, t);
       }
+      if (from.release)
+        from.release(stored.bytes);  // of a mapped file, or memory peaks at two models
       to.parameters_ += rows * cols;
       to.bytes_ += kernels::packed_bytes(type, rows, cols);
       report(t);

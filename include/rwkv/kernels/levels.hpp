@@ -7,11 +7,13 @@
 #include <rwkv/simd/level.hpp>
 
 #if RWKV_DISPATCH
+#include <rwkv/simd/neon_lanes.hpp>
 #include <rwkv/simd/x86_lanes.hpp>
 
 #define RWKV_AGAIN
 #undef RWKV_LEVEL
 
+#if RWKV_TARGET_AVX2
 #define RWKV_LEVEL avx2
 RWKV_BEGIN_AVX2
 #include <rwkv/kernels/every_level.hpp>
@@ -29,6 +31,15 @@ RWKV_BEGIN_VNNI
 #include <rwkv/kernels/every_level.hpp>
 RWKV_END_TARGET
 #undef RWKV_LEVEL
+#endif
+
+#if RWKV_TARGET_DOTPROD
+#define RWKV_LEVEL dotprod
+RWKV_BEGIN_DOTPROD
+#include <rwkv/kernels/every_level.hpp>
+RWKV_END_TARGET
+#undef RWKV_LEVEL
+#endif
 
 #define RWKV_LEVEL compiled
 #undef RWKV_AGAIN
@@ -45,6 +56,7 @@ void multiply(const AnyMatrix& w, Range panels, const CodedInputs& x, std::size_
   using simd::Level;
   if constexpr (simd::replaceable<L>) {
     const Level level = simd::level();
+#if RWKV_TARGET_AVX2
     if (blocks && level >= Level::avx512_vnni)
       return avx512_vnni::multiply_blocks<simd::Avx512Vnni>(w, panels, x, rows, y, ldy);
     if (blocks && level >= Level::avx2)
@@ -52,6 +64,10 @@ void multiply(const AnyMatrix& w, Range panels, const CodedInputs& x, std::size_
     if (level >= Level::avx512)
       return avx512::multiply_floats<simd::Avx512>(w, panels, x, rows, y, ldy);
     if (level >= Level::avx2) return avx2::multiply_floats<simd::Avx2>(w, panels, x, rows, y, ldy);
+#else
+    if (blocks && level == Level::dotprod)
+      return dotprod::multiply_blocks<simd::NeonDot>(w, panels, x, rows, y, ldy);
+#endif
   }
 #endif
   return blocks ? compiled::multiply_blocks<L>(w, panels, x, rows, y, ldy)
@@ -62,7 +78,7 @@ void multiply(const AnyMatrix& w, Range panels, const CodedInputs& x, std::size_
 template <class L>
 void prepare(const AnyMatrix& w, const float* x, const QuantisedRows& rows,
              std::size_t m) noexcept {
-#if RWKV_DISPATCH
+#if RWKV_DISPATCH && RWKV_TARGET_AVX2
   if constexpr (simd::replaceable<L>) {
     if (simd::level() >= simd::Level::avx2) return avx2::prepare_row(w, x, rows, m);
   }
@@ -73,7 +89,7 @@ void prepare(const AnyMatrix& w, const float* x, const QuantisedRows& rows,
 /// Advances one head's state over some tokens (kernels/wkv.hpp).
 template <class L>
 void advance(const WkvTokens& t, std::size_t n, float* state) noexcept {
-#if RWKV_DISPATCH
+#if RWKV_DISPATCH && RWKV_TARGET_AVX2
   if constexpr (simd::replaceable<L>) {
     if (simd::level() >= simd::Level::avx512) return avx512::wkv<simd::Avx512>(t, n, state);
     if (simd::level() == simd::Level::avx2) return avx2::wkv<simd::Avx2>(t, n, state);

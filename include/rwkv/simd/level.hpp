@@ -4,6 +4,10 @@
 
 #include <rwkv/simd/target.hpp>
 
+#if RWKV_DISPATCH && RWKV_TARGET_DOTPROD
+#include <sys/auxv.h>
+#endif
+
 namespace rwkv::inline RWKV_ABI::simd {
 
 enum class Level : std::uint8_t {
@@ -11,6 +15,7 @@ enum class Level : std::uint8_t {
   avx2,         ///< AVX2, FMA and F16C: Haswell, Zen
   avx512,       ///< AVX-512 F, BW, DQ and VL: Skylake with AVX-512
   avx512_vnni,  ///< the same with VNNI: Ice Lake, Zen 4
+  dotprod,      ///< NEON with dot products of bytes: Cortex-A55 and A76, Neoverse
 };
 
 [[nodiscard]] constexpr const char* name_of(Level level) noexcept {
@@ -21,6 +26,8 @@ enum class Level : std::uint8_t {
       return "avx512";
     case Level::avx512_vnni:
       return "avx512_vnni";
+    case Level::dotprod:
+      return "dotprod";
     case Level::compiled:
       break;
   }
@@ -32,12 +39,16 @@ enum class Level : std::uint8_t {
 inline Level level() noexcept {
 #if RWKV_DISPATCH
   static const Level best = [] {
+#if RWKV_TARGET_DOTPROD
+    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0 ? Level::dotprod : Level::compiled;
+#else
     // F16C has no name in clang 14; every processor with AVX2 has it.
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return Level::compiled;
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
       return Level::avx2;
     return __builtin_cpu_supports("avx512vnni") ? Level::avx512_vnni : Level::avx512;
+#endif
   }();
   return best;
 #else

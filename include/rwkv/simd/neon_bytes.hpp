@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bytes (simd/bytes.hpp) in NEON registers of 64-bit ARM, with dot products where the translation
-// unit may use them (-march=armv8.2-a+dotprod, or a processor that has them). Freestanding.
+// Bytes (simd/bytes.hpp) in NEON registers of 64-bit ARM, without and with dot products.
+// Freestanding.
 #pragma once
 
 #include <rwkv/simd/bytes.hpp>
+#include <rwkv/simd/target.hpp>
 
 #if defined(__aarch64__)
 #include <arm_neon.h>
@@ -45,14 +46,10 @@ struct NeonBytes {
   RWKV_INLINE static Sum dot_signed(Sum sum, Register w, Register x) noexcept {
     const int8x16_t a = vreinterpretq_s8_u8(w);
     const int8x16_t b = vreinterpretq_s8_u8(x);
-#if defined(__ARM_FEATURE_DOTPROD)
-    return vdotq_s32(sum, a, b);
-#else
     // Two products fit 16 bits, because none of the bytes is -128.
     const int16x8_t first = vmull_s8(vget_low_s8(a), vget_low_s8(b));
     const int16x8_t second = vmull_s8(vget_high_s8(a), vget_high_s8(b));
     return vpadalq_s16(sum, vpaddq_s16(first, second));
-#endif
   }
   RWKV_INLINE static Wide widen(Sum sum) noexcept { return sum; }
   RWKV_INLINE static Wide add_wide(Wide a, Wide b) noexcept { return vaddq_s32(a, b); }
@@ -77,6 +74,25 @@ struct NeonBytes {
     return L::from(vcvtq_f32_s32(vmovl_s16(vget_low_s16(words))));
   }
 };
+
+#if RWKV_TARGET_DOTPROD || defined(__ARM_FEATURE_DOTPROD)
+#if RWKV_TARGET_DOTPROD
+RWKV_BEGIN_DOTPROD
+#endif
+
+struct NeonDotBytes : NeonBytes {
+  RWKV_INLINE static Sum dot(Sum sum, Register codes, Register x) noexcept {
+    return dot_signed(sum, codes, x);
+  }
+  RWKV_INLINE static Sum dot_signed(Sum sum, Register w, Register x) noexcept {
+    return vdotq_s32(sum, vreinterpretq_s8_u8(w), vreinterpretq_s8_u8(x));
+  }
+};
+
+#if RWKV_TARGET_DOTPROD
+RWKV_END_TARGET
+#endif
+#endif
 
 }  // namespace rwkv::inline RWKV_ABI::simd
 #endif

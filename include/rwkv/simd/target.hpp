@@ -3,10 +3,11 @@
 // RWKV_END_TARGET, functions, lambdas and templates (wherever they are instantiated) may use the
 // instructions of X. Nothing of it may be called before the processor has been asked.
 //
-// RWKV_TARGET_AVX2, RWKV_TARGET_AVX512: whether such code can be written here at all.
+// RWKV_TARGET_AVX2, RWKV_TARGET_AVX512, RWKV_TARGET_DOTPROD: whether such code can be written here
+// at all. (clang's arm_neon.h has dot products only where the whole translation unit has them.)
 // RWKV_DISPATCH: whether kernels are chosen at run time (kernels/levels.hpp). They are in programs
-// for any x86-64 processor; a translation unit that is compiled for a newer one has said what it
-// wants. Define RWKV_NO_DISPATCH to do without.
+// for any x86-64 or 64-bit ARM processor; a translation unit that is compiled for a newer one has
+// said what it wants. Define RWKV_NO_DISPATCH to do without.
 #pragma once
 
 #include <rwkv/core/config.hpp>
@@ -19,7 +20,16 @@
 #define RWKV_TARGET_AVX512 0
 #endif
 
-#if RWKV_TARGET_AVX2 && __STDC_HOSTED__ && !defined(__AVX2__) && !defined(RWKV_NO_DISPATCH)
+#if defined(__aarch64__) && defined(__linux__) && !defined(RWKV_NO_SIMD) && defined(__GNUC__) && \
+    !defined(__clang__)
+#define RWKV_TARGET_DOTPROD 1
+#else
+#define RWKV_TARGET_DOTPROD 0
+#endif
+
+#if __STDC_HOSTED__ && !defined(RWKV_NO_DISPATCH) && \
+    ((RWKV_TARGET_AVX2 && !defined(__AVX2__)) ||     \
+     (RWKV_TARGET_DOTPROD && !defined(__ARM_FEATURE_DOTPROD)))
 #define RWKV_DISPATCH 1
 #else
 #define RWKV_DISPATCH 0
@@ -39,3 +49,4 @@
 #define RWKV_BEGIN_AVX512 RWKV_BEGIN_TARGET("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")
 #define RWKV_BEGIN_VNNI \
   RWKV_BEGIN_TARGET("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
+#define RWKV_BEGIN_DOTPROD RWKV_BEGIN_TARGET("arch=armv8.2-a+dotprod")
