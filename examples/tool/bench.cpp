@@ -182,14 +182,13 @@ struct Loading {
   double read_seconds;     // of the file
 };
 
-/// Seconds for reading a file to its end, in pieces that stay in a cache.
-double read_through(const std::filesystem::path& path) {
+/// Seconds for reading a file into memory.
+double read_whole(const std::filesystem::path& path) {
   const auto start = Clock::now();
   std::ifstream file(path, std::ios::binary);
-  std::vector<char> piece(std::size_t{1} << 18);
-  file.rdbuf()->pubsetbuf(nullptr, 0);
-  while (file.read(piece.data(), static_cast<std::streamsize>(piece.size()))) {
-  }
+  const rwkv::io::detail::WeightMemory memory(std::filesystem::file_size(path));
+  file.read(static_cast<char*>(memory.data()),
+            static_cast<std::streamsize>(std::filesystem::file_size(path)));
   return seconds_since(start);
 }
 
@@ -341,22 +340,22 @@ void run(const Bench& options) {
                   {.type = *named, .self_test = false, .progress = std::ref(progress)}, pool);
   }
   const auto path = converted ? converted->path() : std::filesystem::path(options.model);
-  if (!path.empty()) read_through(path);  // into the system's memory, wherever it was
+  if (!path.empty()) read_whole(path);  // from wherever it was, so that all later reads are alike
   reset_peak_rss();
   const auto start = Clock::now();
   auto checkpoint = path.empty() ? source() : rwkv::io::read_checkpoint(path);
-  with_model(checkpoint, options.hybrid, pool, how,
-             [&](const auto& model, auto state, const auto& make_workspace) {
-               Loading loading{seconds_since(start), peak_rss(), 0, 0.0};
-               if (!path.empty()) {
-                 loading.file_bytes = std::filesystem::file_size(path);
-                 loading.read_seconds = read_through(path);
-               }
-               checkpoint = {};
-               auto work =
-                   make_workspace(std::max<std::size_t>(256, options.batch), options.prompt);
-               measure(options, model, state, work, pool, loading);
-             });
+  with_model(
+      checkpoint, options.hybrid, pool, how,
+      [&](const auto& model, auto state, const auto& make_workspace) {
+        Loading loading{seconds_since(start), peak_rss(), 0, 0.0};
+        if (!path.empty()) {
+          loading.file_bytes = std::filesystem::file_size(path);
+          loading.read_seconds = median({read_whole(path), read_whole(path), read_whole(path)});
+        }
+        checkpoint = {};
+        auto work = make_workspace(std::max<std::size_t>(256, options.batch), options.prompt);
+        measure(options, model, state, work, pool, loading);
+      });
 }
 
 }  // namespace tool
