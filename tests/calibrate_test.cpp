@@ -112,7 +112,7 @@ TEST_CASE("the inputs that the official implementation has") {
   const auto trace = golden::read(folder / "trace.safetensors");
   const rwkv::Model<> model = rwkv::load(folder / "model.safetensors");
   const auto text = golden::tokens(golden::read(folder / "golden.safetensors"), "tokens");
-  for (const std::size_t tokens : {1, 2}) {
+  for (const std::size_t tokens : {1u, 2u}) {
     const auto importance = rwkv::calibrate(model, std::span(text).first(tokens));
     const auto inputs = [&](auto&& of_token) {
       std::vector<std::vector<double>> all;
@@ -166,16 +166,17 @@ TEST_CASE("weighted conversion puts the error where the inputs are small") {
   rwkv::convert(checkpoint, directory / "weighted.gguf", options);
   const auto equal = rwkv::io::read_checkpoint(directory / "equal.gguf");
   const auto weighted = rwkv::io::read_checkpoint(directory / "weighted.gguf");
-  for (const auto& [name, importance] : options.importance) {
+  for (const auto& entry : options.importance) {
+    const std::string& name = entry.first;
+    const std::vector<float>& weights = entry.second;
     if (!rwkv::is_block(equal.get(name).dtype)) continue;
     CAPTURE(name);
     const auto want = checkpoint.get(name).values();
-    const auto error = [&, cols = importance.size(),
-                        &weights = importance](const auto& model_file) {
-      const auto got = model_file.get(name).values();
+    const auto error = [&](const rwkv::io::Checkpoint& converted) {
+      const auto got = converted.get(name).values();
       double sum = 0;
       for (std::size_t i = 0; i < got.size(); ++i)
-        sum += weights[i % cols] * std::pow(double{got[i]} - want[i], 2);
+        sum += weights[i % weights.size()] * std::pow(double{got[i]} - want[i], 2);
       return sum;
     };
     CHECK(error(weighted) < error(equal));

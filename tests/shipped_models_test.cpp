@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // The models in examples/models do what their cards say.
 #include "support/sanitizers.hpp"
+#include "support/temporary_directory.hpp"
+#include <rwkv/convert.hpp>
 #include <rwkv/core/argmax.hpp>
 #include <rwkv/exec/thread_pool.hpp>
 #include <rwkv/generate.hpp>
+#include <rwkv/hybrid.hpp>
 #include <rwkv/model.hpp>
 
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <numeric>
 #include <random>
 
 using namespace rwkv;
@@ -57,25 +61,31 @@ constexpr int strings = 200;
 
 TEST_CASE("reverse: strings of 1 to 60 digits, as many of every tenth of the lengths") {
   const auto checkpoint = io::read_checkpoint(models + "/reverse/reverse.safetensors");
-  const Model<> model(checkpoint);
   const auto tokenizer = Tokenizer::from_checkpoint(checkpoint);
-  CHECK(model.shape().vocab() == 12);
-  CHECK(model.weights().parameters() < 32000);
+  const test::TemporaryDirectory directory;
+  convert(checkpoint, directory / "int8.gguf", {.type = DType::q8_0, .self_test = false});
+  const Model<> as_published(checkpoint);
+  const Model<> int8 = load(directory / "int8.gguf");
+  CHECK(as_published.shape().vocab() == 12);
+  CHECK(as_published.weights().parameters() < 32000);
   ThreadPool pool(2);
-  std::mt19937 random(1);
-  std::size_t mistakes = 0;
-  for (std::size_t shortest = 1; shortest <= 60; shortest += 6) {
-    std::vector<std::string> prompts(strings), answers;
-    for (std::string& prompt : prompts) {
-      std::string digits(shortest + random() % 6, '0');
-      for (char& c : digits) c = static_cast<char>('0' + random() % 10);
-      answers.emplace_back(digits.rbegin(), digits.rend());
-      prompt = digits + "=";
+  for (const Model<>* model : {&as_published, &int8}) {
+    CAPTURE(model == &int8);
+    std::mt19937 random(1);
+    std::size_t mistakes = 0;
+    for (std::size_t shortest = 1; shortest <= 60; shortest += 6) {
+      std::vector<std::string> prompts(strings), answers;
+      for (std::string& prompt : prompts) {
+        std::string digits(shortest + random() % 6, '0');
+        for (char& c : digits) c = static_cast<char>('0' + random() % 10);
+        answers.emplace_back(digits.rbegin(), digits.rend());
+        prompt = digits + "=";
+      }
+      const auto given = continuations(*model, tokenizer, prompts, 0, 61, pool);
+      for (std::size_t i = 0; i < given.size(); ++i) mistakes += given[i] != answers[i];
     }
-    const auto given = continuations(model, tokenizer, prompts, 0, 61, pool);
-    for (std::size_t i = 0; i < given.size(); ++i) mistakes += given[i] != answers[i];
+    CHECK(mistakes == 0);
   }
-  CHECK(mistakes == 0);
 }
 
 TEST_CASE("tiny: strings of up to eight digits") {
@@ -91,6 +101,40 @@ TEST_CASE("tiny: strings of up to eight digits") {
     prompts.push_back(digits + "=");
   }
   CHECK(continuations(model, tokenizer, prompts, 11, 9, pool) == answers);
+}
+
+TEST_CASE("passkey: the right one of sixty in a thousand tokens of noise") {
+  const auto model = HybridModel::load(models + "/passkey/passkey.safetensors");
+  CHECK(model.weights().sparse_blocks() == 1);
+  CHECK(model.weights().parameters() < 130000);
+  constexpr Token numbers = 100, mark = 100, ask = 101, first_word = 102, first_name = 122;
+  constexpr std::size_t keys = 60, stretch = 17, length = keys * stretch + 2;
+  std::mt19937 random(1);
+  const auto below = [&](std::size_t n) { return static_cast<Token>(random() % n); };
+  HybridState state(model.shape());
+  HybridWorkspace work(model.shape(), 256);
+  std::vector<Token> names(256), tokens(length);
+  std::iota(names.begin(), names.end(), first_name);
+  const int texts = std::max(1, strings / 3);
+  int found = 0;
+  for (int text = 0; text < texts; ++text) {
+    for (Token& t : tokens) t = below(3) == 0 ? below(numbers) : first_word + below(20);
+    const std::size_t wanted = below(keys);
+    Token answer = 0;
+    for (std::size_t k = 0; k < keys; ++k) {
+      std::swap(names[k], names[k + below(256 - k)]);
+      const std::size_t at = k * stretch + below(stretch - 2);
+      tokens[at] = mark;
+      tokens[at + 1] = names[k];
+      tokens[at + 2] = below(numbers);
+      if (k == wanted) answer = tokens[at + 2];
+    }
+    tokens[length - 2] = ask;
+    tokens[length - 1] = names[wanted];
+    state.reset();
+    found += argmax(model.forward(state, tokens, work)) == answer;
+  }
+  CHECK(found >= texts * 9 / 10);
 }
 
 TEST_CASE("tales: writes words, the same ones for the same seed") {

@@ -129,6 +129,7 @@ class Arithmetic {
       for (std::size_t c = 0; c < chains; ++c) {
         const auto x = B::load(memory[c]);
         sum[c] = B::dot(sum[c], x, x);
+        if constexpr (requires { B::hold(sum[c]); }) B::hold(sum[c]);  // in a register
       }
     }
     L all = L::broadcast(0.0f);

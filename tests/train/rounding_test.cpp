@@ -91,7 +91,7 @@ TEST_CASE("exactly those weights are rounded that a conversion rounds") {
 }
 
 TEST_CASE("the loss is that of the converted model") {
-  for (const std::size_t embed : {32, 48}) {
+  for (const std::size_t embed : {32u, 48u}) {
     CAPTURE(embed);
     const test::TemporaryDirectory directory;
     const auto floats = directory / "floats.safetensors", int8 = directory / "int8.gguf";
