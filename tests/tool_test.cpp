@@ -661,9 +661,10 @@ TEST_CASE("bench prints what it promises") {
         shell.run("bench a.safetensors --json --prompt 32 --generate 20 --threads 1" + how);
     REQUIRE(b.status == 0);
     const auto k = nlohmann::json::parse(b.out);
-    for (const char* key : {"decode_tokens_per_second", "prefill_tokens_per_second",
-                            "weight_bytes_per_token", "read_bandwidth_bytes_per_second",
-                            "decode_bandwidth_fraction", "peak_rss_bytes", "load_seconds"})
+    for (const char* key :
+         {"decode_tokens_per_second", "prefill_tokens_per_second", "weight_bytes_per_token",
+          "read_bandwidth_bytes_per_second", "decode_bandwidth_fraction", "peak_rss_bytes",
+          "load_seconds", "file_bytes", "load_seconds_per_read", "load_peak_rss_bytes"})
       CHECK(k.at(key).get<double>() > 0);
     CHECK(k.contains("prefill_peak_fraction") == (k.at("instructions") == "compiled"));
     const bool batch = how.find("--batch") != how.npos;

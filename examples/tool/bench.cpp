@@ -341,7 +341,11 @@ void run(const Bench& options) {
                   {.type = *named, .self_test = false, .progress = std::ref(progress)}, pool);
   }
   const auto path = converted ? converted->path() : std::filesystem::path(options.model);
-  if (!path.empty()) read_whole(path);  // from wherever it was, so that all later reads are alike
+  // Not the index of a model in several files.
+  std::error_code ignored;
+  const bool one_file =
+      std::filesystem::is_regular_file(path, ignored) && path.extension() != ".json";
+  if (one_file) read_whole(path);  // from wherever it was, so that all later reads are alike
   reset_peak_rss();
   const auto start = Clock::now();
   auto checkpoint = path.empty() ? source() : rwkv::io::read_checkpoint(path);
@@ -349,7 +353,7 @@ void run(const Bench& options) {
       checkpoint, options.hybrid, pool, how,
       [&](const auto& model, auto state, const auto& make_workspace) {
         Loading loading{seconds_since(start), peak_rss(), 0, 0.0};
-        if (!path.empty()) {
+        if (one_file) {
           loading.file_bytes = std::filesystem::file_size(path);
           loading.read_seconds = median({read_whole(path), read_whole(path), read_whole(path)});
         }
