@@ -153,7 +153,8 @@ constexpr Phase phases[] = {{24000, 128, 4e-3, 0.1, 6000 * 128, false, exact},
                             {8000, 256, 1e-3, 0.1, 0, false, exact},
                             {16000, 512, 1e-3, 0.1, 0, false, exact},
                             {6000, 512, 3e-4, 0.0, 0, true, exact},
-                            {8000, 512, 4e-4, 0.0, 0, true, int8}};
+                            {8000, 512, 4e-4, 0.0, 0, true, int8},
+                            {8000, 512, 6e-4, 0.0, 0, true, int8}};
 
 /// Continues `model` for a phase, or goes on with the phase where it was interrupted.
 train::Parameters run_phase(train::Parameters model, std::size_t index, const std::string& path,
