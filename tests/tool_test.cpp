@@ -334,6 +334,7 @@ TEST_CASE("convert looks at a text first") {
   spit(shell.path("empty.txt"), std::string());
   check_refused(shell.run(from + "x.gguf --calibrate empty.txt"));
   check_refused(shell.run(from + "x.gguf --calibrate missing.txt"));
+  check_refused(shell.run(from + "x.gguf --calibrate ."));
   check_refused(shell.run("convert " + quoted(model) + " x.gguf --calibrate text.txt"));
   CHECK_FALSE(std::filesystem::exists(shell.path("x.gguf")));
 }

@@ -11,6 +11,7 @@
 #include <rwkv/tokenizer.hpp>
 
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -112,6 +113,8 @@ inline rwkv::Tokenizer tokenizer_for(const std::string& vocab,
 /// Everything in a file, or on standard input for "-".
 inline std::string read_all(const std::string& path) {
   if (path == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
+  if (std::filesystem::is_directory(path))
+    rwkv::fail_with(rwkv::ErrorCategory::io, path, ": this is a folder, not a file");
   std::ifstream in(path, std::ios::binary);
   if (!in) rwkv::fail_with(rwkv::ErrorCategory::io, path, ": cannot be opened");
   std::string text{std::istreambuf_iterator<char>(in), {}};

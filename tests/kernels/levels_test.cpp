@@ -37,7 +37,7 @@ std::string expected_level() {
       if (word == flag) return true;
     return false;
   };
-  if (RWKV_TARGET_DOTPROD) return has("asimddp") ? "dotprod" : "compiled";
+  if (RWKV_TARGET_DOTPROD) return !has("asimddp") ? "compiled" : has("i8mm") ? "i8mm" : "dotprod";
   if (!has("avx2") || !has("fma")) return "compiled";
   if (!has("avx512f") || !has("avx512bw") || !has("avx512dq") || !has("avx512vl")) return "avx2";
   return has("avx512_vnni") ? "avx512_vnni" : "avx512";

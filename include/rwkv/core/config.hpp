@@ -15,6 +15,8 @@
 #define RWKV_ABI v0_1_avx2
 #elif defined(__AVX__)
 #define RWKV_ABI v0_1_avx
+#elif defined(__aarch64__) && defined(__ARM_FEATURE_MATMUL_INT8)
+#define RWKV_ABI v0_1_i8mm
 #elif defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
 #define RWKV_ABI v0_1_dotprod
 #else

@@ -19,10 +19,16 @@ namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL {
 
 namespace detail {
 
+/// Whether B multiplies eight inputs of two outputs with those of two rows at once.
+template <class B>
+concept MatrixBytes = requires {
+  typename B::Pair;
+};
+
 template <class L>
 struct CodedBlocking {
   /// Rows that share the unpacking of the codes.
-  static constexpr std::size_t rows = L::width == 16 ? 8 : 4;
+  static constexpr std::size_t rows = L::width == 16 || MatrixBytes<typename L::Bytes> ? 8 : 4;
   /// Panels that a lone row reads at the same time, each a stream of its own.
   static constexpr std::size_t streams = L::width >= 8 ? 4 : 1;
   /// How far ahead (bytes) they are asked for.
@@ -129,16 +135,13 @@ RWKV_INLINE void hold(Sum& sum) noexcept {
   if constexpr (requires { B::hold(sum); }) B::hold(sum);
 }
 
-/// Adds one tile to the sums of one vector of outputs, for Rows rows of quantised inputs.
-template <class L, unsigned Bits, std::size_t Parts, std::size_t Rows>
-RWKV_INLINE void add_tile(const CodedLayout& layout, const std::byte* group, const std::byte* tile,
-                          std::size_t lanes, const CodedRow (&x)[Rows], std::size_t t,
-                          L (&sum)[Rows]) noexcept {
-  using B = typename L::Bytes;
+/// The sums of products of the codes of one vector of outputs in the parts of tile t, for Rows rows
+/// of quantised inputs.
+template <class B, unsigned Bits, std::size_t Parts, std::size_t Rows>
+RWKV_INLINE void sum_tile(const std::byte* v, const CodedRow (&x)[Rows], std::size_t t,
+                          typename B::Wide (&wide)[Rows][Parts]) noexcept {
   constexpr unsigned lazy = B::template lazy<Bits>;
-  const std::byte* v = tile + layout.code_offset() + 4 * lanes;
   typename B::Sum few[Rows];
-  typename B::Wide wide[Rows][Parts];
   std::size_t done = 0;
   for_each_group<Parts>(
       [&]<std::size_t G>(std::integral_constant<std::size_t, G>) RWKV_INLINE_LAMBDA {
@@ -161,6 +164,39 @@ RWKV_INLINE void add_tile(const CodedLayout& layout, const std::byte* group, con
           if constexpr (lazy == 1) hold<B>(wide[r][part]);
         }
       });
+}
+
+/// The same, two groups and two rows at a time.
+template <MatrixBytes B, unsigned Bits, std::size_t Parts, std::size_t Rows, std::size_t G = 0>
+RWKV_INLINE void sum_pairs(const std::byte* v, const CodedRow (&x)[Rows], std::size_t t,
+                           typename B::Pair (&sum)[Rows / 2][Parts]) noexcept {
+  const auto codes = B::pair(unpack<B, Bits, G>(v), unpack<B, Bits, G + 1>(v));
+  const std::size_t at = t * tile_cols + 4 * G;
+  constexpr std::size_t part = G / (8 / Parts);
+  RWKV_UNROLL
+  for (std::size_t r = 0; r < Rows / 2; ++r)
+    B::dot(sum[r][part], codes, B::load_pair(x[2 * r].codes + at, x[2 * r + 1].codes + at));
+  if constexpr (G + 2 < 8) sum_pairs<B, Bits, Parts, Rows, G + 2>(v, x, t, sum);
+}
+
+/// Adds one tile to the sums of one vector of outputs, for Rows rows of quantised inputs.
+template <class L, unsigned Bits, std::size_t Parts, std::size_t Rows>
+RWKV_INLINE void add_tile(const CodedLayout& layout, const std::byte* group, const std::byte* tile,
+                          std::size_t lanes, const CodedRow (&x)[Rows], std::size_t t,
+                          L (&sum)[Rows]) noexcept {
+  using B = typename L::Bytes;
+  const std::byte* v = tile + layout.code_offset() + 4 * lanes;
+  typename B::Wide wide[Rows][Parts];
+  if constexpr (MatrixBytes<B> && Rows % 2 == 0) {
+    typename B::Pair pairs[Rows / 2][Parts] = {};
+    sum_pairs<B, Bits, Parts, Rows>(v, x, t, pairs);
+    RWKV_UNROLL
+    for (std::size_t r = 0; r < Rows / 2; ++r)
+      for (std::size_t p = 0; p < Parts; ++p)
+        B::split(pairs[r][p], wide[2 * r][p], wide[2 * r + 1][p]);
+  } else {
+    sum_tile<B, Bits, Parts, Rows>(v, x, t, wide);
+  }
 
   const TileScales<L, Bits, Parts> scales(layout, group, tile, lanes);
   RWKV_UNROLL

@@ -39,6 +39,12 @@ RWKV_BEGIN_DOTPROD
 #include <rwkv/kernels/every_level.hpp>
 RWKV_END_TARGET
 #undef RWKV_LEVEL
+
+#define RWKV_LEVEL i8mm
+RWKV_BEGIN_I8MM
+#include <rwkv/kernels/every_level.hpp>
+RWKV_END_TARGET
+#undef RWKV_LEVEL
 #endif
 
 #define RWKV_LEVEL compiled
@@ -65,7 +71,9 @@ void multiply(const AnyMatrix& w, Range panels, const CodedInputs& x, std::size_
       return avx512::multiply_floats<simd::Avx512>(w, panels, x, rows, y, ldy);
     if (level >= Level::avx2) return avx2::multiply_floats<simd::Avx2>(w, panels, x, rows, y, ldy);
 #else
-    if (blocks && level == Level::dotprod)
+    if (blocks && level >= Level::i8mm)
+      return i8mm::multiply_blocks<simd::NeonMatrix>(w, panels, x, rows, y, ldy);
+    if (blocks && level >= Level::dotprod)
       return dotprod::multiply_blocks<simd::NeonDot>(w, panels, x, rows, y, ldy);
 #endif
   }

@@ -15,7 +15,8 @@ enum class Level : std::uint8_t {
   avx2,         ///< AVX2, FMA and F16C: Haswell, Zen
   avx512,       ///< AVX-512 F, BW, DQ and VL: Skylake with AVX-512
   avx512_vnni,  ///< the same with VNNI: Ice Lake, Zen 4
-  dotprod,      ///< NEON with dot products of bytes: Cortex-A55 and A76, Neoverse
+  dotprod,      ///< NEON with dot products of bytes: Cortex-A55 and A76, Neoverse N1
+  i8mm,         ///< the same with products of matrices of bytes: Cortex-A710, Neoverse V1
 };
 
 [[nodiscard]] constexpr const char* name_of(Level level) noexcept {
@@ -28,6 +29,8 @@ enum class Level : std::uint8_t {
       return "avx512_vnni";
     case Level::dotprod:
       return "dotprod";
+    case Level::i8mm:
+      return "i8mm";
     case Level::compiled:
       break;
   }
@@ -40,7 +43,8 @@ inline Level level() noexcept {
 #if RWKV_DISPATCH
   static const Level best = [] {
 #if RWKV_TARGET_DOTPROD
-    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0 ? Level::dotprod : Level::compiled;
+    if ((getauxval(AT_HWCAP) & HWCAP_ASIMDDP) == 0) return Level::compiled;
+    return (getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0 ? Level::i8mm : Level::dotprod;
 #else
     // F16C has no name in clang 14; every processor with AVX2 has it.
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return Level::compiled;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bytes (simd/bytes.hpp) in NEON registers of 64-bit ARM, without and with dot products.
-// Freestanding.
+// Bytes (simd/bytes.hpp) in NEON registers of 64-bit ARM: without dot products, with them, and with
+// products of matrices. Freestanding.
 #pragma once
 
 #include <rwkv/simd/bytes.hpp>
@@ -90,6 +90,48 @@ struct NeonDotBytes : NeonBytes {
 };
 
 #if RWKV_TARGET_DOTPROD
+RWKV_END_TARGET
+#endif
+#endif
+
+#if RWKV_TARGET_I8MM || defined(__ARM_FEATURE_MATMUL_INT8)
+#if RWKV_TARGET_I8MM
+RWKV_BEGIN_I8MM
+#endif
+
+/// With products of matrices: eight inputs of two outputs with those of two rows.
+struct NeonMatrixBytes : NeonDotBytes {
+  using NeonDotBytes::dot;
+  /// Four outputs in two registers: codes of eight inputs each, or sums of two rows each.
+  struct Codes {
+    int8x16_t outputs[2];
+  };
+  struct Pair {
+    int32x4_t outputs[2];
+  };
+
+  /// Of four inputs, and the next four.
+  RWKV_INLINE static Codes pair(Register a, Register b) noexcept {
+    const uint32x4_t first = vreinterpretq_u32_u8(a), second = vreinterpretq_u32_u8(b);
+    return {{vreinterpretq_s8_u32(vzip1q_u32(first, second)),
+             vreinterpretq_s8_u32(vzip2q_u32(first, second))}};
+  }
+  /// Eight inputs of two rows.
+  RWKV_INLINE static int8x16_t load_pair(const std::int8_t* a, const std::int8_t* b) noexcept {
+    return vcombine_s8(vld1_s8(a), vld1_s8(b));
+  }
+  RWKV_INLINE static void dot(Pair& sum, const Codes& codes, int8x16_t x) noexcept {
+    sum.outputs[0] = vmmlaq_s32(sum.outputs[0], codes.outputs[0], x);
+    sum.outputs[1] = vmmlaq_s32(sum.outputs[1], codes.outputs[1], x);
+  }
+  /// The sums of the first row, and of the second.
+  RWKV_INLINE static void split(const Pair& sum, Wide& first, Wide& second) noexcept {
+    first = vuzp1q_s32(sum.outputs[0], sum.outputs[1]);
+    second = vuzp2q_s32(sum.outputs[0], sum.outputs[1]);
+  }
+};
+
+#if RWKV_TARGET_I8MM
 RWKV_END_TARGET
 #endif
 #endif

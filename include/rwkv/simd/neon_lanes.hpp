@@ -45,6 +45,9 @@ struct NeonLanes {
 #if RWKV_TARGET_DOTPROD
 using NeonDot = NeonLanes<NeonDotBytes>;
 #endif
+#if RWKV_TARGET_I8MM
+using NeonMatrix = NeonLanes<NeonMatrixBytes>;
+#endif
 
 }  // namespace rwkv::inline RWKV_ABI::simd
 #endif

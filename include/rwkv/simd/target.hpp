@@ -3,8 +3,8 @@
 // RWKV_END_TARGET, functions, lambdas and templates (wherever they are instantiated) may use the
 // instructions of X. Nothing of it may be called before the processor has been asked.
 //
-// RWKV_TARGET_AVX2, RWKV_TARGET_AVX512, RWKV_TARGET_DOTPROD: whether such code can be written here
-// at all. (clang's arm_neon.h has dot products only where the whole translation unit has them.)
+// RWKV_TARGET_AVX2, _AVX512, _DOTPROD, _I8MM: whether such code can be written here at all.
+// (clang's arm_neon.h has dot products only where the whole translation unit has them.)
 // RWKV_DISPATCH: whether kernels are chosen at run time (kernels/levels.hpp). They are in programs
 // for any x86-64 or 64-bit ARM processor; a translation unit that is compiled for a newer one has
 // said what it wants. Define RWKV_NO_DISPATCH to do without.
@@ -23,8 +23,10 @@
 #if defined(__aarch64__) && defined(__linux__) && !defined(RWKV_NO_SIMD) && defined(__GNUC__) && \
     !defined(__clang__)
 #define RWKV_TARGET_DOTPROD 1
+#define RWKV_TARGET_I8MM 1
 #else
 #define RWKV_TARGET_DOTPROD 0
+#define RWKV_TARGET_I8MM 0
 #endif
 
 #if __STDC_HOSTED__ && !defined(RWKV_NO_DISPATCH) && \
@@ -50,3 +52,4 @@
 #define RWKV_BEGIN_VNNI \
   RWKV_BEGIN_TARGET("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
 #define RWKV_BEGIN_DOTPROD RWKV_BEGIN_TARGET("arch=armv8.2-a+dotprod")
+#define RWKV_BEGIN_I8MM RWKV_BEGIN_TARGET("arch=armv8.2-a+dotprod+i8mm")

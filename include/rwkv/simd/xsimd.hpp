@@ -49,6 +49,8 @@ struct Vector {
   using Bytes = Avx512Bytes;
 #elif XSIMD_WITH_FMA3_AVX2
   using Bytes = Avx2Bytes;
+#elif defined(__ARM_FEATURE_MATMUL_INT8) && defined(__aarch64__)
+  using Bytes = NeonMatrixBytes;
 #elif defined(__ARM_FEATURE_DOTPROD) && defined(__aarch64__)
   using Bytes = NeonDotBytes;
 #elif defined(__aarch64__)
