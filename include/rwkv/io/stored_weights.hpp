@@ -30,7 +30,7 @@ struct LoadOptions {
   /// Holds the embedding table in this type (f32, f16, bf16) instead of the one it has in the file.
   std::optional<DType> table_type = {};
   /// What matrices of block types are multiplied with: 8-bit inputs, or inputs as they are, which
-  /// is several times slower and computes what the same weights would as floats.
+  /// is two to three times slower and computes what the same weights would as floats.
   kernels::Inputs inputs = kernels::Inputs::quantised;
   /// Called with the fraction done, 0 ... 1, from the loading thread.
   std::function<void(double)> progress = {};

@@ -209,19 +209,28 @@ RWKV_INLINE void add_tile(const CodedLayout& layout, const std::byte* group, con
   }
 }
 
-/// The same for one row of inputs as they are.
-template <class L, unsigned Bits, std::size_t Parts>
+/// The same for rows of inputs as they are; x[r] and negative_sums[r] are those of the tile.
+template <class L, unsigned Bits, std::size_t Parts, std::size_t Rows>
 RWKV_INLINE void add_tile_exactly(const CodedLayout& layout, const std::byte* group,
-                                  const std::byte* tile, std::size_t lanes, const float* x,
-                                  const float* negative_sums, L& sum) noexcept {
+                                  const std::byte* tile, std::size_t lanes,
+                                  const float* const (&x)[Rows],
+                                  const float* const (&negative_sums)[Rows], std::size_t t,
+                                  L (&sum)[Rows]) noexcept {
   using B = typename L::Bytes;
   const std::byte* v = tile + layout.code_offset() + 4 * lanes;
-  L product[2] = {L::broadcast(0.0f), L::broadcast(0.0f)};
+  L product[2][Rows];
+  RWKV_UNROLL
+  for (std::size_t r = 0; r < Rows; ++r) product[0][r] = product[1][r] = L::broadcast(0.0f);
   for_each_group<2>([&]<std::size_t G>(std::integral_constant<std::size_t, G>) RWKV_INLINE_LAMBDA {
     const auto codes = unpack<B, Bits, G>(v);
-    const auto add = [&]<unsigned Byte>(std::integral_constant<unsigned, Byte>) {
+    const auto add = [&]<unsigned Byte>(std::integral_constant<unsigned, Byte>) RWKV_INLINE_LAMBDA {
       const L code = B::template byte_to_float<L, Byte, Bits == 8>(codes);
-      product[G / 4] = fma(code, L::broadcast(x[4 * G + Byte]), product[G / 4]);
+      RWKV_UNROLL
+      for (std::size_t r = 0; r < Rows; ++r) {
+        product[G / 4][r] =
+            fma(code, L::broadcast(x[r][t * tile_cols + 4 * G + Byte]), product[G / 4][r]);
+        hold(product[G / 4][r]);
+      }
     };
     add(std::integral_constant<unsigned, 0>{});
     add(std::integral_constant<unsigned, 1>{});
@@ -230,13 +239,16 @@ RWKV_INLINE void add_tile_exactly(const CodedLayout& layout, const std::byte* gr
   });
 
   const TileScales<L, Bits, Parts> scales(layout, group, tile, lanes);
-  if constexpr (Parts == 1) {
-    sum = fma(scales.scale[0], product[0] + product[1], sum);
-  } else {
-    sum = fma(scales.scale[0], product[0], sum);
-    sum = fma(scales.scale[1], product[1], sum);
+  RWKV_UNROLL
+  for (std::size_t r = 0; r < Rows; ++r) {
+    if constexpr (Parts == 1) {
+      sum[r] = fma(scales.scale[0], product[0][r] + product[1][r], sum[r]);
+    } else {
+      sum[r] = fma(scales.scale[0], product[0][r], sum[r]);
+      sum[r] = fma(scales.scale[1], product[1][r], sum[r]);
+    }
+    sum[r] = scales.subtract_offset(sum[r], negative_sums[r] + 2 * t);
   }
-  sum = scales.subtract_offset(sum, negative_sums);
 }
 
 /// Calls f(group, tile, t) for the tiles of a panel in order.
@@ -341,21 +353,33 @@ void coded_panel(const CodedMatrix& w, std::size_t p, const QuantisedRows& x, st
   }
 }
 
-/// One panel for one row of inputs as they are.
-template <class L, unsigned Bits, std::size_t Parts>
-void coded_exact(const CodedMatrix& w, std::size_t p, const float* x, const float* negative_sums,
-                 float* y) noexcept {
+/// One panel for rows [first, first + Rows) of inputs as they are; beyond `end`, the last one
+/// again.
+template <class L, unsigned Bits, std::size_t Parts, std::size_t Rows>
+void coded_exact(const CodedMatrix& w, std::size_t p, const CodedInputs& x, std::size_t first,
+                 std::size_t end, float* y, std::size_t ldy) noexcept {
   const CodedLayout layout = w.layout;
   const std::byte* panel = w.data + p * layout.bytes_per_panel(w.cols);
+  const float* inputs[Rows];
+  const float* negative_sums[Rows];
+  for (std::size_t r = 0; r < Rows; ++r) {
+    const std::size_t row = first + r < end ? first + r : end - 1;
+    inputs[r] = x.x + row * x.ldx;
+    negative_sums[r] = x.quantised.negative_sums(row);
+  }
   for (std::size_t lanes = 0; lanes < panel_rows; lanes += L::width) {
-    L sum = L::broadcast(0.0f);
-    for_each_tile(
-        layout, panel, w.cols,
-        [&](const std::byte* group, const std::byte* tile, std::size_t t) RWKV_INLINE_LAMBDA {
-          add_tile_exactly<L, Bits, Parts>(layout, group, tile, lanes, x + t * tile_cols,
-                                           negative_sums + 2 * t, sum);
-        });
-    store_outputs(sum, w.rows, p, lanes, y);
+    L sum[Rows];
+    RWKV_UNROLL
+    for (std::size_t r = 0; r < Rows; ++r) sum[r] = L::broadcast(0.0f);
+    for_each_tile(layout, panel, w.cols,
+                  [&](const std::byte* group, const std::byte* tile, std::size_t t)
+                      RWKV_INLINE_LAMBDA {
+                        add_tile_exactly<L, Bits, Parts, Rows>(layout, group, tile, lanes, inputs,
+                                                               negative_sums, t, sum);
+                      });
+    RWKV_UNROLL
+    for (std::size_t r = 0; r < Rows; ++r)
+      if (first + r < end) store_outputs(sum[r], w.rows, p, lanes, y + (first + r) * ldy);
   }
 }
 
@@ -363,10 +387,13 @@ template <class L, unsigned Bits, std::size_t Parts>
 void coded_matmul(const CodedMatrix& w, Inputs inputs, Range panels, const CodedInputs& x,
                   std::size_t rows, float* y, std::size_t ldy) noexcept {
   if (inputs == Inputs::exact) {
+    constexpr std::size_t block = 4;
     for (std::size_t p = panels.begin; p < panels.end; ++p)
-      for (std::size_t m = 0; m < rows; ++m)
-        coded_exact<L, Bits, Parts>(w, p, x.x + m * x.ldx, x.quantised.negative_sums(m),
-                                    y + m * ldy);
+      if (rows == 1)
+        coded_exact<L, Bits, Parts, 1>(w, p, x, 0, 1, y, ldy);
+      else
+        for (std::size_t m = 0; m < rows; m += block)
+          coded_exact<L, Bits, Parts, block>(w, p, x, m, rows, y, ldy);
   } else if (rows == 1) {
     for (std::size_t p = panels.begin; p < panels.end; p += CodedBlocking<L>::streams)
       coded_single<L, Bits, Parts>(w, p, panels.end, x.quantised, y);
