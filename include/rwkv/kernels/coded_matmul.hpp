@@ -209,7 +209,7 @@ RWKV_INLINE void add_tile(const CodedLayout& layout, const std::byte* group, con
   }
 }
 
-/// The same for rows of inputs as they are; x[r] and negative_sums[r] are those of the tile.
+/// The same for rows of inputs as they are.
 template <class L, unsigned Bits, std::size_t Parts, std::size_t Rows>
 RWKV_INLINE void add_tile_exactly(const CodedLayout& layout, const std::byte* group,
                                   const std::byte* tile, std::size_t lanes,

@@ -5,7 +5,8 @@
 // implementation gives the same integers. Freestanding.
 //
 // A type of bytes offers: width (lanes), Register, Sum (of a few products), Wide (of many), and the
-// functions of PlainBytes. `lazy<Bits>` dot products of codes of so many bits fit a Sum.
+// functions of PlainBytes. `lazy<Bits>` dot products of codes of so many bits fit a Sum. It may
+// also offer products of matrices, as NeonMatrixBytes does.
 #pragma once
 
 #include <rwkv/core/half.hpp>

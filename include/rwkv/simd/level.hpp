@@ -43,8 +43,9 @@ inline Level level() noexcept {
 #if RWKV_DISPATCH
   static const Level best = [] {
 #if RWKV_TARGET_DOTPROD
-    if ((getauxval(AT_HWCAP) & HWCAP_ASIMDDP) == 0) return Level::compiled;
-    return (getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0 ? Level::i8mm : Level::dotprod;
+    constexpr unsigned long has_dotprod = 1ul << 20, has_i8mm = 1ul << 13;  // of all Linux kernels
+    if ((getauxval(AT_HWCAP) & has_dotprod) == 0) return Level::compiled;
+    return (getauxval(AT_HWCAP2) & has_i8mm) != 0 ? Level::i8mm : Level::dotprod;
 #else
     // F16C has no name in clang 14; every processor with AVX2 has it.
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return Level::compiled;
