@@ -8,7 +8,7 @@ cmake_minimum_required(VERSION 3.25)
 
 set(floors  # from the roof to the ground
   "(tokenizer|sampler|generate|chat)\\.hpp|text/.*"
-  "(model|batch|forward|hybrid|static_model|load|verify|convert|train|automata)\\.hpp|(train|automata)/.*"
+  "(model|batch|forward|hybrid|static_model|load|verify|calibrate|convert|train|automata)\\.hpp|(train|automata)/.*"
   "(embedding|block|sparse_block|time_mix|sparse_attention|channel_mix|head)\\.hpp"
   "io/.*"  # also of states, so above them
   "(state|kv_cache|workspace|hybrid_state|hybrid_workspace)\\.hpp"
