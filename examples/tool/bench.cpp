@@ -345,22 +345,21 @@ void run(const Bench& options) {
   std::error_code ignored;
   const bool one_file =
       std::filesystem::is_regular_file(path, ignored) && path.extension() != ".json";
-  if (one_file) read_whole(path);  // from wherever it was, so that all later reads are alike
+  // Before there is a model, whose memory is measured; the first one reads from wherever it was.
+  const double read_seconds =
+      one_file ? median({read_whole(path), read_whole(path), read_whole(path)}) : 0.0;
   reset_peak_rss();
   const auto start = Clock::now();
   auto checkpoint = path.empty() ? source() : rwkv::io::read_checkpoint(path);
-  with_model(
-      checkpoint, options.hybrid, pool, how,
-      [&](const auto& model, auto state, const auto& make_workspace) {
-        Loading loading{seconds_since(start), peak_rss(), 0, 0.0};
-        if (one_file) {
-          loading.file_bytes = std::filesystem::file_size(path);
-          loading.read_seconds = median({read_whole(path), read_whole(path), read_whole(path)});
-        }
-        checkpoint = {};
-        auto work = make_workspace(std::max<std::size_t>(256, options.batch), options.prompt);
-        measure(options, model, state, work, pool, loading);
-      });
+  with_model(checkpoint, options.hybrid, pool, how,
+             [&](const auto& model, auto state, const auto& make_workspace) {
+               const Loading loading{seconds_since(start), peak_rss(),
+                                     one_file ? std::filesystem::file_size(path) : 0, read_seconds};
+               checkpoint = {};
+               auto work =
+                   make_workspace(std::max<std::size_t>(256, options.batch), options.prompt);
+               measure(options, model, state, work, pool, loading);
+             });
 }
 
 }  // namespace tool
