@@ -656,7 +656,8 @@ TEST_CASE("training for int8 has another loss") {
 
 TEST_CASE("bench prints what it promises") {
   const TrainedShell shell;
-  for (const std::string how : {"", " --type bf16 --batch 3", " --type q8_0 --exact-inputs"}) {
+  for (const std::string how : {"", " --type bf16 --batch 3", " --type q8_0 --exact-inputs",
+                                " --type bf16 --bf16-inputs"}) {
     CAPTURE(how);
     const auto b =
         shell.run("bench a.safetensors --json --prompt 32 --generate 20 --threads 1" + how);
@@ -672,6 +673,11 @@ TEST_CASE("bench prints what it promises") {
     CHECK(k.contains("batch_tokens_per_second") == batch);
     CHECK(k.contains("batch_peak_fraction") == (batch && k.contains("prefill_peak_fraction")));
   }
+}
+
+TEST_CASE("inputs cannot be exact and rounded") {
+  const TrainedShell shell;
+  CHECK(shell.run("bench a.safetensors --exact-inputs --bf16-inputs").status == 2);
 }
 
 TEST_CASE("chat takes turns back") {

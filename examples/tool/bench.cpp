@@ -31,13 +31,18 @@ double median(std::vector<double> values) {
 }
 
 /// Bytes per second that the pool's threads read from a buffer far larger than any cache, in the
-/// way that suits the memory best: huge pages, several streams per thread, asked for ahead of time.
+/// way that suits the memory best: huge pages, several streams per thread, asked for ahead of time
+/// or not.
 class ReadBandwidth {
  public:
   explicit ReadBandwidth(rwkv::ThreadPool& pool) : pool_(pool), memory_(floats * sizeof(float)) {
     std::memset(memory_.data(), 0, floats * sizeof(float));
   }
 
+  double measure() { return std::max(measure<true>(), measure<false>()); }
+
+ private:
+  template <bool Prefetch>
   double measure() {
     using L = rwkv::simd::Native;
     const auto* const data = static_cast<const float*>(memory_.data());
@@ -55,7 +60,7 @@ class ReadBandwidth {
       for (std::size_t i = 0; i < length; i += line) {
         for (std::size_t s = 0; s < streams; ++s) {
           const float* at = first + s * length + i;
-          __builtin_prefetch(at + 1024, 0, 2);
+          if constexpr (Prefetch) __builtin_prefetch(at + 1024, 0, 2);
           for (std::size_t k = 0; k < line; k += L::width) sum[s] = sum[s] + L::load(at + k);
         }
       }
@@ -70,30 +75,48 @@ class ReadBandwidth {
     return static_cast<double>(floats * sizeof(float)) / seconds;
   }
 
- private:
   static constexpr std::size_t floats = std::size_t{64} << 20;
   rwkv::ThreadPool& pool_;
   rwkv::io::detail::WeightMemory memory_;
   std::vector<float> sums_;
 };
 
-/// Multiply-adds per second of the pool's threads when nothing has to be loaded: of floats, or of
-/// bytes as in products with quantised matrices.
+/// Multiply-adds per second of the pool's threads when nothing has to be loaded: of floats, of
+/// bytes as in products with quantised matrices, or of bfloat16.
 class Arithmetic {
   using L = rwkv::simd::Native;
 
  public:
-  Arithmetic(rwkv::ThreadPool& pool, bool bytes) : pool_(pool), bytes_(bytes) {}
+  enum class Operands { floats, bytes, pairs };
+
+  Arithmetic(rwkv::ThreadPool& pool, Operands operands) : pool_(pool), operands_(operands) {}
+
+  /// What products with matrices of this type multiply.
+  static Operands operands(rwkv::DType type, rwkv::kernels::Inputs inputs) {
+    switch (rwkv::kernels::preparation<L>({type, nullptr, 0, 0, inputs})) {
+      case rwkv::kernels::Preparation::codes:
+        return Operands::bytes;
+      case rwkv::kernels::Preparation::bfloats16:
+        return Operands::pairs;
+      default:
+        return Operands::floats;
+    }
+  }
 
   double measure() {
     constexpr std::size_t rounds = std::size_t{1} << 21;
     const std::size_t workers = pool_.concurrency();
     sums_.assign(workers, 0.0f);
     const auto start = Clock::now();
-    pool_.parallel(workers,
-                   [&](std::size_t w) { sums_[w] = bytes_ ? integers(rounds) : floats(rounds); });
+    pool_.parallel(workers, [&](std::size_t w) {
+      sums_[w] = operands_ == Operands::bytes   ? integers(rounds)
+                 : operands_ == Operands::pairs ? pairs<L>(rounds)
+                                                : floats(rounds);
+    });
     const double seconds = seconds_since(start);
-    const std::size_t each = chains * (bytes_ ? 4 * L::Bytes::width : L::width);
+    const std::size_t each = chains * (operands_ == Operands::bytes   ? 4 * L::Bytes::width
+                                       : operands_ == Operands::pairs ? 2 * L::width
+                                                                      : L::width);
     for (const float sum : sums_)
       if (sum != 0.0f) rwkv::fail(rwkv::ErrorCategory::numeric, "zeros do not add up to zero");
     return static_cast<double>(workers * rounds * each) / seconds;
@@ -137,6 +160,26 @@ class Arithmetic {
     for (const auto& s : sum) all = all + B::template to_float<L>(B::widen(s));
     return first(all);
   }
+  template <class Lanes>
+  static float pairs([[maybe_unused]] std::size_t rounds) {
+    if constexpr (rwkv::simd::HasPairs<Lanes>) {
+      volatile std::uint16_t zero = 0;  // known numbers would be folded
+      const rwkv::bfloat16 two[2] = {{zero}, {zero}};
+      const auto x = Lanes::Pairs::broadcast(two);
+      Lanes sum[chains];
+      volatile float start = 0.0f;
+      for (Lanes& s : sum) s = Lanes::broadcast(start);
+      for (std::size_t i = 0; i < rounds; ++i) {
+        RWKV_UNROLL
+        for (Lanes& s : sum) s = Lanes::Pairs::dot(s, x, x);
+      }
+      Lanes all = Lanes::broadcast(0.0f);
+      for (const Lanes& s : sum) all = all + s;
+      return first(all);
+    } else {
+      return 0.0f;
+    }
+  }
   static float first(const L& lanes) {
     alignas(rwkv::alignment) float stored[16];
     lanes.store(stored);
@@ -144,7 +187,7 @@ class Arithmetic {
   }
 
   rwkv::ThreadPool& pool_;
-  bool bytes_;
+  Operands operands_;
   std::vector<float> sums_;
 };
 
@@ -219,7 +262,7 @@ void measure(const Bench& options, const Model& model, State& state, Work& work,
       std::is_same_v<Model, rwkv::Model<>> && rwkv::simd::level() == rwkv::simd::Level::compiled;
   ReadBandwidth bandwidth(pool);
   bandwidth.measure();
-  Arithmetic arithmetic(pool, is_block(type) && !options.exact_inputs);
+  Arithmetic arithmetic(pool, Arithmetic::operands(type, options.inputs));
   std::vector<double> peaks;
   std::vector<double> peak_fractions;
   std::vector<double> batches;

@@ -52,11 +52,11 @@ inline rwkv::Model<> load(const rwkv::io::Checkpoint& checkpoint, rwkv::ThreadPo
   return rwkv::Model<>(checkpoint, options, pool);
 }
 
-/// How models are held for a command that has the flag --exact-inputs.
+/// How models are held for a command that has the flags --exact-inputs and --bf16-inputs.
 template <class Options>
 rwkv::LoadOptions load_options(const Options& options) {
   rwkv::LoadOptions result;
-  if (options.exact_inputs) result.inputs = rwkv::kernels::Inputs::exact;
+  result.inputs = options.inputs;
   return result;
 }
 

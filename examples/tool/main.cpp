@@ -29,10 +29,16 @@ void add_threads(CLI::App* app, std::size_t& threads) {
       ->check(CLI::Range(0, 1024));
 }
 
-void add_exact_inputs(CLI::App* app, bool& exact) {
-  app->add_flag("--exact-inputs", exact,
-                "multiply quantised matrices with the inputs as they are, not rounded to 8 bits: "
-                "several times slower");
+void add_inputs(CLI::App* app, rwkv::kernels::Inputs& inputs) {
+  using rwkv::kernels::Inputs;
+  auto* exact = app->add_flag_callback(
+      "--exact-inputs", [&inputs] { inputs = Inputs::exact; },
+      "multiply quantised matrices with the inputs as they are, not rounded to 8 bits: "
+      "several times slower");
+  app->add_flag_callback(
+         "--bf16-inputs", [&inputs] { inputs = Inputs::fastest; },
+         "multiply bf16 matrices with inputs rounded to bf16, where the processor can")
+      ->excludes(exact);
 }
 
 void add_sampling(CLI::App* app, tool::Sampling& s) {
@@ -97,7 +103,7 @@ int parse_and_run(int argc, char** argv) {
                   "example seq:40,one:100")
       ->excludes(chunk);
   add_hybrid(sub, logits.hybrid);
-  add_exact_inputs(sub, logits.exact_inputs);
+  add_inputs(sub, logits.inputs);
   add_threads(sub, logits.threads);
   sub->add_option("--state-in", logits.state_in, "start from this state file");
   sub->add_option("--state-out", logits.state_out, "write the final state to this file");
@@ -125,7 +131,7 @@ int parse_and_run(int argc, char** argv) {
   sub->add_option("--state-out", generate.state_out, "write the final state to this file");
   add_sampling(sub, generate.sampling);
   add_hybrid(sub, generate.hybrid);
-  add_exact_inputs(sub, generate.exact_inputs);
+  add_inputs(sub, generate.inputs);
   add_threads(sub, generate.threads);
 
   tool::Chat chat;
@@ -139,7 +145,7 @@ int parse_and_run(int argc, char** argv) {
   sub->add_option("--tokens", chat.tokens, "how many tokens an answer has at most")
       ->capture_default_str();
   add_sampling(sub, chat.sampling);
-  add_exact_inputs(sub, chat.exact_inputs);
+  add_inputs(sub, chat.inputs);
   add_threads(sub, chat.threads);
 
   tool::Tokenize tokenize;
@@ -160,7 +166,7 @@ int parse_and_run(int argc, char** argv) {
                   "convert the matrices to this type first; default: as they are, or f16")
       ->check(any_type);
   add_hybrid(sub, bench.hybrid);
-  add_exact_inputs(sub, bench.exact_inputs);
+  add_inputs(sub, bench.inputs);
   add_threads(sub, bench.threads);
   sub->add_option("--prompt", bench.prompt, "prompt tokens to read at once")
       ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20))
@@ -195,7 +201,7 @@ int parse_and_run(int argc, char** argv) {
       add(app, "verify", "does this program compute what the one that wrote a model did?", verify);
   sub->add_option("MODEL", verify.model, "model file that `rwkv convert` wrote")->required();
   sub->add_flag("--json", verify.json, "print JSON");
-  add_exact_inputs(sub, verify.exact_inputs);
+  add_inputs(sub, verify.inputs);
   add_threads(sub, verify.threads);
 
   tool::Export exported;
@@ -239,7 +245,7 @@ int parse_and_run(int argc, char** argv) {
   sub->add_option("--separator", perplexity.separator,
                   "a line like this begins a new text, with an empty state");
   sub->add_flag("--json", perplexity.json, "print JSON");
-  add_exact_inputs(sub, perplexity.exact_inputs);
+  add_inputs(sub, perplexity.inputs);
   add_threads(sub, perplexity.threads);
 
   tool::CompileRegex regex;

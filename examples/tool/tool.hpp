@@ -3,6 +3,8 @@
 // structs from the command line; a command throws rwkv::Error for anything that does not work out.
 #pragma once
 
+#include <rwkv/kernels/prepared_rows.hpp>
+
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -30,7 +32,7 @@ struct LogitsOptions {
   std::size_t chunk = 0;
   std::string calls;
   Hybrid hybrid;
-  bool exact_inputs = false;
+  rwkv::kernels::Inputs inputs = rwkv::kernels::Inputs::rounded;
   std::size_t threads = 0;
   std::string state_in;
   std::string state_out;
@@ -61,7 +63,7 @@ struct Generate {
   std::vector<std::string> stop;
   Sampling sampling;
   Hybrid hybrid;
-  bool exact_inputs = false;
+  rwkv::kernels::Inputs inputs = rwkv::kernels::Inputs::rounded;
   std::size_t threads = 0;
 };
 void run(const Generate&);
@@ -73,7 +75,7 @@ struct Chat {
   std::string think = "off";
   std::size_t tokens = 1000;
   Sampling sampling;
-  bool exact_inputs = false;
+  rwkv::kernels::Inputs inputs = rwkv::kernels::Inputs::rounded;
   std::size_t threads = 0;
 };
 void run(const Chat&);
@@ -90,7 +92,7 @@ struct Bench {
   std::string shape;
   std::string type;
   Hybrid hybrid;
-  bool exact_inputs = false;
+  rwkv::kernels::Inputs inputs = rwkv::kernels::Inputs::rounded;
   std::size_t threads = 0;
   std::size_t prompt = 512;
   std::size_t generate = 64;
@@ -115,7 +117,7 @@ void run(const Convert&);
 struct Verify {
   std::string model;
   bool json = false;
-  bool exact_inputs = false;
+  rwkv::kernels::Inputs inputs = rwkv::kernels::Inputs::rounded;
   std::size_t threads = 0;
 };
 void run(const Verify&);
@@ -189,7 +191,7 @@ struct Perplexity {
   std::string vocab;
   std::string separator;
   bool json = false;
-  bool exact_inputs = false;
+  rwkv::kernels::Inputs inputs = rwkv::kernels::Inputs::rounded;
   std::size_t threads = 0;
 };
 void run(const Perplexity&);

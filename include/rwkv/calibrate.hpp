@@ -33,16 +33,12 @@ struct ObservedMatrix {
 [[nodiscard]] constexpr std::size_t weight_cost(const ObservedMatrix& m) noexcept {
   return kernels::weight_cost(m.w);
 }
-[[nodiscard]] constexpr bool needs_preparation(const ObservedMatrix& m) noexcept {
-  return kernels::needs_preparation(m.w);
+template <class L>
+[[nodiscard]] kernels::Preparation preparation(const ObservedMatrix& m) noexcept {
+  return kernels::preparation<L>(m.w);
 }
 template <class L>
-void prepare(const ObservedMatrix& m, const float* x, const kernels::QuantisedRows& to,
-             std::size_t row) noexcept {
-  kernels::prepare<L>(m.w, x, to, row);
-}
-template <class L>
-void multiply(const ObservedMatrix& m, Range panels, const kernels::CodedInputs& x,
+void multiply(const ObservedMatrix& m, Range panels, const kernels::ProductInputs& x,
               std::size_t rows, float* y, std::size_t ldy) noexcept {
   kernels::multiply<L>(m.w, panels, x, rows, y, ldy);
   // Every matrix has one worker that is given its first panel.
@@ -59,6 +55,8 @@ class ObservedWeights {
     for (std::size_t i = 0; i < weights.dimensions().layers; ++i)
       blocks_.push_back(observed(weights.block(i), "blocks." + std::to_string(i) + '.'));
     head_ = observed(weights.head(), "head.weight");
+    // Nobody reads the logits: one panel is enough to see the head's inputs.
+    head_.w.rows = head_.rows = std::min(head_.rows, kernels::panel_rows);
   }
 
   [[nodiscard]] const AnyTable& emb() const noexcept { return weights_.emb(); }
@@ -131,10 +129,9 @@ class ObservedWeights {
 
 /// The importance of every matrix for `text`, read from an empty state: E[x_c^2] over its tokens,
 /// for `ConvertOptions::importance`. Some ten thousand tokens of what the model will be used for
-/// are plenty. Costs as much as reading the text with all logits; `progress` is called with the
-/// fraction done from the calling thread. The same bits for every executor. Throws `Error`:
-/// (argument) for an empty text or a token outside the vocabulary, (numeric) if an input is not
-/// finite.
+/// are plenty. Costs as much as reading the text; `progress` is called with the fraction done from
+/// the calling thread. The same bits for every executor. Throws `Error`: (argument) for an empty
+/// text or a token outside the vocabulary, (numeric) if an input is not finite.
 template <Executor Exec = Serial>
 [[nodiscard]] Importance calibrate(const Model<>& model, std::span<const Token> text,
                                    Exec&& exec = {},

@@ -3,7 +3,7 @@
 // nothing from one call to the next; one workspace per thread that runs the model.
 #pragma once
 
-#include <rwkv/kernels/quantised_rows.hpp>
+#include <rwkv/kernels/prepared_rows.hpp>
 #include <rwkv/state.hpp>
 
 namespace rwkv::inline RWKV_ABI {
@@ -41,8 +41,8 @@ constexpr std::size_t workspace_floats(const Dimensions& d, std::size_t rows) no
 /// Bytes for the prepared inputs (kernels/product.hpp) of one row: those of receptance, key and
 /// value live at the same time, those of the channel mix alone.
 constexpr std::size_t prepared_bytes(const Dimensions& d) noexcept {
-  const std::size_t three = 3 * kernels::QuantisedRows::bytes_for(d.embed);
-  const std::size_t hidden = kernels::QuantisedRows::bytes_for(hidden_width(d));
+  const std::size_t three = 3 * kernels::PreparedRows::bytes_for(d.embed);
+  const std::size_t hidden = kernels::PreparedRows::bytes_for(hidden_width(d));
   return three > hidden ? three : hidden;
 }
 

@@ -5,6 +5,7 @@
 #include "support/executors.hpp"
 #include "support/sample_checkpoint.hpp"
 #include <rwkv/model.hpp>
+#include <rwkv/quant/quantise.hpp>
 
 #include <doctest/doctest.h>
 
@@ -292,6 +293,33 @@ TEST_CASE("numbers that every storage type holds exactly give the same bits in e
   CHECK(test::same_bits(logits(test::sample_checkpoint<rwkv::bfloat16>()), expected));
   for (const DType type : {DType::f32, DType::f16, DType::bf16})
     CHECK(test::same_bits(logits(test::sample_checkpoint(), stored_as(type, type)), expected));
+}
+
+TEST_CASE("low-rank maps in blocks become floats: what they are multiplied with is never rounded") {
+  Checkpoint c = test::sample_checkpoint(
+      {.embed = 64, .head_size = 16, .decay = 32, .icl = 32, .value = 32, .gate = 32});
+  Checkpoint decoded = c;
+  std::vector<std::vector<std::byte>> blocks;
+  for (const char map : {'w', 'a', 'v', 'g'})
+    for (const char half : {'1', '2'}) {
+      const std::string name = std::string("blocks.1.att.") + map + half;
+      // As rwkv.cpp and GGUF files store them: transposed, blocks along the inputs.
+      const rwkv::io::Tensor stored = c.get(name).transposed();
+      const std::size_t rows = stored.shape[0];
+      const std::size_t cols = stored.shape[1];
+      blocks.push_back(rwkv::quant::quantise(stored.values(), rows, cols, DType::q8_0));
+      const rwkv::io::Tensor t{DType::q8_0, stored.shape, rwkv::io::c_order(stored.shape),
+                               blocks.back()};
+      c.tensors[name] = t.transposed();
+      test::replace(decoded, name, t.transposed().shape, t.transposed().values());
+    }
+  const StoredWeights weights(c);
+  const auto& att = weights.block(1).att;
+  for (const auto* m : {&att.w1, &att.w2, &att.a1, &att.a2, &att.v1, &att.v2, &att.g1, &att.g2}) {
+    CHECK(m->type == DType::f32);
+    CHECK(m->inputs == rwkv::kernels::Inputs::exact);
+  }
+  CHECK(test::same_bits(logits(c), logits(decoded)));
 }
 
 TEST_CASE("storing matrices with fewer bits moves the logits by about that much") {

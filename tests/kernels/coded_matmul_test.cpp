@@ -53,21 +53,21 @@ struct Rows {
   std::size_t count, cols, ldx;
   test::Misaligned<float> x;
   std::vector<std::byte> memory;
-  kernels::QuantisedRows prepared;
+  kernels::PreparedRows prepared;
 
   Rows(std::size_t count_, const rwkv::AnyMatrix& w, test::Random& random)
       : count(count_),
         cols(w.cols),
         ldx(cols + 3),
         x(count * ldx),
-        memory(count * kernels::QuantisedRows::bytes_for(cols)),
-        prepared{memory.data(), kernels::QuantisedRows::bytes_for(cols), cols} {
+        memory(count * kernels::PreparedRows::bytes_for(cols)),
+        prepared{memory.data(), kernels::PreparedRows::bytes_for(cols), cols} {
     test::fill(x, random);
     for (std::size_t m = 0; m < count; ++m)
-      kernels::prepare<Native>(w, x.data() + m * ldx, prepared, m);
+      kernels::prepare<Native>(kernels::preparation<Native>(w), x.data() + m * ldx, prepared, m);
   }
-  [[nodiscard]] kernels::CodedInputs view() const { return {x.data(), ldx, prepared}; }
-  [[nodiscard]] kernels::CodedInputs row(std::size_t m) const {
+  [[nodiscard]] kernels::ProductInputs view() const { return {x.data(), ldx, prepared}; }
+  [[nodiscard]] kernels::ProductInputs row(std::size_t m) const {
     auto one = prepared;
     one.data += m * one.stride;
     return {x.data() + m * ldx, ldx, one};
@@ -81,7 +81,7 @@ struct Rows {
 };
 
 template <class L>
-std::vector<float> product(const rwkv::AnyMatrix& w, const kernels::CodedInputs& x,
+std::vector<float> product(const rwkv::AnyMatrix& w, const kernels::ProductInputs& x,
                            std::size_t rows) {
   std::vector<float> y(rows * w.rows, test::canary);
   kernels::multiply<L>(w, {0, kernels::panels_for(w.rows)}, x, rows, y.data(), w.rows);
@@ -93,7 +93,7 @@ std::vector<float> product(const rwkv::AnyMatrix& w, const kernels::CodedInputs&
 TEST_CASE("products with blocks are those of the numbers that the blocks stand for") {
   test::Random random(1);
   for (const DType type : block_types)
-    for (const Inputs inputs : {Inputs::quantised, Inputs::exact})
+    for (const Inputs inputs : {Inputs::rounded, Inputs::exact})
       for (const std::size_t outputs : {1u, 16u, 75u}) {
         CAPTURE(rwkv::name_of(type));
         CAPTURE(outputs);
@@ -117,12 +117,12 @@ TEST_CASE("products with blocks are those of the numbers that the blocks stand f
 TEST_CASE("quantised inputs are within half a step, and their sums are right") {
   test::Random random(2);
   const Coded w(DType::q8_0, 1, 320, random);
-  const Rows x(3, w.view(Inputs::quantised), random);
+  const Rows x(3, w.view(Inputs::rounded), random);
   for (std::size_t m = 0; m < x.count; ++m)
     for (std::size_t part = 0; part < 20; ++part) {
       std::int32_t sum = 0;
       for (std::size_t i = part * 16; i < part * 16 + 16; ++i) {
-        CHECK(std::abs(x.input(m, i, Inputs::quantised) - x.input(m, i, Inputs::exact)) <=
+        CHECK(std::abs(x.input(m, i, Inputs::rounded) - x.input(m, i, Inputs::exact)) <=
               0.5001 * static_cast<double>(x.prepared.steps(m)[i / 32]));
         sum += x.prepared.codes(m)[i];
       }
@@ -140,8 +140,8 @@ TEST_CASE("inputs of every size: zeros, denormals, the largest floats, NaN") {
   }
   x[96] = std::numeric_limits<float>::quiet_NaN();
   x[128] = std::numeric_limits<float>::infinity();
-  std::vector<std::byte> memory(kernels::QuantisedRows::bytes_for(x.size()));
-  const kernels::QuantisedRows rows{memory.data(), memory.size(), x.size()};
+  std::vector<std::byte> memory(kernels::PreparedRows::bytes_for(x.size()));
+  const kernels::PreparedRows rows{memory.data(), memory.size(), x.size()};
   kernels::compiled::quantise_row(x.data(), rows, 0);
   for (std::size_t i = 0; i < 64; ++i) CHECK(rows.codes(0)[i] == 0);
   for (std::size_t i = 64; i < 96; ++i) CHECK(rows.codes(0)[i] == (i % 2 == 0 ? 127 : -127));
@@ -152,7 +152,7 @@ TEST_CASE("inputs of every size: zeros, denormals, the largest floats, NaN") {
 TEST_CASE("a row has the same bits alone and among others, however the work is divided") {
   test::Random random(3);
   for (const DType type : block_types)
-    for (const Inputs inputs : {Inputs::quantised, Inputs::exact}) {
+    for (const Inputs inputs : {Inputs::rounded, Inputs::exact}) {
       CAPTURE(rwkv::name_of(type));
       const Coded w(type, 150, 256, random);
       const Rows x(21, w.view(inputs), random);
@@ -175,9 +175,9 @@ TEST_CASE("integers are the same in registers of every kind") {
   for (const DType type : block_types) {
     CAPTURE(rwkv::name_of(type));
     const Coded w(type, 40, 512, random);
-    const Rows x(9, w.view(Inputs::quantised), random);
-    const auto native = product<Native>(w.view(Inputs::quantised), x.view(), x.count);
-    const auto plain = product<L>(w.view(Inputs::quantised), x.view(), x.count);
+    const Rows x(9, w.view(Inputs::rounded), random);
+    const auto native = product<Native>(w.view(Inputs::rounded), x.view(), x.count);
+    const auto plain = product<L>(w.view(Inputs::rounded), x.view(), x.count);
     for (std::size_t i = 0; i < native.size(); ++i)
       REQUIRE(std::abs(native[i] - plain[i]) <= 1e-5f * (1.0f + std::abs(plain[i])));
   }
@@ -188,7 +188,7 @@ TEST_CASE("matrices that share an input share its preparation") {
   const Coded a(DType::q4_k, 48, 256, random);
   const Coded b(DType::q8_0, 33, 256, random);
   const Coded c(DType::q5_1, 20, 64, random);
-  const Inputs inputs = Inputs::quantised;
+  const Inputs inputs = Inputs::rounded;
   const Rows x(7, a.view(inputs), random);
   const Rows z(7, c.view(inputs), random);
   const auto ya = product<Native>(a.view(inputs), x.view(), 7);
@@ -197,7 +197,7 @@ TEST_CASE("matrices that share an input share its preparation") {
   std::vector<float> got[3] = {std::vector<float>(ya.size()), std::vector<float>(yb.size()),
                                std::vector<float>(yc.size())};
   std::vector<std::byte> scratch(
-      7 * (kernels::QuantisedRows::bytes_for(256) + kernels::QuantisedRows::bytes_for(64)));
+      7 * (kernels::PreparedRows::bytes_for(256) + kernels::PreparedRows::bytes_for(64)));
   for (const std::size_t workers : {1u, 3u}) {
     test::Backwards exec(workers);
     kernels::run<Native, rwkv::AnyMatrix>({{a.view(inputs), x.x.data(), x.ldx, got[0].data(), 48},

@@ -4,6 +4,7 @@
 // This test means most in a program for any processor (CMakeLists.txt builds one), on different
 // processors.
 #include "support/packed.hpp"
+#include "support/wide_lanes.hpp"
 #include <rwkv/kernels/levels.hpp>
 #include <rwkv/simd/native.hpp>
 
@@ -40,7 +41,8 @@ std::string expected_level() {
   if (RWKV_TARGET_DOTPROD) return !has("asimddp") ? "compiled" : has("i8mm") ? "i8mm" : "dotprod";
   if (!has("avx2") || !has("fma")) return "compiled";
   if (!has("avx512f") || !has("avx512bw") || !has("avx512dq") || !has("avx512vl")) return "avx2";
-  return has("avx512_vnni") ? "avx512_vnni" : "avx512";
+  if (!has("avx512_vnni")) return "avx512";
+  return has("avx512_bf16") ? "avx512_bf16" : "avx512_vnni";
 }
 #endif
 
@@ -73,7 +75,8 @@ TEST_CASE_TEMPLATE("products do not depend on the level, nor on their neighbours
       const auto product = [&](std::size_t first, std::size_t count, auto&& multiply) {
         auto y = test::untouched(count * outputs);
         multiply(w, rwkv::Range{0, packed.panels()},
-                 kernels::CodedInputs{x.data() + first * cols, cols, {}}, count, y.data(), outputs);
+                 kernels::ProductInputs{x.data() + first * cols, cols, {}}, count, y.data(),
+                 outputs);
         return y;
       };
       const auto chosen = product(0, rows, kernels::multiply<Native>);
@@ -87,6 +90,49 @@ TEST_CASE_TEMPLATE("products do not depend on the level, nor on their neighbours
             size += std::abs(packed.w[o * cols + i] * static_cast<double>(x[m * cols + i]));
           const auto error = std::abs(static_cast<double>(chosen[m * outputs + o]) -
                                       static_cast<double>(compiled[m * outputs + o]));
+          REQUIRE(error <= static_cast<double>(cols + 1) * 0x1p-23 * size);
+        }
+      }
+    }
+}
+
+TEST_CASE("a processor that multiplies bfloat16 computes what plain loops do") {
+  test::Random random(2);
+  constexpr std::size_t rows = 19;
+  for (const std::size_t outputs : {1u, 16u, 129u})
+    for (const std::size_t cols : {2u, 34u, 2500u}) {
+      CAPTURE(outputs);
+      CAPTURE(cols);
+      const test::Packed<rwkv::bfloat16> packed(outputs, cols, random);
+      const AnyMatrix w{rwkv::DType::bf16, packed.data.data(), outputs, cols,
+                        kernels::Inputs::fastest};
+      const auto how = kernels::preparation<Native>(w);
+      if (how == kernels::Preparation::none) return;  // this one does not
+      const std::size_t stride = kernels::PreparedRows::bytes_for(cols);
+      std::vector<std::byte> memory(rows * stride);
+      const kernels::PreparedRows prepared{memory.data(), stride, cols};
+      test::Misaligned<float> x(rows * cols);
+      test::fill(x, random);
+      for (std::size_t m = 0; m < rows; ++m)
+        kernels::prepare<Native>(how, x.data() + m * cols, prepared, m);
+      const rwkv::Range all{0, packed.panels()};
+      auto chosen = test::untouched(rows * outputs);
+      kernels::multiply<Native>(w, all, {x.data(), cols, prepared}, rows, chosen.data(), outputs);
+      auto plain = test::untouched(rows * outputs);
+      kernels::compiled::matmul_of_pairs<test::WideLanes<16>>(packed.view(), all, prepared, rows,
+                                                              plain.data(), outputs);
+      for (std::size_t m = 0; m < rows; ++m) {
+        auto alone = test::untouched(outputs);
+        const kernels::PreparedRows one{memory.data() + m * stride, stride, cols};
+        kernels::multiply<Native>(w, all, {x.data() + m * cols, cols, one}, 1, alone.data(),
+                                  outputs);
+        REQUIRE(test::same_bits({alone.data(), outputs}, {chosen.data() + m * outputs, outputs}));
+        for (std::size_t o = 0; o < outputs; ++o) {
+          double size = 0;
+          for (std::size_t i = 0; i < cols; ++i)
+            size += std::abs(packed.w[o * cols + i] * static_cast<double>(x[m * cols + i]));
+          const auto error = std::abs(static_cast<double>(chosen[m * outputs + o]) -
+                                      static_cast<double>(plain[m * outputs + o]));
           REQUIRE(error <= static_cast<double>(cols + 1) * 0x1p-23 * size);
         }
       }

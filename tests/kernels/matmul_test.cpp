@@ -4,6 +4,7 @@
 #include "support/packed.hpp"
 #include "support/wide_lanes.hpp"
 #include <rwkv/kernels/matmul.hpp>
+#include <rwkv/kernels/prepare_row.hpp>
 #include <rwkv/kernels/reference.hpp>
 #include <rwkv/simd/native.hpp>
 
@@ -151,6 +152,50 @@ TEST_CASE_TEMPLATE("the blocking of every vector width gives the same bits", L, 
     const auto x = inputs(cols, random);
     const auto whole = product<Native>(w, {0, w.panels()}, x, 0, most_rows);
     rows_and_panels_do_not_matter<L>(w, x, whole, random);
+  }
+}
+
+TEST_CASE_TEMPLATE("rows of bfloat16 are multiplied in pairs", L, test::WideLanes<4>,
+                   test::WideLanes<8>, test::WideLanes<16>) {
+  constexpr std::size_t block = kernels::compiled::detail::Blocking<L>::inputs;
+  test::Random random(5);
+  struct Size {
+    std::size_t outputs, cols;
+  };
+  for (const Size size : {Size{1, 2}, {16, 6}, {50, 34}, {16 * 15 + 9, 4}, {20, block + 2}}) {
+    const std::size_t outputs = size.outputs;
+    const std::size_t cols = size.cols;
+    CAPTURE(outputs);
+    CAPTURE(cols);
+    const Packed<rwkv::bfloat16> w(outputs, cols, random);
+    auto x = inputs(cols, random);
+    const std::size_t stride = kernels::PreparedRows::bytes_for(cols);
+    std::vector<std::byte> memory(most_rows * stride);
+    const kernels::PreparedRows prepared{memory.data(), stride, cols};
+    for (std::size_t m = 0; m < most_rows; ++m) {
+      float* const row = x.data() + m * (cols + gap);
+      kernels::compiled::prepare_row(kernels::Preparation::bfloats16, row, prepared, m);
+      for (std::size_t i = 0; i < cols; ++i) {
+        REQUIRE(prepared.bfloats16(m)[i] == rwkv::to_bfloat16(row[i]));
+        row[i] = rwkv::to_float(prepared.bfloats16(m)[i]);
+      }
+    }
+    const auto of = [&](rwkv::Range panels, std::size_t first, std::size_t rows) {
+      auto y = test::untouched(rows * (outputs + gap));
+      const kernels::PreparedRows some{memory.data() + first * stride, stride, cols};
+      kernels::compiled::matmul_of_pairs<L>(w.view(), panels, some, rows, y.data(), outputs + gap);
+      return y;
+    };
+    const rwkv::Range all{0, w.panels()};
+    const auto whole = of(all, 0, most_rows);
+    agrees_with_reference(w, x, whole, most_rows);
+    for (std::size_t rows = 1; rows <= most_rows; ++rows) {
+      const std::size_t first = random.below(most_rows - rows + 1);
+      const std::size_t begin = random.below(w.panels());
+      const rwkv::Range some{begin, begin + random.below(w.panels() - begin) + 1};
+      is_part_of(whole, of(all, first, rows), outputs, all, first, rows);
+      is_part_of(whole, of(some, first, rows), outputs, some, first, rows);
+    }
   }
 }
 

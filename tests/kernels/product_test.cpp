@@ -3,9 +3,11 @@
 // of workers.
 #include "support/executors.hpp"
 #include "support/packed.hpp"
+#include "support/wide_lanes.hpp"
 #include <rwkv/exec/thread_pool.hpp>
 #include <rwkv/kernels/any_matrix.hpp>
 #include <rwkv/kernels/product.hpp>
+#include <rwkv/quant/quantise.hpp>
 #include <rwkv/simd/native.hpp>
 
 #include <doctest/doctest.h>
@@ -136,6 +138,50 @@ TEST_CASE_TEMPLATE("a matrix of a type known at run time gives the bits of the t
       {{{rwkv::dtype_of<T>, w.data.data(), 40, 30}, x.data(), 30, any.data(), 40}}, 2, nullptr,
       serial);
   CHECK(test::same_bits({typed.data(), typed.size()}, {any.data(), any.size()}));
+}
+
+TEST_CASE("inputs are prepared as each matrix wants them") {
+  using L = test::WideLanes<8>;
+  test::Random random(6);
+  constexpr std::size_t outputs = 40;
+  constexpr std::size_t cols = 64;
+  constexpr std::size_t rows = 3;
+  const Packed<float> floats(outputs, cols, random);
+  const Packed<rwkv::bfloat16> bfloats(outputs, cols, random);
+  std::vector<float> numbers(outputs * cols);
+  test::fill(numbers, random);
+  const auto blocks = rwkv::quant::quantise(numbers, outputs, cols, rwkv::DType::q8_0);
+  rwkv::Buffer<std::byte, rwkv::dynamic> coded(
+      kernels::packed_bytes(rwkv::DType::q8_0, outputs, cols));
+  kernels::pack_coded(rwkv::DType::q8_0, blocks.data(), rwkv::bytes_of(rwkv::DType::q8_0, cols),
+                      outputs, cols, {0, floats.panels()}, coded.data());
+  const rwkv::AnyMatrix matrices[] = {
+      {rwkv::DType::bf16, bfloats.data.data(), outputs, cols, kernels::Inputs::fastest},
+      {rwkv::DType::q8_0, coded.data(), outputs, cols},
+      {rwkv::DType::f32, floats.data.data(), outputs, cols},
+      {rwkv::DType::bf16, bfloats.data.data(), outputs, cols, kernels::Inputs::exact},
+      {rwkv::DType::q8_0, coded.data(), outputs, cols, kernels::Inputs::exact},
+      {rwkv::DType::bf16, bfloats.data.data(), outputs, cols, kernels::Inputs::fastest}};
+  Misaligned<float> x(rows * cols);
+  test::fill(x, random);
+  rwkv::Serial serial;
+  rwkv::Buffer<std::byte, rwkv::dynamic> scratch(6 * rows * kernels::PreparedRows::bytes_for(cols));
+  std::vector<Misaligned<float>> together(6, test::untouched(rows * outputs));
+  const auto product = [&](std::size_t i, Misaligned<float>& y) {
+    return kernels::Product<rwkv::AnyMatrix>{matrices[i], x.data(), cols, y.data(), outputs};
+  };
+  kernels::run<L, rwkv::AnyMatrix>(
+      {product(0, together[0]), product(1, together[1]), product(2, together[2]),
+       product(3, together[3]), product(4, together[4]), product(5, together[5])},
+      rows, scratch.data(), serial);
+  for (std::size_t i = 0; i < 6; ++i) {
+    CAPTURE(i);
+    auto alone = test::untouched(rows * outputs);
+    kernels::run<L, rwkv::AnyMatrix>({product(i, alone)}, rows, scratch.data(), serial);
+    CHECK(test::same_bits({alone.data(), alone.size()}, {together[i].data(), alone.size()}));
+  }
+  CHECK(!test::same_bits({together[0].data(), outputs}, {together[3].data(), outputs}));
+  CHECK(!test::same_bits({together[1].data(), outputs}, {together[4].data(), outputs}));
 }
 
 TEST_CASE("small work stays with the caller; no more workers than there are") {

@@ -3,6 +3,7 @@
 // every machine can test the blocking of every other.
 #pragma once
 
+#include <rwkv/simd/pairs.hpp>
 #include <rwkv/simd/scalar.hpp>
 
 #include <array>
@@ -14,6 +15,7 @@ struct WideLanes {
   using Scalar = rwkv::simd::Scalar;
   static constexpr std::size_t width = Width;
   using Bytes = rwkv::simd::PlainBytes<Width>;
+  using Pairs = rwkv::simd::PlainPairs<Width>;
   std::array<Scalar, Width> v;
 
   static WideLanes broadcast(float f) noexcept {

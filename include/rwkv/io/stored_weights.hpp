@@ -29,9 +29,11 @@ struct LoadOptions {
   std::optional<DType> matrix_type = {};
   /// Holds the embedding table in this type (f32, f16, bf16) instead of the one it has in the file.
   std::optional<DType> table_type = {};
-  /// What matrices of block types are multiplied with: 8-bit inputs, or inputs as they are, which
-  /// is two to three times slower and computes what the same weights would as floats.
-  kernels::Inputs inputs = kernels::Inputs::quantised;
+  /// What matrices are multiplied with. `rounded`: those of block types with 8-bit inputs. `exact`:
+  /// with the inputs as they are, which is two to three times slower and computes what the same
+  /// weights would as floats. `fastest`: also bf16 with inputs of bf16, on processors that multiply
+  /// those; bf16 models then differ between processors as much as quantised ones from floats.
+  kernels::Inputs inputs = kernels::Inputs::rounded;
   /// Called with the fraction done, 0 ... 1, from the loading thread.
   std::function<void(double)> progress = {};
 };
@@ -250,7 +252,7 @@ class StoredWeights {
     }
 
     /// A matrix with `rows` outputs and `cols` inputs; `input_first` if it is stored as [inputs,
-    /// outputs].
+    /// outputs], which low-rank maps are.
     AnyMatrix matrix(const std::string& name, std::size_t rows, std::size_t cols,
                      bool input_first) {
       const Tensor& stored = take(name);
@@ -259,8 +261,9 @@ class StoredWeights {
         fail_with(ErrorCategory::format, from.source, ": tensor ", name, " has shape ",
                   to_string(stored.shape), " where [", input_first ? cols : rows, ", ",
                   input_first ? rows : cols, "] was expected");
-      const DType type = matrix_type(t);
-      AnyMatrix m{type, nullptr, rows, cols, options.inputs};
+      const DType type = matrix_type(t, input_first);
+      // Low-rank maps are small and sensitive: their inputs are never rounded.
+      AnyMatrix m{type, nullptr, rows, cols, input_first ? kernels::Inputs::exact : options.inputs};
       if (is_block(type)) {
         m.data = pack_blocks(type, t.bytes, rows, cols);
       } else if (is_block(t.dtype)) {
@@ -279,11 +282,12 @@ class StoredWeights {
       return m;
     }
 
-    /// The type that a matrix is held in.
-    [[nodiscard]] DType matrix_type(const Tensor& t) const {
+    /// The type that a matrix is held in. Low-rank maps are never held in blocks: their inputs
+    /// would have to be rounded.
+    [[nodiscard]] DType matrix_type(const Tensor& t, bool low_rank) const {
       if (options.matrix_type) return *options.matrix_type;
-      // Blocks run along inputs, and those of low-rank maps, if there are any, along outputs.
-      const bool as_floats = t.dtype == DType::f64 || (is_block(t.dtype) && !t.contiguous());
+      const bool as_floats =
+          t.dtype == DType::f64 || (is_block(t.dtype) && (low_rank || !t.contiguous()));
       return as_floats ? DType::f32 : t.dtype;
     }
 

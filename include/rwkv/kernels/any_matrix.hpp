@@ -5,7 +5,7 @@
 #include <rwkv/core/dtype.hpp>
 #include <rwkv/kernels/coded_formats.hpp>
 #include <rwkv/kernels/panels.hpp>
-#include <rwkv/kernels/quantised_rows.hpp>
+#include <rwkv/kernels/prepared_rows.hpp>
 
 namespace rwkv::inline RWKV_ABI {
 
@@ -14,7 +14,7 @@ struct AnyMatrix {
   const void* data = nullptr;
   std::size_t rows = 0;
   std::size_t cols = 0;
-  kernels::Inputs inputs = kernels::Inputs::quantised;  ///< of products, if the type is of blocks
+  kernels::Inputs inputs = kernels::Inputs::rounded;  ///< of products
 };
 
 namespace kernels {
@@ -29,11 +29,6 @@ namespace kernels {
 /// What a product's cost is in proportion to: bytes of 256 weights.
 [[nodiscard]] constexpr std::size_t weight_cost(const AnyMatrix& m) noexcept {
   return block_bytes(m.type) * (256 / block_elements(m.type));
-}
-
-/// Whether products want their inputs prepared.
-[[nodiscard]] constexpr bool needs_preparation(const AnyMatrix& m) noexcept {
-  return is_block(m.type);
 }
 
 }  // namespace kernels

@@ -11,8 +11,9 @@
 #define RWKV_KERNELS_CODED_MATMUL
 
 #ifndef RWKV_AGAIN
+#include <rwkv/kernels/coded_formats.hpp>
 #include <rwkv/kernels/matmul.hpp>
-#include <rwkv/kernels/quantised_rows.hpp>
+#include <rwkv/kernels/prepared_rows.hpp>
 #endif
 
 namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL {
@@ -31,9 +32,15 @@ struct CodedBlocking {
   static constexpr std::size_t rows = L::width == 16 || MatrixBytes<typename L::Bytes> ? 8 : 4;
   /// Panels that a lone row reads at the same time, each a stream of its own.
   static constexpr std::size_t streams = L::width >= 8 ? 4 : 1;
-  /// How far ahead (bytes) they are asked for.
-  static constexpr std::size_t prefetch = 8192;
+  /// How far ahead (bytes) codes of so many bits are asked for. Not at all if so little is computed
+  /// with them that the processor sees what is coming: asking costs more then.
+  static constexpr std::size_t prefetch(unsigned bits) noexcept {
+    return L::width == 8 && bits == 8 ? 0 : 8192;
+  }
 };
+
+/// Always inline: GCC takes a call of a function that only prefetches for one without effect.
+RWKV_INLINE void prefetch(const void* p) noexcept { __builtin_prefetch(p, 0, 2); }
 
 /// The codes of group G (0 ... 7) of four inputs of a tile. `v` is where the lanes' codes begin.
 template <class B, unsigned Bits, std::size_t G>
@@ -75,44 +82,49 @@ RWKV_INLINE typename B::Sum dot(typename B::Sum sum, typename B::Register codes,
 
 /// What turns sums of products of codes of one vector of outputs (the first of which is `lanes`, 0
 /// ... 15) into the numbers they stand for, in the parts of a tile:
-/// W[o][i] = scale[o] code[o][i] - offset[o]. Codes of 8 bits have no offset.
+/// W[o][i] = scale[o] (code[o][i] - zero) - min[o]. Codes of 8 bits have neither zero nor min,
+/// others one of them.
 template <class L, unsigned Bits, std::size_t Parts>
 struct TileScales {
-  static constexpr bool has_offset = Bits != 8;
   L scale[Parts];
-  L offset[Parts];
+  L min[Parts];
+  bool has_zero;
+  bool has_min;
+  float zero;
 
   RWKV_INLINE TileScales(const CodedLayout& layout, const std::byte* group, const std::byte* tile,
-                         std::size_t lanes) noexcept {
+                         std::size_t lanes) noexcept
+      : has_zero(Bits != 8 && !layout.min),
+        has_min(Bits != 8 && layout.min),
+        zero(static_cast<float>(layout.zero)) {
     using B = typename L::Bytes;
     if (Parts == 1 && layout.form == ScaleForm::halves) {
       const auto* halves = reinterpret_cast<const half*>(tile) + lanes;
       scale[0] = L::load(halves);
-      if (has_offset && layout.min) offset[0] = L::load(halves + panel_rows);
+      if (has_min) min[0] = L::load(halves + panel_rows);
     } else {
       const auto* halves = reinterpret_cast<const half*>(group) + lanes;
       const auto* bytes = reinterpret_cast<const std::int8_t*>(tile) + lanes;
       const L d = L::load(halves);
       for (std::size_t p = 0; p < Parts; ++p)
         scale[p] = d * B::template load_floats<L>(bytes + p * panel_rows);
-      if (has_offset && layout.min) {
+      if (has_min) {
         const L dmin = L::load(halves + panel_rows);
         for (std::size_t p = 0; p < Parts; ++p)
-          offset[p] = dmin * B::template load_floats<L>(bytes + (Parts + p) * panel_rows);
+          min[p] = dmin * B::template load_floats<L>(bytes + (Parts + p) * panel_rows);
       }
     }
-    if (has_offset && !layout.min)
-      for (std::size_t p = 0; p < Parts; ++p)
-        offset[p] = scale[p] * L::broadcast(static_cast<float>(layout.zero));
   }
 
-  /// sum - offset times the sums of the inputs of the parts, or of all.
-  RWKV_INLINE L subtract_offset(L sum, const float* negative_sums) const noexcept {
-    if constexpr (has_offset && Parts == 1)
-      sum = fma(offset[0], L::broadcast(negative_sums[0] + negative_sums[1]), sum);
-    if constexpr (has_offset && Parts == 2) {
-      sum = fma(offset[0], L::broadcast(negative_sums[0]), sum);
-      sum = fma(offset[1], L::broadcast(negative_sums[1]), sum);
+  /// sum + what the parts' products amount to: product(p, c) is those of part p, plus c.
+  template <class Product>
+  RWKV_INLINE L add(L sum, const float* negative_sums, Product&& product) const noexcept {
+    RWKV_UNROLL
+    for (std::size_t p = 0; p < Parts; ++p) {
+      const float inputs = Parts == 1 ? negative_sums[0] + negative_sums[1] : negative_sums[p];
+      const L products = has_zero ? product(p, L::broadcast(zero * inputs)) : product(p);
+      sum = fma(scale[p], products, sum);
+      if (has_min) sum = fma(min[p], L::broadcast(inputs), sum);
     }
     return sum;
   }
@@ -125,7 +137,7 @@ struct CodedRow {
   const float* negative_sums;
 
   CodedRow() = default;
-  CodedRow(const QuantisedRows& x, std::size_t m) noexcept
+  CodedRow(const PreparedRows& x, std::size_t m) noexcept
       : codes(x.codes(m)), steps(x.steps(m)), negative_sums(x.negative_sums(m)) {}
 };
 
@@ -135,10 +147,10 @@ RWKV_INLINE void hold(Sum& sum) noexcept {
   if constexpr (requires { B::hold(sum); }) B::hold(sum);
 }
 
-/// The sums of products of the codes of one vector of outputs in the parts of tile t, for Rows rows
-/// of quantised inputs.
-template <class B, unsigned Bits, std::size_t Parts, std::size_t Rows>
-RWKV_INLINE void sum_tile(const std::byte* v, const CodedRow (&x)[Rows], std::size_t t,
+/// The sums of products of the codes of one vector of outputs in the parts of a tile, for Rows rows
+/// of quantised inputs; input(r, g) is group g of row r in all lanes.
+template <class B, unsigned Bits, std::size_t Parts, std::size_t Rows, class Input>
+RWKV_INLINE void sum_tile(const std::byte* v, Input&& input,
                           typename B::Wide (&wide)[Rows][Parts]) noexcept {
   constexpr unsigned lazy = B::template lazy<Bits>;
   typename B::Sum few[Rows];
@@ -150,8 +162,7 @@ RWKV_INLINE void sum_tile(const std::byte* v, const CodedRow (&x)[Rows], std::si
         const auto codes = unpack<B, Bits, G>(v);
         RWKV_UNROLL
         for (std::size_t r = 0; r < Rows; ++r) {
-          const auto inputs = B::broadcast(x[r].codes + t * tile_cols + 4 * G);
-          few[r] = dot<B, Bits>(done % step == 0 ? B::zero() : few[r], codes, inputs);
+          few[r] = dot<B, Bits>(done % step == 0 ? B::zero() : few[r], codes, input(r, G));
           hold<B>(few[r]);
         }
         ++done;
@@ -179,6 +190,21 @@ RWKV_INLINE void sum_pairs(const std::byte* v, const CodedRow (&x)[Rows], std::s
   if constexpr (G + 2 < 8) sum_pairs<B, Bits, Parts, Rows, G + 2>(v, x, t, sum);
 }
 
+/// Sums of integers as numbers (see TileScales::add).
+template <class L, std::size_t Parts>
+struct Scaled {
+  using B = typename L::Bytes;
+  const typename B::Wide (&wide)[Parts];
+  L step;
+
+  RWKV_INLINE L operator()(std::size_t p) const noexcept {
+    return B::template to_float<L>(wide[p]) * step;
+  }
+  RWKV_INLINE L operator()(std::size_t p, L more) const noexcept {
+    return fma(B::template to_float<L>(wide[p]), step, more);
+  }
+};
+
 /// Adds one tile to the sums of one vector of outputs, for Rows rows of quantised inputs.
 template <class L, unsigned Bits, std::size_t Parts, std::size_t Rows>
 RWKV_INLINE void add_tile(const CodedLayout& layout, const std::byte* group, const std::byte* tile,
@@ -195,18 +221,17 @@ RWKV_INLINE void add_tile(const CodedLayout& layout, const std::byte* group, con
       for (std::size_t p = 0; p < Parts; ++p)
         B::split(pairs[r][p], wide[2 * r][p], wide[2 * r + 1][p]);
   } else {
-    sum_tile<B, Bits, Parts, Rows>(v, x, t, wide);
+    const auto input = [&](std::size_t r, std::size_t g) RWKV_INLINE_LAMBDA {
+      return B::broadcast(x[r].codes + t * tile_cols + 4 * g);
+    };
+    sum_tile<B, Bits, Parts, Rows>(v, input, wide);
   }
 
   const TileScales<L, Bits, Parts> scales(layout, group, tile, lanes);
   RWKV_UNROLL
-  for (std::size_t r = 0; r < Rows; ++r) {
-    const L step_size = L::broadcast(x[r].steps[t]);
-    RWKV_UNROLL
-    for (std::size_t p = 0; p < Parts; ++p)
-      sum[r] = fma(B::template to_float<L>(wide[r][p]), scales.scale[p] * step_size, sum[r]);
-    sum[r] = scales.subtract_offset(sum[r], x[r].negative_sums + 2 * t);
-  }
+  for (std::size_t r = 0; r < Rows; ++r)
+    sum[r] = scales.add(sum[r], x[r].negative_sums + 2 * t,
+                        Scaled<L, Parts>{wide[r], L::broadcast(x[r].steps[t])});
 }
 
 /// The same for rows of inputs as they are.
@@ -241,13 +266,10 @@ RWKV_INLINE void add_tile_exactly(const CodedLayout& layout, const std::byte* gr
   const TileScales<L, Bits, Parts> scales(layout, group, tile, lanes);
   RWKV_UNROLL
   for (std::size_t r = 0; r < Rows; ++r) {
-    if constexpr (Parts == 1) {
-      sum[r] = fma(scales.scale[0], product[0][r] + product[1][r], sum[r]);
-    } else {
-      sum[r] = fma(scales.scale[0], product[0][r], sum[r]);
-      sum[r] = fma(scales.scale[1], product[1][r], sum[r]);
-    }
-    sum[r] = scales.subtract_offset(sum[r], negative_sums[r] + 2 * t);
+    const auto of_part = [&](std::size_t p, auto... more) RWKV_INLINE_LAMBDA {
+      return ((Parts == 1 ? product[0][r] + product[1][r] : product[p][r]) + ... + more);
+    };
+    sum[r] = scales.add(sum[r], negative_sums[r] + 2 * t, of_part);
   }
 }
 
@@ -276,47 +298,85 @@ RWKV_INLINE void store_outputs(L sum, std::size_t rows, std::size_t p, std::size
 }
 
 /// A lone row, for as many panels from p on as make a group of streams; those of the last group
-/// that are beyond `end` are computed for nothing.
-template <class L, unsigned Bits, std::size_t Parts>
-void coded_single(const CodedMatrix& w, std::size_t p, std::size_t end, const QuantisedRows& x,
+/// that are beyond `end` are computed for nothing. The layout is a constant here, because a lone
+/// row spends as much on addresses as on the rest.
+template <class L, CodedLayout Layout>
+void coded_single(const CodedMatrix& w, std::size_t p, std::size_t end, const PreparedRows& x,
                   float* y) noexcept {
+  using B = typename L::Bytes;
   constexpr std::size_t streams = CodedBlocking<L>::streams;
-  const CodedLayout layout = w.layout;
-  const std::size_t tile_bytes = layout.tile_bytes();
-  const std::size_t panel_bytes = layout.bytes_per_panel(w.cols);
+  constexpr std::size_t parts = Layout.parts();
+  constexpr std::size_t tile_bytes = Layout.tile_bytes();
+  const std::size_t panel_bytes = Layout.bytes_per_panel(w.cols);
   const std::size_t stride = (p + streams <= end ? streams : end - p) * panel_bytes;
-  const CodedRow row[1] = {CodedRow(x, 0)};
+  const CodedRow row(x, 0);
   constexpr std::size_t vectors = panel_rows / L::width;
-  L sum[streams][vectors][1];
+  L sum[streams][vectors];
   std::size_t away[streams];  // bytes from panel p
   for (std::size_t s = 0; s < streams; ++s) {
-    for (std::size_t v = 0; v < vectors; ++v) sum[s][v][0] = L::broadcast(0.0f);
+    for (std::size_t v = 0; v < vectors; ++v) sum[s][v] = L::broadcast(0.0f);
     away[s] = (p + s < end ? s : 0) * panel_bytes;
   }
   const std::byte* const panel = w.data + p * panel_bytes;
-  // Not inlined: with the sums of all streams in registers GCC has none left for codes of 5 bits.
-  for_each_tile(layout, panel, w.cols,
-                [&](const std::byte* group, const std::byte* tile, std::size_t t) {
-                  // What is read soon: further on in the panel, or in the one that comes next.
-                  constexpr std::size_t ahead = CodedBlocking<L>::prefetch;
-                  const auto at = static_cast<std::size_t>(tile - panel) + ahead;
-                  const std::size_t soon = ahead + (at < panel_bytes ? 0 : stride - panel_bytes);
-                  for (std::size_t s = 0; s < streams; ++s) {
-                    for (std::size_t b = 0; b < tile_bytes; b += alignment)
-                      prefetch(tile + away[s] + soon + b);
-                    for (std::size_t v = 0; v < vectors; ++v)
-                      add_tile<L, Bits, Parts, 1>(layout, group + away[s], tile + away[s],
-                                                  v * L::width, row, t, sum[s][v]);
-                  }
-                });
+  for_each_tile(
+      Layout, panel, w.cols,
+      [&](const std::byte* group, const std::byte* tile, std::size_t t) RWKV_INLINE_LAMBDA {
+        // What is read soon: further on in the panel, or in the one that comes next.
+        constexpr std::size_t ahead = CodedBlocking<L>::prefetch(Layout.bits);
+        const auto at = static_cast<std::size_t>(tile - panel) + ahead;
+        const std::size_t soon = ahead + (at < panel_bytes ? 0 : stride - panel_bytes);
+        typename B::Register inputs[8];
+        RWKV_UNROLL
+        for (std::size_t g = 0; g < 8; ++g)
+          inputs[g] = B::broadcast(row.codes + t * tile_cols + 4 * g);
+        const L step = L::broadcast(row.steps[t]);
+        for (std::size_t s = 0; s < streams; ++s) {
+          if constexpr (ahead > 0) {
+            RWKV_UNROLL
+            for (std::size_t b = 0; b < tile_bytes; b += alignment)
+              prefetch(tile + away[s] + soon + b);
+          }
+          RWKV_UNROLL
+          for (std::size_t v = 0; v < vectors; ++v) {
+            const std::byte* const mine = tile + away[s];
+            typename B::Wide wide[1][parts];
+            sum_tile<B, Layout.bits, parts, 1>(
+                mine + Layout.code_offset() + 4 * v * L::width,
+                [&](std::size_t, std::size_t g) RWKV_INLINE_LAMBDA { return inputs[g]; }, wide);
+            const TileScales<L, Layout.bits, parts> scales(Layout, group + away[s], mine,
+                                                           v * L::width);
+            sum[s][v] =
+                scales.add(sum[s][v], row.negative_sums + 2 * t, Scaled<L, parts>{wide[0], step});
+          }
+        }
+      });
   for (std::size_t s = 0; s < streams && p + s < end; ++s)
     for (std::size_t v = 0; v < vectors; ++v)
-      store_outputs(sum[s][v][0], w.rows, p + s, v * L::width, y);
+      store_outputs(sum[s][v], w.rows, p + s, v * L::width, y);
+}
+
+/// The same for a layout known at run time, one of those of the block types.
+template <class L>
+void coded_single(const CodedMatrix& w, std::size_t p, std::size_t end, const PreparedRows& x,
+                  float* y) noexcept {
+  const auto try_type = [&]<DType Type>(std::integral_constant<DType, Type>) {
+    constexpr CodedLayout layout = layout_of(Type);
+    if (w.layout != layout) return false;
+    coded_single<L, layout>(w, p, end, x, y);
+    return true;
+  };
+  const auto try_types = [&]<DType... Types>(std::integer_sequence<DType, Types...>) {
+    return (try_type(std::integral_constant<DType, Types>{}) || ...);
+  };
+  [[maybe_unused]] const bool found = try_types(
+      std::integer_sequence<DType, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q8_0,
+                            DType::q2_k, DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k>{});
+  RWKV_ASSERT(found);
 }
 
 /// One panel for all rows. The last block of rows repeats its last row as often as it takes.
 template <class L, unsigned Bits, std::size_t Parts>
-void coded_panel(const CodedMatrix& w, std::size_t p, const QuantisedRows& x, std::size_t rows,
+void coded_panel(const CodedMatrix& w, std::size_t p, const PreparedRows& x, std::size_t rows,
                  float* y, std::size_t ldy) noexcept {
   constexpr std::size_t block = CodedBlocking<L>::rows;
   const CodedLayout layout = w.layout;
@@ -356,7 +416,7 @@ void coded_panel(const CodedMatrix& w, std::size_t p, const QuantisedRows& x, st
 /// One panel for rows [first, first + Rows) of inputs as they are; beyond `end`, the last one
 /// again.
 template <class L, unsigned Bits, std::size_t Parts, std::size_t Rows>
-void coded_exact(const CodedMatrix& w, std::size_t p, const CodedInputs& x, std::size_t first,
+void coded_exact(const CodedMatrix& w, std::size_t p, const ProductInputs& x, std::size_t first,
                  std::size_t end, float* y, std::size_t ldy) noexcept {
   const CodedLayout layout = w.layout;
   const std::byte* panel = w.data + p * layout.bytes_per_panel(w.cols);
@@ -365,7 +425,7 @@ void coded_exact(const CodedMatrix& w, std::size_t p, const CodedInputs& x, std:
   for (std::size_t r = 0; r < Rows; ++r) {
     const std::size_t row = first + r < end ? first + r : end - 1;
     inputs[r] = x.x + row * x.ldx;
-    negative_sums[r] = x.quantised.negative_sums(row);
+    negative_sums[r] = x.prepared.negative_sums(row);
   }
   for (std::size_t lanes = 0; lanes < panel_rows; lanes += L::width) {
     L sum[Rows];
@@ -384,7 +444,7 @@ void coded_exact(const CodedMatrix& w, std::size_t p, const CodedInputs& x, std:
 }
 
 template <class L, unsigned Bits, std::size_t Parts>
-void coded_matmul(const CodedMatrix& w, Inputs inputs, Range panels, const CodedInputs& x,
+void coded_matmul(const CodedMatrix& w, Inputs inputs, Range panels, const ProductInputs& x,
                   std::size_t rows, float* y, std::size_t ldy) noexcept {
   if (inputs == Inputs::exact) {
     constexpr std::size_t block = 4;
@@ -396,10 +456,10 @@ void coded_matmul(const CodedMatrix& w, Inputs inputs, Range panels, const Coded
           coded_exact<L, Bits, Parts, block>(w, p, x, m, rows, y, ldy);
   } else if (rows == 1) {
     for (std::size_t p = panels.begin; p < panels.end; p += CodedBlocking<L>::streams)
-      coded_single<L, Bits, Parts>(w, p, panels.end, x.quantised, y);
+      coded_single<L>(w, p, panels.end, x.prepared, y);
   } else {
     for (std::size_t p = panels.begin; p < panels.end; ++p)
-      coded_panel<L, Bits, Parts>(w, p, x.quantised, rows, y, ldy);
+      coded_panel<L, Bits, Parts>(w, p, x.prepared, rows, y, ldy);
   }
 }
 
@@ -410,7 +470,7 @@ void coded_matmul(const CodedMatrix& w, Inputs inputs, Range panels, const Coded
 /// multiply-adds per output; the weights are read once per CodedBlocking::rows rows, from the
 /// cache after the first time.
 template <class L>
-void coded_matmul(const CodedMatrix& w, Inputs inputs, Range panels, const CodedInputs& x,
+void coded_matmul(const CodedMatrix& w, Inputs inputs, Range panels, const ProductInputs& x,
                   std::size_t rows, float* y, std::size_t ldy) noexcept {
   const auto with = [&]<unsigned Bits, std::size_t Parts>() {
     detail::coded_matmul<L, Bits, Parts>(w, inputs, panels, x, rows, y, ldy);

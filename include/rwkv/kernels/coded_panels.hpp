@@ -32,6 +32,7 @@ struct CodedLayout {
   int zero;
   bool min;
   ScaleForm form;
+  friend constexpr bool operator==(const CodedLayout&, const CodedLayout&) = default;
 
   /// Parts of a tile with scales of their own.
   [[nodiscard]] constexpr std::size_t parts() const noexcept {

@@ -4,7 +4,7 @@
 // clang-format off
 #include <rwkv/kernels/matmul.hpp>
 #include <rwkv/kernels/coded_matmul.hpp>
-#include <rwkv/kernels/quantise_row.hpp>
+#include <rwkv/kernels/prepare_row.hpp>
 #include <rwkv/kernels/multiply.hpp>
 #include <rwkv/kernels/wkv.hpp>
 // clang-format on

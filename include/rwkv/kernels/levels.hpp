@@ -31,6 +31,12 @@ RWKV_BEGIN_VNNI
 #include <rwkv/kernels/every_level.hpp>
 RWKV_END_TARGET
 #undef RWKV_LEVEL
+
+#define RWKV_LEVEL avx512_bf16
+RWKV_BEGIN_BF16
+#include <rwkv/kernels/matmul.hpp>
+RWKV_END_TARGET
+#undef RWKV_LEVEL
 #endif
 
 #if RWKV_TARGET_DOTPROD
@@ -53,9 +59,23 @@ RWKV_END_TARGET
 
 namespace rwkv::inline RWKV_ABI::kernels {
 
-/// y = W x for panels of a matrix of any type.
+/// How products with `w` want their inputs prepared.
 template <class L>
-void multiply(const AnyMatrix& w, Range panels, const CodedInputs& x, std::size_t rows, float* y,
+[[nodiscard]] Preparation preparation(const AnyMatrix& w) noexcept {
+  if (is_block(w.type)) return w.inputs == Inputs::exact ? Preparation::sums : Preparation::codes;
+  if (w.type != DType::bf16 || w.inputs != Inputs::fastest || w.cols % 2 != 0)
+    return Preparation::none;
+  bool pairs = simd::HasPairs<L>;
+#if RWKV_DISPATCH && RWKV_TARGET_AVX2
+  if constexpr (simd::replaceable<L>) pairs = simd::level() >= simd::Level::avx512_bf16;
+#endif
+  return pairs ? Preparation::bfloats16 : Preparation::none;
+}
+
+/// y = W x for panels of a matrix of any type, whose inputs are prepared as it wants (or, if it is
+/// of floats, are not prepared).
+template <class L>
+void multiply(const AnyMatrix& w, Range panels, const ProductInputs& x, std::size_t rows, float* y,
               std::size_t ldy) noexcept {
   const bool blocks = is_block(w.type);
 #if RWKV_DISPATCH
@@ -67,6 +87,9 @@ void multiply(const AnyMatrix& w, Range panels, const CodedInputs& x, std::size_
       return avx512_vnni::multiply_blocks<simd::Avx512Vnni>(w, panels, x, rows, y, ldy);
     if (blocks && level >= Level::avx2)
       return avx2::multiply_blocks<simd::Avx2>(w, panels, x, rows, y, ldy);
+    if (x.prepared.data != nullptr && level >= Level::avx512_bf16)
+      return avx512_bf16::matmul_of_pairs<simd::Avx512Bf16>(
+          {static_cast<const bfloat16*>(w.data), w.rows, w.cols}, panels, x.prepared, rows, y, ldy);
     if (level >= Level::avx512)
       return avx512::multiply_floats<simd::Avx512>(w, panels, x, rows, y, ldy);
     if (level >= Level::avx2) return avx2::multiply_floats<simd::Avx2>(w, panels, x, rows, y, ldy);
@@ -82,16 +105,15 @@ void multiply(const AnyMatrix& w, Range panels, const CodedInputs& x, std::size_
                 : compiled::multiply_floats<L>(w, panels, x, rows, y, ldy);
 }
 
-/// Prepares row m of the inputs of a matrix of blocks.
+/// Prepares row m of a product's inputs.
 template <class L>
-void prepare(const AnyMatrix& w, const float* x, const QuantisedRows& rows,
-             std::size_t m) noexcept {
+void prepare(Preparation how, const float* x, const PreparedRows& to, std::size_t m) noexcept {
 #if RWKV_DISPATCH && RWKV_TARGET_AVX2
   if constexpr (simd::replaceable<L>) {
-    if (simd::level() >= simd::Level::avx2) return avx2::prepare_row(w, x, rows, m);
+    if (simd::level() >= simd::Level::avx2) return avx2::prepare_row(how, x, to, m);
   }
 #endif
-  compiled::prepare_row(w, x, rows, m);
+  compiled::prepare_row(how, x, to, m);
 }
 
 /// Advances one head's state over some tokens (kernels/wkv.hpp).

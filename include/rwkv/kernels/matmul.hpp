@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Y = X W^T for packed weights of any storage type and any number of rows of X. Weights are widened
-// in registers. Every output is one chain y = fma(w[i], x[i], y), i = 0, 1, ..., in the kernel for
-// one row and in those for many alike: the bits of a row depend neither on its neighbours nor on
-// how work is divided.
+// in registers, or multiplied as they are with rows of bfloat16. Every output is one chain
+// y = fma(w[i], x[i], y), i = 0, 1, ... (or over pairs of inputs), in the kernel for one row and in
+// those for many alike: the bits of a row depend neither on its neighbours nor on how work is
+// divided.
 //
 // Read once per instruction set (kernels/level.hpp).
 #if !defined(RWKV_KERNELS_MATMUL) || defined(RWKV_AGAIN)
@@ -11,6 +12,8 @@
 #ifndef RWKV_AGAIN
 #include <rwkv/kernels/level.hpp>
 #include <rwkv/kernels/panels.hpp>
+#include <rwkv/kernels/prepared_rows.hpp>
+#include <rwkv/simd/pairs.hpp>
 #endif
 
 namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL {
@@ -40,9 +43,6 @@ struct Blocking {
   // meanwhile: so the rows come from far away once for several panels.
   static constexpr std::size_t inputs = 2048;
   static constexpr std::size_t cached = 192 * 1024;
-  // How far ahead (bytes) a lone row asks for its weights: the hardware stops at page ends, this
-  // does not.
-  static constexpr std::size_t prefetch = 4096;
 };
 
 /// Keeps lanes in their register, where GCC would rather read memory again for every use.
@@ -51,13 +51,44 @@ RWKV_INLINE void hold(L& lanes) noexcept {
   if constexpr (requires { lanes.hold(); }) lanes.hold();
 }
 
-inline void prefetch(const void* p) noexcept { __builtin_prefetch(p, 0, 2); }
+/// What tiles add up: products of one weight and one input.
+template <class L, class T>
+struct Singly {
+  using Lanes = L;
+  using Weight = T;
+  using Weights = L;
+  using Input = float;
+  static constexpr std::size_t inputs = 1;
+
+  RWKV_INLINE static Weights load(const T* w) noexcept { return L::load(w); }
+  RWKV_INLINE static L broadcast(const float* x) noexcept { return L::broadcast(*x); }
+  RWKV_INLINE static L add(L sum, Weights w, L x) noexcept { return fma(w, x, sum); }
+};
+
+/// What tiles add up: products of two weights and two inputs of 16 bits.
+template <class L>
+struct InPairs {
+  using Lanes = L;
+  using Weight = bfloat16;
+  using Pairs = typename L::Pairs;
+  using Weights = typename Pairs::Register;
+  using Input = bfloat16;
+  static constexpr std::size_t inputs = 2;
+
+  RWKV_INLINE static Weights load(const bfloat16* w) noexcept {
+    return Pairs::template load<panel_rows>(w);
+  }
+  RWKV_INLINE static Weights broadcast(const bfloat16* x) noexcept { return Pairs::broadcast(x); }
+  RWKV_INLINE static L add(L sum, Weights w, Weights x) noexcept { return Pairs::dot(sum, w, x); }
+};
 
 /// y[m][o] (+)= sum over i in inputs of W[o][i] x[m][i], for Rows rows and Panels panels of
 /// outputs. `stored` outputs of the last panel exist. Continues from y unless inputs.begin is 0.
-template <class L, class T, std::size_t Rows, std::size_t Panels>
-RWKV_INLINE void tile(const T* w, std::size_t cols, Range inputs, const float* x, std::size_t ldx,
-                      float* y, std::size_t ldy, std::size_t stored) noexcept {
+template <class Op, std::size_t Rows, std::size_t Panels>
+RWKV_INLINE void tile(const typename Op::Weight* w, std::size_t cols, Range inputs,
+                      const typename Op::Input* x, std::size_t ldx, float* y, std::size_t ldy,
+                      std::size_t stored) noexcept {
+  using L = typename Op::Lanes;
   constexpr std::size_t per_panel = panel_rows / L::width;
   constexpr std::size_t vectors = Panels * per_panel;
   const bool partial = stored < panel_rows;
@@ -83,23 +114,19 @@ RWKV_INLINE void tile(const T* w, std::size_t cols, Range inputs, const float* x
   }
 
   const std::size_t panel_stride = panel_rows * cols;
-  for (std::size_t i = inputs.begin; i < inputs.end; ++i) {
-    L weight[vectors];
+  for (std::size_t i = inputs.begin; i < inputs.end; i += Op::inputs) {
+    typename Op::Weights weight[vectors];
     RWKV_UNROLL
     for (std::size_t q = 0; q < vectors; ++q) {
-      const T* column = w + (q / per_panel) * panel_stride + i * panel_rows;
-      if constexpr (Rows == 1) {
-        if (q % per_panel == 0)
-          prefetch(reinterpret_cast<const char*>(column) + Blocking<L>::prefetch);
-      }
-      weight[q] = L::load(column + (q % per_panel) * L::width);
+      const auto* column = w + (q / per_panel) * panel_stride + i * panel_rows;
+      weight[q] = Op::load(column + (q % per_panel) * L::width);
       if constexpr (Rows > 1) hold(weight[q]);
     }
     RWKV_UNROLL
     for (std::size_t m = 0; m < Rows; ++m) {
-      const L input = L::broadcast(x[m * ldx + i]);
+      const auto input = Op::broadcast(x + m * ldx + i);
       RWKV_UNROLL
-      for (std::size_t q = 0; q < vectors; ++q) sum[m][q] = fma(weight[q], input, sum[m][q]);
+      for (std::size_t q = 0; q < vectors; ++q) sum[m][q] = Op::add(sum[m][q], weight[q], input);
     }
   }
 
@@ -117,38 +144,38 @@ RWKV_INLINE void tile(const T* w, std::size_t cols, Range inputs, const float* x
 
 /// Rows [m, rows) for the panels, in blocks of at most Rows: of Rows, Rows / 2, ..., or `even`ly,
 /// in `blocks` blocks whose sizes differ by one row at most.
-template <class L, class T, std::size_t Rows, std::size_t Panels>
-void row_blocks(const PanelMatrix<T>& w, Range panels, Range inputs, const float* x,
-                std::size_t ldx, std::size_t m, std::size_t rows, std::size_t blocks, float* y,
-                std::size_t ldy) noexcept {
-  constexpr bool even = Blocking<L>::even;
+template <class Op, std::size_t Rows, std::size_t Panels>
+void row_blocks(const PanelMatrix<typename Op::Weight>& w, Range panels, Range inputs,
+                const typename Op::Input* x, std::size_t ldx, std::size_t m, std::size_t rows,
+                std::size_t blocks, float* y, std::size_t ldy) noexcept {
+  constexpr bool even = Blocking<typename Op::Lanes>::even;
   for (; even ? rows - m > blocks * (Rows - 1) : m + Rows <= rows; m += Rows, --blocks)
     for (std::size_t p = panels.begin; p < panels.end; p += Panels) {
       const std::size_t first = p * panel_rows;
       const std::size_t left = w.rows - first - (Panels - 1) * panel_rows;
-      tile<L, T, Rows, Panels>(w.data + first * w.cols, w.cols, inputs, x + m * ldx, ldx,
-                               y + m * ldy + first, ldy, left < panel_rows ? left : panel_rows);
+      tile<Op, Rows, Panels>(w.data + first * w.cols, w.cols, inputs, x + m * ldx, ldx,
+                             y + m * ldy + first, ldy, left < panel_rows ? left : panel_rows);
     }
   if constexpr (Rows > 1) {
     constexpr std::size_t fewer = even ? Rows - 1 : Rows / 2;
-    if (m < rows)
-      row_blocks<L, T, fewer, Panels>(w, panels, inputs, x, ldx, m, rows, blocks, y, ldy);
+    if (m < rows) row_blocks<Op, fewer, Panels>(w, panels, inputs, x, ldx, m, rows, blocks, y, ldy);
   }
 }
 
 /// Groups of Panels panels from panel `p` on; returns the first panel not done.
-template <class L, class T, std::size_t Rows, std::size_t Panels>
-std::size_t groups(const PanelMatrix<T>& w, std::size_t p, std::size_t end, const float* x,
-                   std::size_t ldx, std::size_t rows, float* y, std::size_t ldy) noexcept {
-  using B = Blocking<L>;
+template <class Op, std::size_t Rows, std::size_t Panels>
+std::size_t groups(const PanelMatrix<typename Op::Weight>& w, std::size_t p, std::size_t end,
+                   const typename Op::Input* x, std::size_t ldx, std::size_t rows, float* y,
+                   std::size_t ldy) noexcept {
+  using B = Blocking<typename Op::Lanes>;
   const std::size_t inputs = w.cols < B::inputs ? w.cols : B::inputs;
-  const std::size_t group = Panels * panel_rows * inputs * sizeof(T);
+  const std::size_t group = Panels * panel_rows * inputs * sizeof(typename Op::Weight);
   const std::size_t groups = group < B::cached ? B::cached / (group > 0 ? group : 1) : 1;
   for (std::size_t left = (end - p) / Panels; left > 0;) {
     const std::size_t next = p + (left < groups ? left : groups) * Panels;
     for (std::size_t i = 0; i < w.cols; i += inputs)
-      row_blocks<L, T, Rows, Panels>(w, {p, next}, {i, i + inputs < w.cols ? i + inputs : w.cols},
-                                     x, ldx, 0, rows, (rows + Rows - 1) / Rows, y, ldy);
+      row_blocks<Op, Rows, Panels>(w, {p, next}, {i, i + inputs < w.cols ? i + inputs : w.cols}, x,
+                                   ldx, 0, rows, (rows + Rows - 1) / Rows, y, ldy);
     left -= (next - p) / Panels;
     p = next;
   }
@@ -156,11 +183,24 @@ std::size_t groups(const PanelMatrix<T>& w, std::size_t p, std::size_t end, cons
 }
 
 /// One row: as many panels at a time as there are, in powers of two.
-template <class L, class T, std::size_t Panels>
-void single_row(const PanelMatrix<T>& w, std::size_t p, std::size_t end, const float* x,
-                float* y) noexcept {
-  p = groups<L, T, 1, Panels>(w, p, end, x, 0, 1, y, 0);
-  if constexpr (Panels > 1) single_row<L, T, Panels / 2>(w, p, end, x, y);
+template <class Op, std::size_t Panels>
+void single_row(const PanelMatrix<typename Op::Weight>& w, std::size_t p, std::size_t end,
+                const typename Op::Input* x, float* y) noexcept {
+  p = groups<Op, 1, Panels>(w, p, end, x, 0, 1, y, 0);
+  if constexpr (Panels > 1) single_row<Op, Panels / 2>(w, p, end, x, y);
+}
+
+template <class Op>
+void matmul(const PanelMatrix<typename Op::Weight>& w, Range panels, const typename Op::Input* x,
+            std::size_t ldx, std::size_t rows, float* y, std::size_t ldy) noexcept {
+  using B = Blocking<typename Op::Lanes>;
+  std::size_t p = panels.begin;
+  if (rows == 1) {
+    single_row<Op, B::streams>(w, p, panels.end, x, y);
+  } else {
+    p = groups<Op, B::rows, B::panels>(w, p, panels.end, x, ldx, rows, y, ldy);
+    if constexpr (B::panels > 1) groups<Op, B::rows, 1>(w, p, panels.end, x, ldx, rows, y, ldy);
+  }
 }
 
 }  // namespace detail
@@ -172,15 +212,16 @@ void single_row(const PanelMatrix<T>& w, std::size_t p, std::size_t end, const f
 template <class L, class T>
 void matmul(const PanelMatrix<T>& w, Range panels, const float* x, std::size_t ldx,
             std::size_t rows, float* y, std::size_t ldy) noexcept {
-  using B = detail::Blocking<L>;
-  std::size_t p = panels.begin;
-  if (rows == 1) {
-    detail::single_row<L, T, B::streams>(w, p, panels.end, x, y);
-  } else {
-    p = detail::groups<L, T, B::rows, B::panels>(w, p, panels.end, x, ldx, rows, y, ldy);
-    if constexpr (B::panels > 1)
-      detail::groups<L, T, B::rows, 1>(w, p, panels.end, x, ldx, rows, y, ldy);
-  }
+  detail::matmul<detail::Singly<L, T>>(w, panels, x, ldx, rows, y, ldy);
+}
+
+/// The same for rows prepared as bfloat16 (Preparation::bfloats16), which are multiplied in pairs.
+/// W.cols is even.
+template <class L>
+void matmul_of_pairs(const PanelMatrix<bfloat16>& w, Range panels, const PreparedRows& x,
+                     std::size_t rows, float* y, std::size_t ldy) noexcept {
+  detail::matmul<detail::InPairs<L>>(w, panels, x.bfloats16(0), x.stride / sizeof(bfloat16), rows,
+                                     y, ldy);
 }
 
 }  // namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL

@@ -10,18 +10,23 @@
 #include <rwkv/kernels/any_matrix.hpp>
 #include <rwkv/kernels/coded_matmul.hpp>
 #include <rwkv/kernels/matmul.hpp>
-#include <rwkv/kernels/quantise_row.hpp>
+#include <rwkv/kernels/prepare_row.hpp>
 #endif
 
 namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL {
 
 /// y = W x for some panels of floats of any type.
 template <class L>
-void multiply_floats(const AnyMatrix& m, Range panels, const CodedInputs& x, std::size_t rows,
+void multiply_floats(const AnyMatrix& m, Range panels, const ProductInputs& x, std::size_t rows,
                      float* y, std::size_t ldy) noexcept {
-  const auto with = [&]<class T>(T) {
-    matmul<L>(PanelMatrix<T>{static_cast<const T*>(m.data), m.rows, m.cols}, panels, x.x, x.ldx,
-              rows, y, ldy);
+  const auto matrix = [&]<class T>(T) {
+    return PanelMatrix<T>{static_cast<const T*>(m.data), m.rows, m.cols};
+  };
+  if constexpr (simd::HasPairs<L>)
+    if (x.prepared.data != nullptr)
+      return matmul_of_pairs<L>(matrix(bfloat16{}), panels, x.prepared, rows, y, ldy);
+  const auto with = [&]<class T>(T type) {
+    matmul<L>(matrix(type), panels, x.x, x.ldx, rows, y, ldy);
   };
   switch (m.type) {
     case DType::f32:
@@ -36,19 +41,10 @@ void multiply_floats(const AnyMatrix& m, Range panels, const CodedInputs& x, std
 
 /// y = W x for some panels of any type of blocks.
 template <class L>
-void multiply_blocks(const AnyMatrix& m, Range panels, const CodedInputs& x, std::size_t rows,
+void multiply_blocks(const AnyMatrix& m, Range panels, const ProductInputs& x, std::size_t rows,
                      float* y, std::size_t ldy) noexcept {
   coded_matmul<L>({layout_of(m.type), static_cast<const std::byte*>(m.data), m.rows, m.cols},
                   m.inputs, panels, x, rows, y, ldy);
-}
-
-/// Prepares row m of the inputs of a matrix of blocks.
-inline void prepare_row(const AnyMatrix& w, const float* x, const QuantisedRows& rows,
-                        std::size_t m) noexcept {
-  if (w.inputs == Inputs::exact)
-    sum_row(x, rows, m);
-  else
-    quantise_row(x, rows, m);
 }
 
 }  // namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL

@@ -43,15 +43,12 @@ template <class T>
 [[nodiscard]] constexpr std::size_t weight_cost(const PanelMatrix<T>&) noexcept {
   return 256 * sizeof(T);
 }
-template <class T>
-[[nodiscard]] constexpr bool needs_preparation(const PanelMatrix<T>&) noexcept {
-  return false;
+template <class L, class T>
+[[nodiscard]] constexpr Preparation preparation(const PanelMatrix<T>&) noexcept {
+  return Preparation::none;
 }
 template <class L, class T>
-constexpr void prepare(const PanelMatrix<T>&, const float*, const QuantisedRows&,
-                       std::size_t) noexcept {}
-template <class L, class T>
-void multiply(const PanelMatrix<T>& w, Range panels, const CodedInputs& x, std::size_t rows,
+void multiply(const PanelMatrix<T>& w, Range panels, const ProductInputs& x, std::size_t rows,
               float* y, std::size_t ldy) noexcept {
   if constexpr (RWKV_DISPATCH && simd::replaceable<L>)
     multiply<L>(AnyMatrix{dtype_of<T>, w.data, w.rows, w.cols}, panels, x, rows, y, ldy);
@@ -60,28 +57,29 @@ void multiply(const PanelMatrix<T>& w, Range panels, const CodedInputs& x, std::
 }
 
 /// Runs the products, which must be independent of each other, over `rows` rows. `scratch` has room
-/// for the prepared rows of every different x that a matrix of blocks is multiplied with
-/// (QuantisedRows::bytes_for(cols) bytes each).
+/// for the prepared rows of every product that wants them (PreparedRows::bytes_for(cols) bytes
+/// each); products with the same x that want the same share theirs.
 template <class L, class Matrix, std::size_t N, class Exec>
 void run(const Product<Matrix> (&products)[N], std::size_t rows, std::byte* scratch, Exec& exec) {
   // Inputs first: each x once, however many matrices read it.
-  QuantisedRows quantised[N];
+  PreparedRows prepared[N];
   for (std::size_t i = 0; i < N; ++i) {
     const Product<Matrix>& p = products[i];
-    if (!needs_preparation(p.w)) continue;
+    const Preparation how = preparation<L>(p.w);
+    if (how == Preparation::none) continue;
     const auto same = [&](std::size_t j) {
-      return products[j].x == p.x && quantised[j].data != nullptr;
+      return products[j].x == p.x && preparation<L>(products[j].w) == how;
     };
     std::size_t j = 0;
     while (j < i && !same(j)) ++j;
     if (j < i) {
-      quantised[i] = quantised[j];
+      prepared[i] = prepared[j];
       continue;
     }
-    quantised[i] = {scratch, QuantisedRows::bytes_for(p.w.cols), p.w.cols};
-    scratch += rows * quantised[i].stride;
+    prepared[i] = {scratch, PreparedRows::bytes_for(p.w.cols), p.w.cols};
+    scratch += rows * prepared[i].stride;
     for_each(rows, 2 * p.w.cols, exec,
-             [&](std::size_t m) { prepare<L>(p.w, p.x + m * p.ldx, quantised[i], m); });
+             [&](std::size_t m) { prepare<L>(how, p.x + m * p.ldx, prepared[i], m); });
   }
 
   // Work is counted in inputs x panels x bytes. Workers cut it into equal shares; a cut inside a
@@ -108,7 +106,7 @@ void run(const Product<Matrix> (&products)[N], std::size_t rows, std::byte* scra
       const Range range{cut(mine.begin), cut(mine.end)};
       before += panels * panel_cost;
       if (range.begin >= range.end) continue;
-      multiply<L>(p.w, range, CodedInputs{p.x, p.ldx, quantised[i]}, rows, p.y, p.ldy);
+      multiply<L>(p.w, range, ProductInputs{p.x, p.ldx, prepared[i]}, rows, p.y, p.ldy);
       if (p.activation == Activation::none) continue;
       const std::size_t end = range.end * panel_rows < p.w.rows ? range.end * panel_rows : p.w.rows;
       for (std::size_t m = 0; m < rows; ++m)

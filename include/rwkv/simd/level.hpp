@@ -14,7 +14,8 @@ enum class Level : std::uint8_t {
   compiled,     ///< what the translation unit was compiled for
   avx2,         ///< AVX2, FMA and F16C: Haswell, Zen
   avx512,       ///< AVX-512 F, BW, DQ and VL: Skylake with AVX-512
-  avx512_vnni,  ///< the same with VNNI: Ice Lake, Zen 4
+  avx512_vnni,  ///< the same with VNNI: Ice Lake
+  avx512_bf16,  ///< the same with BF16: Cooper Lake, Sapphire Rapids, Zen 4
   dotprod,      ///< NEON with dot products of bytes: Cortex-A55 and A76, Neoverse N1
   i8mm,         ///< the same with products of matrices of bytes: Cortex-A710, Neoverse V1
 };
@@ -27,6 +28,8 @@ enum class Level : std::uint8_t {
       return "avx512";
     case Level::avx512_vnni:
       return "avx512_vnni";
+    case Level::avx512_bf16:
+      return "avx512_bf16";
     case Level::dotprod:
       return "dotprod";
     case Level::i8mm:
@@ -52,7 +55,8 @@ inline Level level() noexcept {
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
       return Level::avx2;
-    return __builtin_cpu_supports("avx512vnni") ? Level::avx512_vnni : Level::avx512;
+    if (!__builtin_cpu_supports("avx512vnni")) return Level::avx512;
+    return __builtin_cpu_supports("avx512bf16") ? Level::avx512_bf16 : Level::avx512_vnni;
 #endif
   }();
   return best;

@@ -51,5 +51,7 @@
 #define RWKV_BEGIN_AVX512 RWKV_BEGIN_TARGET("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")
 #define RWKV_BEGIN_VNNI \
   RWKV_BEGIN_TARGET("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
+#define RWKV_BEGIN_BF16 \
+  RWKV_BEGIN_TARGET("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")
 #define RWKV_BEGIN_DOTPROD RWKV_BEGIN_TARGET("arch=armv8.2-a+dotprod")
 #define RWKV_BEGIN_I8MM RWKV_BEGIN_TARGET("arch=armv8.2-a+dotprod+i8mm")

@@ -6,6 +6,7 @@
 
 #include <rwkv/simd/scalar.hpp>
 #include <rwkv/simd/x86_bytes.hpp>
+#include <rwkv/simd/x86_pairs.hpp>
 
 namespace rwkv::inline RWKV_ABI::simd {
 
@@ -45,11 +46,12 @@ RWKV_END_TARGET
 #if RWKV_TARGET_AVX512
 RWKV_BEGIN_AVX512
 
-/// With integers of type B.
-template <class B>
+/// With integers of type B and pairs of type P, if there are any.
+template <class B, class P = void>
 struct Avx512Lanes {
   static constexpr std::size_t width = 16;
   using Bytes = B;
+  using Pairs = P;
   __m512 v;
 
   RWKV_INLINE static Avx512Lanes from(__m512 r) noexcept { return {r}; }
@@ -82,6 +84,7 @@ RWKV_END_TARGET
 
 using Avx512 = Avx512Lanes<Avx512Bytes>;
 using Avx512Vnni = Avx512Lanes<VnniBytes>;
+using Avx512Bf16 = Avx512Lanes<VnniBytes, Avx512Pairs>;
 #endif
 
 }  // namespace rwkv::inline RWKV_ABI::simd

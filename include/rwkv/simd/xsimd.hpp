@@ -19,6 +19,7 @@
 
 #if defined(__AVX2__)
 #include <rwkv/simd/x86_bytes.hpp>
+#include <rwkv/simd/x86_pairs.hpp>
 #elif defined(__aarch64__)
 #include <rwkv/simd/neon_bytes.hpp>
 #endif
@@ -57,6 +58,9 @@ struct Vector {
   using Bytes = NeonBytes;
 #else
   using Bytes = PlainBytes<width>;
+#endif
+#if XSIMD_WITH_AVX512BW && defined(__AVX512BF16__)
+  using Pairs = Avx512Pairs;
 #endif
 
   static Vector broadcast(float f) noexcept { return {Batch(f)}; }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Makes quantised rows (kernels/quantised_rows.hpp). Freestanding.
+// Makes prepared rows (kernels/prepared_rows.hpp). Freestanding.
 //
 // Read once per instruction set (kernels/level.hpp).
-#if !defined(RWKV_KERNELS_QUANTISE_ROW) || defined(RWKV_AGAIN)
-#define RWKV_KERNELS_QUANTISE_ROW
+#if !defined(RWKV_KERNELS_PREPARE_ROW) || defined(RWKV_AGAIN)
+#define RWKV_KERNELS_PREPARE_ROW
 
 #ifndef RWKV_AGAIN
 #include <rwkv/kernels/level.hpp>
-#include <rwkv/kernels/quantised_rows.hpp>
+#include <rwkv/kernels/prepared_rows.hpp>
 
 #include <bit>
 #endif
@@ -16,7 +16,7 @@ namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL {
 
 /// Quantises row m: the largest of 32 inputs becomes 127 or -127. NaNs and infinities make every
 /// product with their 32 inputs a NaN.
-inline void quantise_row(const float* x, const QuantisedRows& to, std::size_t m) noexcept {
+inline void quantise_row(const float* x, const PreparedRows& to, std::size_t m) noexcept {
   std::int8_t* codes = to.codes(m);
   float* steps = to.steps(m);
   float* sums = to.negative_sums(m);
@@ -48,12 +48,33 @@ inline void quantise_row(const float* x, const QuantisedRows& to, std::size_t m)
 }
 
 /// Only the sums of row m's inputs.
-inline void sum_row(const float* x, const QuantisedRows& to, std::size_t m) noexcept {
+inline void sum_row(const float* x, const PreparedRows& to, std::size_t m) noexcept {
   float* sums = to.negative_sums(m);
   for (std::size_t part = 0; part < to.cols / 16; ++part, x += 16) {
     float sum = 0;
     for (std::size_t i = 0; i < 16; ++i) sum += x[i];
     sums[part] = -sum;
+  }
+}
+
+/// Rounds row m to bfloat16.
+inline void round_row(const float* x, const PreparedRows& to, std::size_t m) noexcept {
+  bfloat16* const rounded = to.bfloats16(m);
+  for (std::size_t i = 0; i < to.cols; ++i) rounded[i] = to_bfloat16(x[i]);
+}
+
+/// Prepares row m.
+inline void prepare_row(Preparation how, const float* x, const PreparedRows& to,
+                        std::size_t m) noexcept {
+  switch (how) {
+    case Preparation::codes:
+      return quantise_row(x, to, m);
+    case Preparation::sums:
+      return sum_row(x, to, m);
+    case Preparation::bfloats16:
+      return round_row(x, to, m);
+    case Preparation::none:
+      break;
   }
 }
 

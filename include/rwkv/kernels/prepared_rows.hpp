@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// What products are multiplied with: rows of activations, and what has been made of them on the fly
+// for the kind of matrix at hand. Quantised matrices want small integers, 32 inputs at a time
+// rounded to 255 steps of a common size; matrices of bfloat16 may want bfloat16. Freestanding.
+#pragma once
+
+#include <rwkv/kernels/coded_panels.hpp>
+
+namespace rwkv::inline RWKV_ABI::kernels {
+
+/// What weights are multiplied with.
+enum class Inputs : std::uint8_t {
+  rounded,  ///< blocks with 8-bit codes, everything else with floats
+  exact,    ///< everything with floats
+  fastest,  ///< as `rounded`, and bf16 with bf16 where the processor multiplies them
+};
+
+/// What is made of a row before it is multiplied with a matrix.
+enum class Preparation : std::uint8_t {
+  none,
+  codes,      ///< of 8 bits, with steps and sums
+  sums,       ///< only the sums
+  bfloats16,  ///< the nearest bfloat16
+};
+
+/// Rows of prepared inputs: either codes [cols], steps [cols / 32] and sums [cols / 16], or
+/// bfloat16 [cols]. A view.
+struct PreparedRows {
+  std::byte* data = nullptr;
+  std::size_t stride = 0;  ///< bytes from row to row
+  std::size_t cols = 0;    ///< a multiple of 32, for bfloat16 of 2
+
+  /// Bytes of one row, a multiple of the alignment.
+  static constexpr std::size_t bytes_for(std::size_t cols) noexcept {
+    const std::size_t tiles = (cols + tile_cols - 1) / tile_cols;
+    const std::size_t coded = tiles * (tile_cols + 3 * sizeof(float));
+    const std::size_t bytes = coded < 2 * cols ? 2 * cols : coded;
+    return (bytes + alignment - 1) / alignment * alignment;
+  }
+
+  /// x[i] is about codes[i] * steps[i / 32].
+  [[nodiscard]] std::int8_t* codes(std::size_t m) const noexcept {
+    return reinterpret_cast<std::int8_t*>(data + m * stride);
+  }
+  [[nodiscard]] float* steps(std::size_t m) const noexcept {
+    return reinterpret_cast<float*>(data + m * stride + cols);
+  }
+  /// Minus the sums of each 16 of the inputs that are multiplied: as quantised, or exact.
+  [[nodiscard]] float* negative_sums(std::size_t m) const noexcept {
+    return reinterpret_cast<float*>(data + m * stride + cols + cols / 8);
+  }
+  /// x[i] is about bfloats16[i].
+  [[nodiscard]] bfloat16* bfloats16(std::size_t m) const noexcept {
+    return reinterpret_cast<bfloat16*>(data + m * stride);
+  }
+};
+
+/// Rows of inputs as they are, and as they have been prepared for a product that wants that.
+struct ProductInputs {
+  const float* x;
+  std::size_t ldx;
+  PreparedRows prepared = {};
+};
+
+}  // namespace rwkv::inline RWKV_ABI::kernels
