@@ -46,6 +46,18 @@ std::string expected_level() {
 }
 #endif
 
+/// Two sums in different orders, for every output of one row x.
+template <class T>
+void agree(const test::Packed<T>& w, const float* x, const float* a, const float* b) {
+  for (std::size_t o = 0; o < w.rows; ++o) {
+    double size = 0;
+    for (std::size_t i = 0; i < w.cols; ++i)
+      size += std::abs(w.w[o * w.cols + i] * static_cast<double>(x[i]));
+    const double error = std::abs(static_cast<double>(a[o]) - static_cast<double>(b[o]));
+    REQUIRE(error <= static_cast<double>(w.cols + 1) * 0x1p-23 * size);
+  }
+}
+
 }  // namespace
 
 #if RWKV_DISPATCH && defined(__linux__)
@@ -84,14 +96,8 @@ TEST_CASE_TEMPLATE("products do not depend on the level, nor on their neighbours
       for (std::size_t m = 0; m < rows; ++m) {
         const auto alone = product(m, 1, kernels::multiply<Native>);
         REQUIRE(test::same_bits({alone.data(), outputs}, {chosen.data() + m * outputs, outputs}));
-        for (std::size_t o = 0; o < outputs; ++o) {
-          double size = 0;
-          for (std::size_t i = 0; i < cols; ++i)
-            size += std::abs(packed.w[o * cols + i] * static_cast<double>(x[m * cols + i]));
-          const auto error = std::abs(static_cast<double>(chosen[m * outputs + o]) -
-                                      static_cast<double>(compiled[m * outputs + o]));
-          REQUIRE(error <= static_cast<double>(cols + 1) * 0x1p-23 * size);
-        }
+        agree(packed, x.data() + m * cols, chosen.data() + m * outputs,
+              compiled.data() + m * outputs);
       }
     }
 }
@@ -127,14 +133,7 @@ TEST_CASE("a processor that multiplies bfloat16 computes what plain loops do") {
         kernels::multiply<Native>(w, all, {x.data() + m * cols, cols, one}, 1, alone.data(),
                                   outputs);
         REQUIRE(test::same_bits({alone.data(), outputs}, {chosen.data() + m * outputs, outputs}));
-        for (std::size_t o = 0; o < outputs; ++o) {
-          double size = 0;
-          for (std::size_t i = 0; i < cols; ++i)
-            size += std::abs(packed.w[o * cols + i] * static_cast<double>(x[m * cols + i]));
-          const auto error = std::abs(static_cast<double>(chosen[m * outputs + o]) -
-                                      static_cast<double>(plain[m * outputs + o]));
-          REQUIRE(error <= static_cast<double>(cols + 1) * 0x1p-23 * size);
-        }
+        agree(packed, x.data() + m * cols, chosen.data() + m * outputs, plain.data() + m * outputs);
       }
     }
 }
