@@ -82,49 +82,44 @@ RWKV_INLINE typename B::Sum dot(typename B::Sum sum, typename B::Register codes,
 
 /// What turns sums of products of codes of one vector of outputs (the first of which is `lanes`, 0
 /// ... 15) into the numbers they stand for, in the parts of a tile:
-/// W[o][i] = scale[o] (code[o][i] - zero) - min[o]. Codes of 8 bits have neither zero nor min,
-/// others one of them.
+/// W[o][i] = scale[o] code[o][i] - offset[o]. Codes of 8 bits have no offset.
 template <class L, unsigned Bits, std::size_t Parts>
 struct TileScales {
+  static constexpr bool has_offset = Bits != 8;
   L scale[Parts];
-  L min[Parts];
-  bool has_zero;
-  bool has_min;
-  float zero;
+  L offset[Parts];
 
   RWKV_INLINE TileScales(const CodedLayout& layout, const std::byte* group, const std::byte* tile,
-                         std::size_t lanes) noexcept
-      : has_zero(Bits != 8 && !layout.min),
-        has_min(Bits != 8 && layout.min),
-        zero(static_cast<float>(layout.zero)) {
+                         std::size_t lanes) noexcept {
     using B = typename L::Bytes;
     if (Parts == 1 && layout.form == ScaleForm::halves) {
       const auto* halves = reinterpret_cast<const half*>(tile) + lanes;
       scale[0] = L::load(halves);
-      if (has_min) min[0] = L::load(halves + panel_rows);
+      if (has_offset && layout.min) offset[0] = L::load(halves + panel_rows);
     } else {
       const auto* halves = reinterpret_cast<const half*>(group) + lanes;
       const auto* bytes = reinterpret_cast<const std::int8_t*>(tile) + lanes;
       const L d = L::load(halves);
       for (std::size_t p = 0; p < Parts; ++p)
         scale[p] = d * B::template load_floats<L>(bytes + p * panel_rows);
-      if (has_min) {
+      if (has_offset && layout.min) {
         const L dmin = L::load(halves + panel_rows);
         for (std::size_t p = 0; p < Parts; ++p)
-          min[p] = dmin * B::template load_floats<L>(bytes + (Parts + p) * panel_rows);
+          offset[p] = dmin * B::template load_floats<L>(bytes + (Parts + p) * panel_rows);
       }
     }
+    if (has_offset && !layout.min)
+      for (std::size_t p = 0; p < Parts; ++p)
+        offset[p] = scale[p] * L::broadcast(static_cast<float>(layout.zero));
   }
 
-  /// sum + what the parts' products amount to: product(p, c) is those of part p, plus c.
-  template <class Product>
-  RWKV_INLINE L add(L sum, const float* negative_sums, Product&& product) const noexcept {
-    RWKV_UNROLL
-    for (std::size_t p = 0; p < Parts; ++p) {
-      const float inputs = Parts == 1 ? negative_sums[0] + negative_sums[1] : negative_sums[p];
-      const L products = has_zero ? product(p, L::broadcast(zero * inputs)) : product(p);
-      sum = fma(scale[p], products, sum);
-      if (has_min) sum = fma(min[p], L::broadcast(inputs), sum);
+  /// sum - offset times the sums of the inputs of the parts, or of all.
+  RWKV_INLINE L subtract_offset(L sum, const float* negative_sums) const noexcept {
+    if constexpr (has_offset && Parts == 1)
+      sum = fma(offset[0], L::broadcast(negative_sums[0] + negative_sums[1]), sum);
+    if constexpr (has_offset && Parts == 2) {
+      sum = fma(offset[0], L::broadcast(negative_sums[0]), sum);
+      sum = fma(offset[1], L::broadcast(negative_sums[1]), sum);
     }
     return sum;
   }
@@ -190,20 +185,17 @@ RWKV_INLINE void sum_pairs(const std::byte* v, const CodedRow (&x)[Rows], std::s
   if constexpr (G + 2 < 8) sum_pairs<B, Bits, Parts, Rows, G + 2>(v, x, t, sum);
 }
 
-/// Sums of integers as numbers (see TileScales::add).
-template <class L, std::size_t Parts>
-struct Scaled {
-  using B = typename L::Bytes;
-  const typename B::Wide (&wide)[Parts];
-  L step;
-
-  RWKV_INLINE L operator()(std::size_t p) const noexcept {
-    return B::template to_float<L>(wide[p]) * step;
-  }
-  RWKV_INLINE L operator()(std::size_t p, L more) const noexcept {
-    return fma(B::template to_float<L>(wide[p]), step, more);
-  }
-};
+/// sum + what the integer sums of a tile's parts stand for, for a row of inputs with this step and
+/// these sums.
+template <class L, unsigned Bits, std::size_t Parts>
+RWKV_INLINE L add_parts(L sum, const TileScales<L, Bits, Parts>& scales,
+                        const typename L::Bytes::Wide (&wide)[Parts], L step,
+                        const float* negative_sums) noexcept {
+  RWKV_UNROLL
+  for (std::size_t p = 0; p < Parts; ++p)
+    sum = fma(L::Bytes::template to_float<L>(wide[p]), scales.scale[p] * step, sum);
+  return scales.subtract_offset(sum, negative_sums);
+}
 
 /// Adds one tile to the sums of one vector of outputs, for Rows rows of quantised inputs.
 template <class L, unsigned Bits, std::size_t Parts, std::size_t Rows>
@@ -230,8 +222,8 @@ RWKV_INLINE void add_tile(const CodedLayout& layout, const std::byte* group, con
   const TileScales<L, Bits, Parts> scales(layout, group, tile, lanes);
   RWKV_UNROLL
   for (std::size_t r = 0; r < Rows; ++r)
-    sum[r] = scales.add(sum[r], x[r].negative_sums + 2 * t,
-                        Scaled<L, Parts>{wide[r], L::broadcast(x[r].steps[t])});
+    sum[r] =
+        add_parts(sum[r], scales, wide[r], L::broadcast(x[r].steps[t]), x[r].negative_sums + 2 * t);
 }
 
 /// The same for rows of inputs as they are.
@@ -266,10 +258,13 @@ RWKV_INLINE void add_tile_exactly(const CodedLayout& layout, const std::byte* gr
   const TileScales<L, Bits, Parts> scales(layout, group, tile, lanes);
   RWKV_UNROLL
   for (std::size_t r = 0; r < Rows; ++r) {
-    const auto of_part = [&](std::size_t p, auto... more) RWKV_INLINE_LAMBDA {
-      return ((Parts == 1 ? product[0][r] + product[1][r] : product[p][r]) + ... + more);
-    };
-    sum[r] = scales.add(sum[r], negative_sums[r] + 2 * t, of_part);
+    if constexpr (Parts == 1) {
+      sum[r] = fma(scales.scale[0], product[0][r] + product[1][r], sum[r]);
+    } else {
+      sum[r] = fma(scales.scale[0], product[0][r], sum[r]);
+      sum[r] = fma(scales.scale[1], product[1][r], sum[r]);
+    }
+    sum[r] = scales.subtract_offset(sum[r], negative_sums[r] + 2 * t);
   }
 }
 
@@ -345,8 +340,7 @@ void coded_single(const CodedMatrix& w, std::size_t p, std::size_t end, const Pr
                 [&](std::size_t, std::size_t g) RWKV_INLINE_LAMBDA { return inputs[g]; }, wide);
             const TileScales<L, Layout.bits, parts> scales(Layout, group + away[s], mine,
                                                            v * L::width);
-            sum[s][v] =
-                scales.add(sum[s][v], row.negative_sums + 2 * t, Scaled<L, parts>{wide[0], step});
+            sum[s][v] = add_parts(sum[s][v], scales, wide[0], step, row.negative_sums + 2 * t);
           }
         }
       });
