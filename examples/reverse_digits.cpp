@@ -53,14 +53,15 @@ class Tasks {
   /// The longest string grows from a few digits to all in the course of the first `growth` tasks.
   /// With `hard`, half of the strings are longer (the largest of three random lengths), and half
   /// are of few different digits: what is easily confused.
-  Tasks(std::uint64_t growth, bool hard, std::uint64_t seed)
-      : growth_(growth), hard_(hard), random_(seed) {}
+  Tasks(std::size_t longest_string, std::uint64_t growth, bool hard, std::uint64_t seed)
+      : longest_(longest_string), growth_(growth), hard_(hard), random_(seed) {}
 
   void next(std::span<train::Sample> samples) {
     tasks_.resize(samples.size());
     weights_.resize(samples.size());
     for (std::size_t i = 0; i < samples.size(); ++i) {
-      const std::uint64_t limit = drawn_ < growth_ ? 4 + (longest - 4) * drawn_ / growth_ : longest;
+      const std::uint64_t limit =
+          drawn_ < growth_ ? 4 + (longest_ - 4) * drawn_ / growth_ : longest_;
       ++drawn_;
       std::size_t digits = 1;
       for (int draw = 0; draw < (hard_ && i % 2 == 1 ? 3 : 1); ++draw)
@@ -82,6 +83,7 @@ class Tasks {
   [[nodiscard]] std::uint64_t fingerprint() const { return growth_; }
 
  private:
+  std::size_t longest_;
   std::uint64_t growth_;
   bool hard_;
   train::Random random_;
@@ -144,23 +146,26 @@ struct Phase {
   std::size_t batch;
   double rate;           // at the beginning; almost zero at the end
   double decay;          // of the weights
+  std::size_t longest;   // string
   std::uint64_t growth;  // tasks until the longest are drawn
   bool hard;             // see Tasks
   train::Precision precision;
 };
 constexpr auto exact = train::Precision::exact, int8 = train::Precision::int8;
-constexpr Phase phases[] = {{24000, 128, 4e-3, 0.1, 6000 * 128, false, exact},
-                            {8000, 256, 1e-3, 0.1, 0, false, exact},
-                            {16000, 512, 1e-3, 0.1, 0, false, exact},
-                            {6000, 512, 3e-4, 0.0, 0, true, exact},
-                            {8000, 512, 4e-4, 0.0, 0, true, int8},
-                            {8000, 512, 6e-4, 0.0, 0, true, int8}};
+constexpr Phase phases[] = {{24000, 128, 4e-3, 0.1, 60, 6000 * 128, false, exact},
+                            {8000, 256, 1e-3, 0.1, 60, 0, false, exact},
+                            {16000, 512, 1e-3, 0.1, 60, 0, false, exact},
+                            {6000, 512, 3e-4, 0.0, 60, 0, true, exact},
+                            {8000, 512, 4e-4, 0.0, 60, 0, true, int8},
+                            {8000, 512, 6e-4, 0.0, 60, 0, true, int8},
+                            {12000, 512, 8e-4, 0.0, 66, 0, true, int8}};
 
 /// Continues `model` for a phase, or goes on with the phase where it was interrupted.
 train::Parameters run_phase(train::Parameters model, std::size_t index, const std::string& path,
                             rwkv::ThreadPool& pool) {
   const Phase& phase = phases[index];
-  train::Trainer trainer(std::move(model), Tasks(phase.growth, phase.hard, index + 1),
+  train::Trainer trainer(std::move(model),
+                         Tasks(phase.longest, phase.growth, phase.hard, index + 1),
                          {.batch = phase.batch,
                           .schedule = {.initial = phase.rate, .final = 1e-6, .steps = phase.steps},
                           .optimizer = {.weight_decay = phase.decay},
