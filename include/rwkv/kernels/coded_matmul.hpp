@@ -374,12 +374,7 @@ void coded_panel(const CodedMatrix& w, std::size_t p, const PreparedRows& x, std
                  float* y, std::size_t ldy) noexcept {
   constexpr std::size_t block = CodedBlocking<L>::rows;
   const CodedLayout layout = w.layout;
-  const std::size_t panel_bytes = layout.bytes_per_panel(w.cols);
-  const std::size_t tile_bytes = layout.tile_bytes();
-  const std::byte* panel = w.data + p * panel_bytes;
-  // Meanwhile the next panel comes from memory, a share of it in each pass over this one.
-  const std::size_t passes = (rows + block - 1) / block * (panel_rows / L::width);
-  std::size_t pass = 0;
+  const std::byte* panel = w.data + p * layout.bytes_per_panel(w.cols);
   for (std::size_t first = 0; first < rows; first += block) {
     CodedRow row[block];
     for (std::size_t r = 0; r < block; ++r)
@@ -388,16 +383,9 @@ void coded_panel(const CodedMatrix& w, std::size_t p, const PreparedRows& x, std
       L sum[block];
       RWKV_UNROLL
       for (std::size_t r = 0; r < block; ++r) sum[r] = L::broadcast(0.0f);
-      std::size_t wait = pass++;
       for_each_tile(layout, panel, w.cols,
                     [&](const std::byte* group, const std::byte* tile, std::size_t t)
                         RWKV_INLINE_LAMBDA {
-                          if (wait == 0) {
-                            wait = passes;
-                            for (std::size_t b = 0; b < tile_bytes; b += alignment)
-                              prefetch(tile + panel_bytes + b);
-                          }
-                          --wait;
                           add_tile<L, Bits, Parts, block>(layout, group, tile, lanes, row, t, sum);
                         });
       RWKV_UNROLL
