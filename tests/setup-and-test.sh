@@ -93,7 +93,7 @@ stage_asan-ubsan() {
 # The arithmetic once more, optimised by clang for the middle of the instruction sets: gcc above took
 # the machine's best.
 stage_clang() {
-  local flags=() areas=(simd kernels quant)
+  local flags=() areas=(simd kernels)
   if grep -qw avx2 /proc/cpuinfo && grep -qw fma /proc/cpuinfo; then
     flags=(-DCMAKE_CXX_FLAGS=-march=haswell)
   fi
