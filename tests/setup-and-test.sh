@@ -10,7 +10,7 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
-all_stages=(format headers gcc consumers bare-metal emulated-arm asan-ubsan clang tsan)
+all_stages=(format headers gcc consumers bare-metal emulated-arm windows asan-ubsan clang tsan)
 warnings="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
 jobs=$(nproc)
 
@@ -28,6 +28,7 @@ packages() {
         qemu-system-arm
       ;;
     emulated-arm) echo "${tests[@]}" g++-aarch64-linux-gnu qemu-user ;;
+    windows) echo "${tests[@]}" g++-mingw-w64-x86-64-posix ;;
     clang | asan-ubsan) echo "${tests[@]}" clang libclang-rt-dev ;;
   esac
 }
@@ -67,7 +68,7 @@ configure_gcc() {
 }
 
 stage_gcc() {
-  configure_gcc && build gcc && run_tests gcc --label-exclude "consumer|bare-metal|emulated-arm"
+  configure_gcc && build gcc && run_tests gcc --label-exclude "consumer|bare-metal|emulated-arm|windows"
 }
 
 stage_consumers() {
@@ -83,11 +84,15 @@ stage_emulated-arm() {
   configure_gcc && run_tests gcc --label-regex emulated-arm
 }
 
+stage_windows() {
+  configure_gcc && run_tests gcc --label-regex windows
+}
+
 # All tests through clang, also the tool and the fuzz corpus, under the sanitizers.
 stage_asan-ubsan() {
   configure asan-ubsan asan-ubsan -DCMAKE_CXX_COMPILER=clang++ &&
     build asan-ubsan --target rwkv_tests &&
-    run_tests asan-ubsan --label-exclude "consumer|bare-metal|emulated-arm|examples"
+    run_tests asan-ubsan --label-exclude "consumer|bare-metal|emulated-arm|windows|examples"
 }
 
 # The arithmetic once more, optimised by clang for the middle of the instruction sets: gcc above took

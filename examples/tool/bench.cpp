@@ -2,6 +2,7 @@
 // Speed as a fraction of what the memory can do: reading speed is measured in the same run, on the
 // same threads, in turns with the decoding, because on a shared machine it changes from second to
 // second. So is the speed of arithmetic, in turns with prefill.
+#include "arithmetic.hpp"
 #include "common.hpp"
 #include "random_model.hpp"
 #include <rwkv/convert.hpp>
@@ -82,113 +83,117 @@ class ReadBandwidth {
 };
 
 /// Multiply-adds per second of the pool's threads when nothing has to be loaded: of floats, of
-/// bytes as in products with quantised matrices, or of bfloat16.
+/// bytes as in products with quantised matrices, or of bfloat16, with the instructions that
+/// products use on this processor.
 class Arithmetic {
-  using L = rwkv::simd::Native;
-
  public:
-  enum class Operands { floats, bytes, pairs };
-
-  Arithmetic(rwkv::ThreadPool& pool, Operands operands) : pool_(pool), operands_(operands) {}
-
-  /// What products with matrices of this type multiply.
-  static Operands operands(rwkv::DType type, rwkv::kernels::Inputs inputs) {
-    switch (rwkv::kernels::preparation<L>({type, nullptr, 0, 0, inputs})) {
-      case rwkv::kernels::Preparation::codes:
-        return Operands::bytes;
-      case rwkv::kernels::Preparation::bfloats16:
-        return Operands::pairs;
-      default:
-        return Operands::floats;
-    }
-  }
+  Arithmetic(rwkv::ThreadPool& pool, rwkv::DType type, rwkv::kernels::Inputs inputs)
+      : pool_(pool), probe_(choose<rwkv::simd::Native>(type, inputs)) {}
 
   double measure() {
     constexpr std::size_t rounds = std::size_t{1} << 21;
     const std::size_t workers = pool_.concurrency();
     sums_.assign(workers, 0.0f);
     const auto start = Clock::now();
-    pool_.parallel(workers, [&](std::size_t w) {
-      sums_[w] = operands_ == Operands::bytes   ? integers(rounds)
-                 : operands_ == Operands::pairs ? pairs<L>(rounds)
-                                                : floats(rounds);
-    });
+    pool_.parallel(workers, [&](std::size_t w) { sums_[w] = probe_.run(rounds); });
     const double seconds = seconds_since(start);
-    const std::size_t each = chains * (operands_ == Operands::bytes   ? 4 * L::Bytes::width
-                                       : operands_ == Operands::pairs ? 2 * L::width
-                                                                      : L::width);
     for (const float sum : sums_)
       if (sum != 0.0f) rwkv::fail(rwkv::ErrorCategory::numeric, "zeros do not add up to zero");
-    return static_cast<double>(workers * rounds * each) / seconds;
+    return static_cast<double>(workers * rounds * compiled::chains * probe_.step) / seconds;
   }
 
  private:
-  static constexpr std::size_t chains = 12;  // hide the latency
+  struct Probe {
+    float (*run)(std::size_t rounds);
+    std::size_t step;  // multiply-adds of one chain in one round
+  };
 
-  static float floats(std::size_t rounds) {
-    volatile float zero = 0.0f;  // known numbers would be folded, equal chains become one
-    volatile float one = 1.0f;
-    L sum[chains];
-    for (L& s : sum) s = L::broadcast(zero);
-    const L a = L::broadcast(zero);
-    const L b = L::broadcast(one);
-    for (std::size_t i = 0; i < rounds; ++i) {
-      RWKV_UNROLL
-      for (L& s : sum) s = fma(s, b, a);
-    }
-    L all = a;
-    for (const L& s : sum) all = all + s;
-    return first(all);
-  }
-  static float integers(std::size_t rounds) {
-    using B = L::Bytes;
-    alignas(rwkv::alignment) std::int8_t memory[chains][4 * B::width] = {};
-    typename B::Sum sum[chains];
-    RWKV_UNROLL
-    for (auto& s : sum) s = B::zero();
-    for (std::size_t i = 0; i < rounds; ++i) {
-      asm volatile("" : : "r"(memory) : "memory");  // or the products would be computed once
-      RWKV_UNROLL
-      for (std::size_t c = 0; c < chains; ++c) {
-        const auto x = B::load(memory[c]);
-        sum[c] = B::dot(sum[c], x, x);
-        if constexpr (requires { B::hold(sum[c]); }) B::hold(sum[c]);  // in a register
-      }
-    }
-    L all = L::broadcast(0.0f);
-    RWKV_UNROLL
-    for (const auto& s : sum) all = all + B::template to_float<L>(B::widen(s));
-    return first(all);
-  }
-  template <class Lanes>
-  static float pairs([[maybe_unused]] std::size_t rounds) {
-    if constexpr (rwkv::simd::HasPairs<Lanes>) {
-      volatile std::uint16_t zero = 0;  // known numbers would be folded
-      const rwkv::bfloat16 two[2] = {{zero}, {zero}};
-      const auto x = Lanes::Pairs::broadcast(two);
-      Lanes sum[chains];
-      volatile float start = 0.0f;
-      for (Lanes& s : sum) s = Lanes::broadcast(start);
-      for (std::size_t i = 0; i < rounds; ++i) {
-        RWKV_UNROLL
-        for (Lanes& s : sum) s = Lanes::Pairs::dot(s, x, x);
-      }
-      Lanes all = Lanes::broadcast(0.0f);
-      for (const Lanes& s : sum) all = all + s;
-      return first(all);
-    } else {
-      return 0.0f;
-    }
-  }
-  static float first(const L& lanes) {
-    alignas(rwkv::alignment) float stored[16];
-    lanes.store(stored);
-    return stored[0];
+  /// As kernels::multiply chooses.
+  template <class L>
+  static Probe choose(rwkv::DType type, rwkv::kernels::Inputs inputs) {
+    namespace kernels = rwkv::kernels;
+    namespace simd = rwkv::simd;
+    const auto preparation = kernels::preparation<L>({type, nullptr, 0, 0, inputs});
+    const bool bytes = preparation == kernels::Preparation::codes;
+    [[maybe_unused]] const bool pairs = preparation == kernels::Preparation::bfloats16;
+#if RWKV_DISPATCH
+    using simd::Level;
+    const Level level = simd::level();
+#if RWKV_TARGET_AVX2
+    if (bytes && level >= Level::avx512_vnni)
+      return {avx512_vnni::multiply_bytes<simd::Avx512Vnni>, 64};
+    if (bytes && level >= Level::avx2) return {avx2::multiply_bytes<simd::Avx2>, 32};
+    if (pairs) return {avx512_bf16::multiply_pairs<simd::Avx512Bf16>, 32};
+    if (level >= Level::avx512) return {avx512::multiply_floats<simd::Avx512>, 16};
+    if (level >= Level::avx2) return {avx2::multiply_floats<simd::Avx2>, 8};
+#else
+    if (bytes && level >= Level::i8mm) return {i8mm::multiply_matrices<simd::NeonMatrix>, 64};
+    if (bytes && level >= Level::dotprod) return {dotprod::multiply_bytes<simd::NeonDot>, 16};
+#endif
+#endif
+    if constexpr (requires { typename L::Bytes::Pair; })
+      if (bytes) return {compiled::multiply_matrices<L>, 16 * L::Bytes::width};
+    if (bytes) return {compiled::multiply_bytes<L>, 4 * L::Bytes::width};
+    if constexpr (simd::HasPairs<L>)
+      if (pairs) return {compiled::multiply_pairs<L>, 2 * L::width};
+    return {compiled::multiply_floats<L>, L::width};
   }
 
   rwkv::ThreadPool& pool_;
-  Operands operands_;
+  Probe probe_;
   std::vector<float> sums_;
+};
+
+/// Bytes of weights per second that products of one row with part of a matrix take in when the part
+/// stays in the cache: what decoding could reach if memory were no limit.
+class CachedProduct {
+  using L = rwkv::simd::Native;
+
+ public:
+  CachedProduct(rwkv::ThreadPool& pool, const rwkv::AnyMatrix& matrix)
+      : pool_(pool),
+        matrix_(matrix),
+        input_(matrix.cols),
+        prepared_(rwkv::kernels::PreparedRows::bytes_for(matrix.cols)) {
+    namespace kernels = rwkv::kernels;
+    constexpr std::size_t fits = std::size_t{128} << 10;
+    panels_ = std::clamp<std::size_t>(fits / bytes(1), 1, kernels::panels_for(matrix.rows));
+    std::fill_n(input_.data(), matrix.cols, 0.5f);
+    x_ = {input_.data(), matrix.cols, {prepared_.data(), prepared_.size(), matrix.cols}};
+    const kernels::Preparation how = kernels::preparation<L>(matrix);
+    if (how == kernels::Preparation::none)
+      x_.prepared = {};
+    else
+      kernels::prepare<L>(how, input_.data(), x_.prepared, 0);
+  }
+
+  double measure() {
+    const std::size_t rounds = (std::size_t{256} << 20) / bytes(panels_);
+    const std::size_t workers = pool_.concurrency();
+    const std::size_t outputs = rwkv::kernels::panels_for(matrix_.rows) * rwkv::kernels::panel_rows;
+    outputs_.assign(workers * outputs, 0.0f);
+    const auto start = Clock::now();
+    pool_.parallel(workers, [&](std::size_t w) {
+      for (std::size_t i = 0; i < rounds; ++i)
+        rwkv::kernels::multiply<L>(matrix_, {0, panels_}, x_, 1, outputs_.data() + w * outputs,
+                                   outputs);
+    });
+    return static_cast<double>(workers * rounds * bytes(panels_)) / seconds_since(start);
+  }
+
+ private:
+  [[nodiscard]] std::size_t bytes(std::size_t panels) const {
+    return rwkv::kernels::packed_bytes(matrix_.type, panels * rwkv::kernels::panel_rows,
+                                       matrix_.cols);
+  }
+
+  rwkv::ThreadPool& pool_;
+  rwkv::AnyMatrix matrix_;
+  std::size_t panels_ = 0;
+  rwkv::Buffer<float, rwkv::dynamic> input_;
+  rwkv::Buffer<std::byte, rwkv::dynamic> prepared_;
+  rwkv::kernels::ProductInputs x_{};
+  std::vector<float> outputs_;
 };
 
 /// Multiply-adds of the matrices that every token passes, without the head.
@@ -256,18 +261,17 @@ void measure(const Bench& options, const Model& model, State& state, Work& work,
   // Rounds of: reading, decoding, reading; arithmetic, prefill, arithmetic; a batch.
   constexpr std::size_t rounds = 5;
   const rwkv::DType type = model.weights().block(0).ffn.key.type;
-  // A program that chooses kernels at run time has no probe for the instructions it has chosen, and
-  // the work of hybrids is not counted.
-  const bool peak_known =
-      std::is_same_v<Model, rwkv::Model<>> && rwkv::simd::level() == rwkv::simd::Level::compiled;
+  constexpr bool work_known = std::is_same_v<Model, rwkv::Model<>>;  // not that of hybrids
   ReadBandwidth bandwidth(pool);
   bandwidth.measure();
-  Arithmetic arithmetic(pool, Arithmetic::operands(type, options.inputs));
+  Arithmetic arithmetic(pool, type, options.inputs);
+  CachedProduct cached(pool, model.weights().block(0).ffn.key);
   std::vector<double> peaks;
   std::vector<double> peak_fractions;
   std::vector<double> batches;
   std::vector<double> batch_fractions;
   std::vector<double> reads;
+  std::vector<double> cached_speeds;
   std::vector<double> decodes;
   std::vector<double> prefills;
   std::vector<double> fractions;
@@ -282,22 +286,21 @@ void measure(const Bench& options, const Model& model, State& state, Work& work,
       model.forward(state, std::span(prompt).subspan(i % prompt.size(), 1), work, pool);
     const double decode = static_cast<double>(steps) / seconds_since(t);
     const double read = (before + bandwidth.measure()) / 2;
-    const double peak_before = peak_known ? arithmetic.measure() : 0.0;
+    cached_speeds.push_back(cached.measure());
+    const double peak_before = arithmetic.measure();
     t = Clock::now();
     model.forward(state, prompt, work, pool);
     prefills.push_back(static_cast<double>(prompt.size()) / seconds_since(t));
     if (options.batch > 0)
       batches.push_back(decode_batch(model, state, work, pool, std::span<const rwkv::Token>(prompt),
                                      options.batch, std::max<std::size_t>(1, steps / 2)));
-    if constexpr (std::is_same_v<Model, rwkv::Model<>>) {
-      if (peak_known) {
-        peaks.push_back((peak_before + arithmetic.measure()) / 2);
-        const double blocks = multiply_adds(model.shape());
-        const auto head = static_cast<double>(model.shape().vocab() * model.shape().embed());
-        peak_fractions.push_back(prefills.back() * blocks / peaks.back());
-        if (options.batch > 0)
-          batch_fractions.push_back(batches.back() * (blocks + head) / peaks.back());
-      }
+    peaks.push_back((peak_before + arithmetic.measure()) / 2);
+    if constexpr (work_known) {
+      const double blocks = multiply_adds(model.shape());
+      const auto head = static_cast<double>(model.shape().vocab() * model.shape().embed());
+      peak_fractions.push_back(prefills.back() * blocks / peaks.back());
+      if (options.batch > 0)
+        batch_fractions.push_back(batches.back() * (blocks + head) / peaks.back());
     }
     reads.push_back(read);
     decodes.push_back(decode);
@@ -311,20 +314,19 @@ void measure(const Bench& options, const Model& model, State& state, Work& work,
   j["threads"] = pool.concurrency();
   j["decode_tokens_per_second"] = median(decodes);
   j["prefill_tokens_per_second"] = median(prefills);
-  if (peak_known) {
-    j["arithmetic_peak_per_second"] = median(peaks);
-    j["prefill_peak_fraction"] = median(peak_fractions);
-  }
+  j["arithmetic_peak_per_second"] = median(peaks);
+  if (work_known) j["prefill_peak_fraction"] = median(peak_fractions);
   if (options.batch > 0) {
     j["batch"] = options.batch;
     j["batch_tokens_per_second"] = median(batches);
-    if (peak_known) j["batch_peak_fraction"] = median(batch_fractions);
+    if (work_known) j["batch_peak_fraction"] = median(batch_fractions);
   }
   j["prompt_tokens"] = prompt.size();
   j["generated_tokens"] = steps * rounds;
   j["weight_bytes_per_token"] = model.weights().bytes_per_token();
   j["read_bandwidth_bytes_per_second"] = median(reads);
   j["decode_bandwidth_fraction"] = median(fractions);
+  j["cached_product_bytes_per_second"] = median(cached_speeds);
   j["state_bytes"] = state.bytes();
   j["workspace_bytes"] = work.bytes();
   j["load_seconds"] = loading.seconds;

@@ -193,7 +193,8 @@ class CachedHead {
   template <class L>
   void vote(std::size_t past, const float* q, float* scratch, float* votes) const noexcept {
     score_entries<L>(past, q, scratch);
-    const float most = kernels::largest<L>(scratch, {0, past}, -__builtin_inff());
+    const float most =
+        kernels::largest<L>(scratch, {0, past}, -std::numeric_limits<float>::infinity());
     const float scale = 1.0f / kernels::exp_sum<L>(scratch, {0, past}, most);
     kernels::map<L>({0, past}, [=]<class V>(std::size_t i) {
       fma(V::load(scratch + i), V::broadcast(scale), V::load(votes + i)).store(votes + i);

@@ -20,7 +20,7 @@ foreach(file IN LISTS files)
   endif()
   if(file MATCHES "\\.hpp$")
     # Kernels are read once per instruction set (kernels/level.hpp).
-    file(STRINGS ${root}/${file} once REGEX "^#pragma once$|defined\\(RWKV_AGAIN\\)|whenever this list")
+    file(STRINGS ${root}/${file} once REGEX "^#pragma once$|RWKV_AGAIN|whenever this list")
     if(NOT once)
       list(APPEND violations "${file}: no #pragma once")
     endif()

@@ -21,9 +21,12 @@
 #include <string>
 #include <system_error>
 
-#if __has_include(<unistd.h>)
+#if !defined(_WIN32) && __has_include(<unistd.h>)
+#define RWKV_IO_HAS_FSYNC 1
 #include <fcntl.h>
 #include <unistd.h>
+#else
+#define RWKV_IO_HAS_FSYNC 0
 #endif
 
 namespace rwkv::inline RWKV_ABI::io {
@@ -85,7 +88,7 @@ class AtomicFile {
   void commit() {
     RWKV_ASSERT(file_ != nullptr);
     if (std::fflush(file_) != 0) refuse_and_discard("write", errno);
-#if __has_include(<unistd.h>)
+#if RWKV_IO_HAS_FSYNC
     if (!temporary_.empty() && ::fsync(::fileno(file_)) != 0) refuse_and_discard("write", errno);
 #endif
     std::FILE* file = file_;
@@ -101,7 +104,9 @@ class AtomicFile {
 
  private:
   [[nodiscard]] bool seek(std::uint64_t offset) noexcept {
-#if __has_include(<unistd.h>)
+#if defined(_WIN32)
+    return ::_fseeki64(file_, static_cast<long long>(offset), SEEK_SET) == 0;
+#elif RWKV_IO_HAS_FSYNC
     return ::fseeko(file_, static_cast<off_t>(offset), SEEK_SET) == 0;
 #else
     return std::fseek(file_, static_cast<long>(offset), SEEK_SET) == 0;
@@ -159,7 +164,7 @@ class AtomicFile {
 
   // The rename itself survives a power failure only once the directory is on the disk.
   void persist_directory() const noexcept {
-#if __has_include(<unistd.h>)
+#if RWKV_IO_HAS_FSYNC
     const auto parent = target_.parent_path();
     const int fd = ::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_CLOEXEC);
     if (fd < 0) return;

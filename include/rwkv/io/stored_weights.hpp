@@ -12,8 +12,9 @@
 
 #include <array>
 #include <bit>
-#include <cstdlib>
 #include <functional>
+#include <memory>
+#include <new>
 #include <set>
 
 #if defined(__linux__)
@@ -52,7 +53,7 @@ class WeightMemory {
     if (bytes > static_cast<std::size_t>(-1) - align)
       fail_with(ErrorCategory::memory, "a tensor of ", bytes, " bytes does not fit into memory");
     const std::size_t size = (bytes + align - 1) / align * align;
-    data_.reset(std::aligned_alloc(align, size == 0 ? align : size));
+    data_ = {::operator new (size, std::align_val_t{align}, std::nothrow), Free{align}};
     if (data_ == nullptr)
       fail_with(ErrorCategory::memory, "no memory for ", bytes, " bytes of weights");
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
@@ -63,9 +64,10 @@ class WeightMemory {
 
  private:
   struct Free {
-    void operator()(void* p) const noexcept { std::free(p); }
+    std::size_t align;
+    void operator()(void* p) const noexcept { ::operator delete (p, std::align_val_t{align}); }
   };
-  std::unique_ptr<void, Free> data_;
+  std::unique_ptr<void, Free> data_{nullptr, Free{alignment}};
 };
 
 }  // namespace detail

@@ -9,6 +9,8 @@
 #include <rwkv/kernels/elementwise.hpp>
 #include <rwkv/kernels/matmul.hpp>
 
+#include <limits>
+
 namespace rwkv::inline RWKV_ABI::kernels {
 
 /// Channels per attention head of RWKV-X.
@@ -112,7 +114,7 @@ float exp_sum(float* x, Range range, float shift) noexcept {
 
 /// A softmax-weighted mean of values whose scores arrive page by page.
 struct RunningSoftmax {
-  float largest = -__builtin_inff();
+  float largest = -std::numeric_limits<float>::infinity();
   float weight = 0.0f;                                  ///< sum of exp(score - largest)
   alignas(alignment) float mean[attention_width] = {};  ///< times `weight`
 };

@@ -40,7 +40,11 @@ struct CodedBlocking {
 };
 
 /// Always inline: GCC takes a call of a function that only prefetches for one without effect.
-RWKV_INLINE void prefetch(const void* p) noexcept { __builtin_prefetch(p, 0, 2); }
+RWKV_INLINE void prefetch([[maybe_unused]] const void* p) noexcept {
+#if defined(__GNUC__) || defined(__clang__)
+  __builtin_prefetch(p, 0, 2);
+#endif
+}
 
 /// The codes of group G (0 ... 7) of four inputs of a tile. `v` is where the lanes' codes begin.
 template <class B, unsigned Bits, std::size_t G>

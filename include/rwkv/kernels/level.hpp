@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a kernel is compiled for several instruction sets: its header is read once for what the
 // translation unit is compiled for, into namespace `kernels::compiled`, and again by
-// kernels/levels.hpp, with RWKV_AGAIN defined, for each of the others, into a namespace of that
+// kernels/each_level.hpp, with RWKV_AGAIN defined, for each of the others, into a namespace of that
 // name. Freestanding.
 #pragma once
 

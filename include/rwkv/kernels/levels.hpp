@@ -10,51 +10,9 @@
 #include <rwkv/simd/neon_lanes.hpp>
 #include <rwkv/simd/x86_lanes.hpp>
 
-#define RWKV_AGAIN
-#undef RWKV_LEVEL
-
-#if RWKV_TARGET_AVX2
-#define RWKV_LEVEL avx2
-RWKV_BEGIN_AVX2
-#include <rwkv/kernels/every_level.hpp>
-RWKV_END_TARGET
-#undef RWKV_LEVEL
-
-#define RWKV_LEVEL avx512
-RWKV_BEGIN_AVX512
-#include <rwkv/kernels/every_level.hpp>
-RWKV_END_TARGET
-#undef RWKV_LEVEL
-
-#define RWKV_LEVEL avx512_vnni
-RWKV_BEGIN_VNNI
-#include <rwkv/kernels/every_level.hpp>
-RWKV_END_TARGET
-#undef RWKV_LEVEL
-
-#define RWKV_LEVEL avx512_bf16
-RWKV_BEGIN_BF16
-#include <rwkv/kernels/matmul.hpp>
-RWKV_END_TARGET
-#undef RWKV_LEVEL
-#endif
-
-#if RWKV_TARGET_DOTPROD
-#define RWKV_LEVEL dotprod
-RWKV_BEGIN_DOTPROD
-#include <rwkv/kernels/every_level.hpp>
-RWKV_END_TARGET
-#undef RWKV_LEVEL
-
-#define RWKV_LEVEL i8mm
-RWKV_BEGIN_I8MM
-#include <rwkv/kernels/every_level.hpp>
-RWKV_END_TARGET
-#undef RWKV_LEVEL
-#endif
-
-#define RWKV_LEVEL compiled
-#undef RWKV_AGAIN
+#define RWKV_READ <rwkv/kernels/every_level.hpp>
+#define RWKV_READ_BF16 <rwkv/kernels/matmul.hpp>
+#include <rwkv/kernels/each_level.hpp>
 #endif
 
 namespace rwkv::inline RWKV_ABI::kernels {

@@ -25,7 +25,7 @@ void normalise(const float* x, const float* weight, const float* bias, float eps
                                      return fma(d, d, sum);
                                    }) /
                          count;
-  const float scale = 1.0f / __builtin_sqrtf(variance + epsilon);
+  const float scale = 1.0f / simd::square_root(variance + epsilon);
   map<L>({0, n}, [=]<class V>(std::size_t i) {
     const V d = (V::load(x + i) - V::broadcast(mean)) * V::broadcast(scale);
     fma(d, V::load(weight + i), V::load(bias + i)).store(y + i);
@@ -39,7 +39,7 @@ void unit_length(const float* x, float* y, std::size_t n) noexcept {
     const V v = V::load(x + i);
     return fma(v, v, sum);
   });
-  const float length = __builtin_sqrtf(squares);
+  const float length = simd::square_root(squares);
   const float scale = 1.0f / (length > 1e-12f ? length : 1e-12f);
   map<L>({0, n},
          [=]<class V>(std::size_t i) { (V::load(x + i) * V::broadcast(scale)).store(y + i); });

@@ -10,7 +10,22 @@
 
 #include <rwkv/simd/bytes.hpp>
 
+#if defined(_MSC_VER) && !defined(__clang__)
+#include <cmath>
+#endif
+
 namespace rwkv::inline RWKV_ABI::simd {
+
+// Of the compiler: a firmware may have no <cmath>.
+#if defined(_MSC_VER) && !defined(__clang__)
+inline float fused_multiply_add(float a, float b, float c) noexcept { return std::fma(a, b, c); }
+inline float square_root(float x) noexcept { return std::sqrt(x); }
+#else
+inline float fused_multiply_add(float a, float b, float c) noexcept {
+  return __builtin_fmaf(a, b, c);
+}
+inline float square_root(float x) noexcept { return __builtin_sqrtf(x); }
+#endif
 
 /// Whether kernels on lanes of type L may be replaced by those for a newer instruction set that the
 /// processor turns out to have.
@@ -36,7 +51,7 @@ struct Scalar {
   /// a * b + c, with one rounding wherever the processor has the instruction.
   friend Scalar fma(Scalar a, Scalar b, Scalar c) noexcept {
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__AVX512F__)
-    return {__builtin_fmaf(a.v, b.v, c.v)};
+    return {fused_multiply_add(a.v, b.v, c.v)};
 #else
     return {a.v * b.v + c.v};
 #endif
@@ -44,7 +59,7 @@ struct Scalar {
   /// A NaN in `b` comes through; so callers put the variable second.
   friend Scalar min(Scalar a, Scalar b) noexcept { return {a.v < b.v ? a.v : b.v}; }
   friend Scalar max(Scalar a, Scalar b) noexcept { return {a.v > b.v ? a.v : b.v}; }
-  friend Scalar sqrt(Scalar a) noexcept { return {__builtin_sqrtf(a.v)}; }
+  friend Scalar sqrt(Scalar a) noexcept { return {square_root(a.v)}; }
   /// a < b ? x : y
   friend Scalar select_less(Scalar a, Scalar b, Scalar x, Scalar y) noexcept {
     return a.v < b.v ? x : y;

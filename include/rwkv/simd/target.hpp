@@ -7,7 +7,8 @@
 // (clang's arm_neon.h has dot products only where the whole translation unit has them.)
 // RWKV_DISPATCH: whether kernels are chosen at run time (kernels/levels.hpp). They are in programs
 // for any x86-64 or 64-bit ARM processor; a translation unit that is compiled for a newer one has
-// said what it wants. Define RWKV_NO_DISPATCH to do without.
+// said what it wants. Define RWKV_NO_DISPATCH to do without. (Not with GCC for Windows, which
+// aligns the stack to less than these registers may need.)
 #pragma once
 
 #include <rwkv/core/config.hpp>
@@ -29,8 +30,8 @@
 #define RWKV_TARGET_I8MM 0
 #endif
 
-#if __STDC_HOSTED__ && !defined(RWKV_NO_DISPATCH) && \
-    ((RWKV_TARGET_AVX2 && !defined(__AVX2__)) ||     \
+#if __STDC_HOSTED__ && !defined(RWKV_NO_DISPATCH) && !(defined(_WIN32) && !defined(__clang__)) && \
+    ((RWKV_TARGET_AVX2 && !defined(__AVX2__)) ||                                                  \
      (RWKV_TARGET_DOTPROD && !defined(__ARM_FEATURE_DOTPROD)))
 #define RWKV_DISPATCH 1
 #else

@@ -72,7 +72,7 @@ inline float standardise(const float* x, float* x_hat, std::size_t n, float epsi
                                                   return fma(d, d, sum);
                                                 }) /
                          count;
-  const float scale = 1.0f / __builtin_sqrtf(variance + epsilon);
+  const float scale = 1.0f / simd::square_root(variance + epsilon);
   kernels::map<Lanes>({0, n}, [=]<class V>(std::size_t i) {
     ((V::load(x + i) - V::broadcast(mean)) * V::broadcast(scale)).store(x_hat + i);
   });

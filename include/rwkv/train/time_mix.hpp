@@ -210,7 +210,7 @@ class TimeMix {
     for (std::size_t h = 0; h < shape_.heads(); ++h) {
       float* u = removal + h * head_size_;
       const float length =
-          __builtin_sqrtf(kernels::reduce<Lanes>(head_size_, [u]<class V>(std::size_t j, V sum) {
+          simd::square_root(kernels::reduce<Lanes>(head_size_, [u]<class V>(std::size_t j, V sum) {
             const V x = V::load(u + j);
             return fma(x, x, sum);
           }));
