@@ -5,7 +5,7 @@
 //
 //   reverse_digits train MODEL.safetensors [THREADS]        when interrupted, again to go on
 //   reverse_digits test MODEL.safetensors [STRINGS [SEED]]  exact answers, by length
-#include <rwkv/core/argmax.hpp>
+#include <rwkv/convert.hpp>
 #include <rwkv/exec/thread_pool.hpp>
 #include <rwkv/model.hpp>
 #include <rwkv/tokenizer.hpp>
@@ -15,7 +15,9 @@
 #include <array>
 #include <chrono>
 #include <cstdio>
+#include <limits>
 #include <string>
+#include <utility>
 
 namespace {
 
@@ -47,14 +49,18 @@ void write_task(std::size_t digits, std::size_t kinds, train::Random& random,
   task.back() = end;
 }
 
+using TaskList = std::vector<std::vector<Token>>;
+
 /// Random tasks without end; the first ones are short, and only the answers count in the loss.
 class Tasks {
  public:
   /// The longest string grows from a few digits to all in the course of the first `growth` tasks.
   /// With `hard`, half of the strings are longer (the largest of three random lengths), and half
-  /// are of few different digits: what is easily confused.
-  Tasks(std::size_t longest_string, std::uint64_t growth, bool hard, std::uint64_t seed)
-      : longest_(longest_string), growth_(growth), hard_(hard), random_(seed) {}
+  /// are of few different digits: what is easily confused. A quarter is taken from `close` as long
+  /// as there is something in it.
+  Tasks(std::size_t longest_string, std::uint64_t growth, bool hard, std::uint64_t seed,
+        const TaskList& close)
+      : longest_(longest_string), growth_(growth), hard_(hard), random_(seed), close_(close) {}
 
   void next(std::span<train::Sample> samples) {
     tasks_.resize(samples.size());
@@ -67,9 +73,12 @@ class Tasks {
       for (int draw = 0; draw < (hard_ && i % 2 == 1 ? 3 : 1); ++draw)
         digits = std::max(digits, static_cast<std::size_t>(1 + random_.below(limit)));
       const std::size_t kinds = hard_ && i % 4 > 1 ? 1 + random_.below(10) : 0;
-      write_task(digits, kinds, random_, tasks_[i]);
+      if (i % 4 == 0 && !close_.empty())
+        tasks_[i] = close_[random_.below(close_.size())];
+      else
+        write_task(digits, kinds, random_, tasks_[i]);
       weights_[i].assign(tasks_[i].size() - 1, 1.0f);
-      std::fill_n(weights_[i].begin(), digits, 0.0f);
+      std::fill_n(weights_[i].begin(), tasks_[i].size() / 2 - 1, 0.0f);
       samples[i].tokens = tasks_[i];
       samples[i].weights = weights_[i];
     }
@@ -87,16 +96,17 @@ class Tasks {
   std::uint64_t growth_;
   bool hard_;
   train::Random random_;
+  const TaskList& close_;
   std::uint64_t drawn_ = 0;
-  std::vector<std::vector<Token>> tasks_;
+  TaskList tasks_;
   std::vector<std::vector<float>> weights_;
 };
 
-/// How many of the tasks are answered without a mistake by always taking the likeliest token. Until
-/// the first mistake such an answer is the right one, so that one pass over the right answers
-/// shows whether there is one.
-std::size_t solved(const rwkv::Model<>& model, const std::vector<std::vector<Token>>& tasks,
-                   rwkv::Workspace<>& work) {
+/// Of every task, by how much its right tokens' logits exceed all others at least; above zero it is
+/// answered without a mistake by always taking the likeliest token. Until the first mistake such an
+/// answer is the right one, so that one pass over the right answers shows it.
+std::vector<float> margins(const rwkv::Model<>& model, std::span<const std::vector<Token>> tasks,
+                           rwkv::Workspace<>& work, rwkv::ThreadPool& pool) {
   const std::size_t vocab = model.shape().vocab();
   std::vector<rwkv::State<>> states(tasks.size(), rwkv::State(model.shape()));
   std::vector<rwkv::Slot<>> slots;
@@ -106,38 +116,60 @@ std::size_t solved(const rwkv::Model<>& model, const std::vector<std::vector<Tok
     rows += slots.back().tokens.size();
   }
   std::vector<float> logits(rows * vocab);
-  model.forward(slots, rwkv::Logits::all, logits, work);
-  std::size_t right = 0;
-  const float* row = logits.data();
-  for (const std::vector<Token>& task : tasks) {
-    bool exact = true;
-    for (std::size_t t = 0; t + 1 < task.size(); ++t, row += vocab)
-      exact &= t < task.size() / 2 - 1 || rwkv::argmax(std::span(row, vocab)) == task[t + 1];
-    right += exact;
+  model.forward(slots, rwkv::Logits::all, logits, work, pool);
+  std::vector<float> margins(tasks.size(), std::numeric_limits<float>::infinity());
+  float* row = logits.data();
+  for (std::size_t i = 0; i < tasks.size(); ++i)
+    for (std::size_t t = 0; t + 1 < tasks[i].size(); ++t, row += vocab) {
+      if (t < tasks[i].size() / 2 - 1) continue;
+      const float right = std::exchange(row[tasks[i][t + 1]], -1e30f);
+      margins[i] = std::min(margins[i], right - *std::max_element(row, row + vocab));
+    }
+  return margins;
+}
+
+constexpr std::size_t bands = 10;  // 1-6 digits, 7-12, ..., 55-60
+constexpr std::size_t tasks_at_once = 50;
+
+/// Exact answers to `strings` fresh tasks in each band of lengths.
+std::array<std::size_t, bands> solved_by_length(const rwkv::Model<>& model, std::size_t strings,
+                                                std::uint64_t seed, rwkv::ThreadPool& pool) {
+  train::Random random(seed);
+  rwkv::Workspace work(model.shape(), 256);
+  std::array<std::size_t, bands> right{};
+  TaskList tasks;
+  for (std::size_t band = 0; band < bands; ++band) {
+    constexpr std::size_t lengths = longest / bands;
+    for (std::size_t done = 0; done < strings; done += tasks.size()) {
+      tasks.resize(std::min(tasks_at_once, strings - done));
+      for (auto& task : tasks)
+        write_task(1 + band * lengths + static_cast<std::size_t>(random.below(lengths)), 0, random,
+                   task);
+      const std::vector<float> by = margins(model, tasks, work, pool);
+      right[band] += static_cast<std::size_t>(
+          std::count_if(by.begin(), by.end(), [](float margin) { return margin > 0.0f; }));
+    }
   }
   return right;
 }
 
-constexpr std::size_t bands = 10;  // 1-6 digits, 7-12, ..., 55-60
-
-/// Exact answers to `strings` fresh tasks in each band of lengths.
-std::array<std::size_t, bands> solved_by_length(const rwkv::Model<>& model, std::size_t strings,
-                                                std::uint64_t seed) {
+/// The twentieth of `strings` fresh tasks that the model decides by the smallest margins.
+TaskList closest(const rwkv::Model<>& model, std::size_t strings, std::size_t longest_string,
+                 std::uint64_t seed, rwkv::ThreadPool& pool) {
   train::Random random(seed);
   rwkv::Workspace work(model.shape(), 256);
-  std::array<std::size_t, bands> right{};
-  std::vector<std::vector<Token>> tasks;
-  for (std::size_t band = 0; band < bands; ++band) {
-    constexpr std::size_t lengths = longest / bands;
-    for (std::size_t done = 0; done < strings; done += tasks.size()) {
-      tasks.resize(std::min<std::size_t>(50, strings - done));
-      for (auto& task : tasks)
-        write_task(1 + band * lengths + static_cast<std::size_t>(random.below(lengths)), 0, random,
-                   task);
-      right[band] += solved(model, tasks, work);
-    }
+  TaskList tasks(strings);
+  for (auto& task : tasks) write_task(1 + random.below(longest_string), 0, random, task);
+  std::vector<std::pair<float, std::size_t>> order;
+  for (std::size_t first = 0; first < strings; first += tasks_at_once) {
+    const auto some = std::span(tasks).subspan(first, std::min(tasks_at_once, strings - first));
+    for (const float margin : margins(model, some, work, pool))
+      order.emplace_back(margin, order.size());
   }
-  return right;
+  std::sort(order.begin(), order.end());
+  TaskList chosen;
+  for (std::size_t i = 0; i < strings / 20; ++i) chosen.push_back(tasks[order[i].second]);
+  return chosen;
 }
 
 /// A stretch of the training with a schedule of its own.
@@ -150,6 +182,8 @@ struct Phase {
   std::uint64_t growth;  // tasks until the longest are drawn
   bool hard;             // see Tasks
   train::Precision precision;
+  std::size_t examined = 0;  // tasks, from time to time, for the closest among them
+  train::Precision examiner = train::Precision::exact;
 };
 constexpr auto exact = train::Precision::exact, int8 = train::Precision::int8;
 constexpr Phase phases[] = {{24000, 128, 4e-3, 0.1, 60, 6000 * 128, false, exact},
@@ -158,20 +192,40 @@ constexpr Phase phases[] = {{24000, 128, 4e-3, 0.1, 60, 6000 * 128, false, exact
                             {6000, 512, 3e-4, 0.0, 60, 0, true, exact},
                             {8000, 512, 4e-4, 0.0, 60, 0, true, int8},
                             {8000, 512, 6e-4, 0.0, 60, 0, true, int8},
-                            {12000, 512, 8e-4, 0.0, 66, 0, true, int8}};
+                            {12000, 512, 8e-4, 0.0, 66, 0, true, int8},
+                            {8000, 512, 5e-4, 0.0, 66, 0, true, int8, 40000},
+                            {6000, 512, 4e-4, 0.0, 66, 0, true, int8, 40000, int8}};
 
 /// Continues `model` for a phase, or goes on with the phase where it was interrupted.
 train::Parameters run_phase(train::Parameters model, std::size_t index, const std::string& path,
                             rwkv::ThreadPool& pool) {
   const Phase& phase = phases[index];
+  TaskList close;
   train::Trainer trainer(std::move(model),
-                         Tasks(phase.longest, phase.growth, phase.hard, index + 1),
+                         Tasks(phase.longest, phase.growth, phase.hard, index + 1, close),
                          {.batch = phase.batch,
                           .schedule = {.initial = phase.rate, .final = 1e-6, .steps = phase.steps},
                           .optimizer = {.weight_decay = phase.decay},
                           .objective = {.precision = phase.precision}});
   const std::string checkpoint = path + ".run" + std::to_string(index + 1);
   if (std::filesystem::exists(checkpoint)) trainer.resume(checkpoint);
+  const auto written = [&] {
+    train::write_model(path, trainer.model(), rwkv::DType::f32,
+                       {{"rwkv.vocabulary", vocabulary()}});
+    return rwkv::load(path);
+  };
+  const auto find_close = [&] {
+    auto examined = written();
+    if (phase.examiner == int8) {
+      const std::string converted = path + ".q8_0.gguf";
+      rwkv::convert(rwkv::io::read_checkpoint(path), converted,
+                    {.type = rwkv::DType::q8_0, .self_test = false}, pool);
+      examined = rwkv::load(converted);
+    }
+    const std::uint64_t seed = (index + 1) * 1000000 + trainer.steps();
+    close = closest(examined, phase.examined, phase.longest, seed, pool);
+  };
+  if (trainer.steps() < phase.steps) find_close();
   std::size_t tokens = 0;
   double loss = 0.0;
   auto since = std::chrono::steady_clock::now();
@@ -182,13 +236,12 @@ train::Parameters run_phase(train::Parameters model, std::size_t index, const st
     constexpr std::uint64_t interval = 200;
     if (report.step % interval != 0) continue;
     trainer.save(checkpoint);
-    train::write_model(path, trainer.model(), rwkv::DType::f32,
-                       {{"rwkv.vocabulary", vocabulary()}});
+    find_close();
     const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - since;
     std::printf("%d: step %5d  loss %.6f  %6.0f tokens/s  exact of 50 by length:",
                 static_cast<int>(index + 1), static_cast<int>(report.step), loss / interval,
                 static_cast<double>(tokens) / spent.count());
-    for (const std::size_t right : solved_by_length(rwkv::load(path), 50, report.step))
+    for (const std::size_t right : solved_by_length(written(), 50, report.step, pool))
       std::printf(" %2zu", right);
     std::printf("\n");
     std::fflush(stdout);
@@ -217,7 +270,8 @@ void run_training(const std::string& path, std::size_t threads) {
 
 /// Prints the exact answers by length; false unless all are.
 bool run_test(const std::string& path, std::size_t strings, std::uint64_t seed) {
-  const auto right = solved_by_length(rwkv::load(path), strings, seed);
+  rwkv::ThreadPool pool(1);
+  const auto right = solved_by_length(rwkv::load(path), strings, seed, pool);
   for (std::size_t band = 0; band < bands; ++band)
     std::printf("%2zu-%2zu digits: %zu of %zu exact\n", 1 + band * longest / bands,
                 (band + 1) * longest / bands, right[band], strings);

@@ -71,7 +71,7 @@ TEST_CASE("reverse: strings of 1 to 60 digits, as many of every tenth of the len
   ThreadPool pool(2);
   for (const Model<>* model : {&as_published, &int8}) {
     CAPTURE(model == &int8);
-    const std::size_t allowed = model == &int8 ? 4 : 0;  // of 2000; two were to be expected
+    const std::size_t allowed = model == &int8 ? 2 : 0;  // of 2000; one in 7000 is to be expected
     std::mt19937 random(1);
     std::size_t mistakes = 0;
     for (std::size_t shortest = 1; shortest <= 60; shortest += 6) {
