@@ -81,6 +81,11 @@ void* given(void* p) {
   const auto a = static_cast<std::size_t>(align);
   return ++allocations, given(std::aligned_alloc(a, (size + a - 1) / a * a));
 }
+[[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t align,
+                                     const std::nothrow_t&) noexcept {
+  const auto a = static_cast<std::size_t>(align);
+  return ++allocations, std::aligned_alloc(a, (size + a - 1) / a * a);
+}
 [[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
 [[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 [[gnu::noinline]] void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
