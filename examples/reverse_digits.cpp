@@ -214,8 +214,8 @@ train::Parameters run_phase(train::Parameters model, std::size_t index, const st
                        {{"rwkv.vocabulary", vocabulary()}});
     return rwkv::load(path);
   };
-  const auto find_close = [&] {
-    auto examined = written();
+  const auto find_close = [&](rwkv::Model<> examined) {
+    if (phase.examined == 0) return;
     if (phase.examiner == int8) {
       const std::string converted = path + ".q8_0.gguf";
       rwkv::convert(rwkv::io::read_checkpoint(path), converted,
@@ -225,7 +225,7 @@ train::Parameters run_phase(train::Parameters model, std::size_t index, const st
     const std::uint64_t seed = (index + 1) * 1000000 + trainer.steps();
     close = closest(examined, phase.examined, phase.longest, seed, pool);
   };
-  if (trainer.steps() < phase.steps) find_close();
+  if (trainer.steps() < phase.steps) find_close(written());
   std::size_t tokens = 0;
   double loss = 0.0;
   auto since = std::chrono::steady_clock::now();
@@ -236,12 +236,13 @@ train::Parameters run_phase(train::Parameters model, std::size_t index, const st
     constexpr std::uint64_t interval = 200;
     if (report.step % interval != 0) continue;
     trainer.save(checkpoint);
-    find_close();
+    const auto current = written();
+    find_close(current);
     const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - since;
     std::printf("%d: step %5d  loss %.6f  %6.0f tokens/s  exact of 50 by length:",
                 static_cast<int>(index + 1), static_cast<int>(report.step), loss / interval,
                 static_cast<double>(tokens) / spent.count());
-    for (const std::size_t right : solved_by_length(written(), 50, report.step, pool))
+    for (const std::size_t right : solved_by_length(current, 50, report.step, pool))
       std::printf(" %2zu", right);
     std::printf("\n");
     std::fflush(stdout);
