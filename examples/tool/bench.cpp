@@ -32,18 +32,20 @@ double median(std::vector<double> values) {
 }
 
 /// Bytes per second that the pool's threads read from a buffer far larger than any cache, in the
-/// way that suits the memory best: huge pages, several streams per thread, asked for ahead of time
-/// or not.
+/// way that suits the memory best: huge pages, one stream per thread or several, and these asked
+/// for ahead of time or not.
 class ReadBandwidth {
  public:
   explicit ReadBandwidth(rwkv::ThreadPool& pool) : pool_(pool), memory_(floats * sizeof(float)) {
     std::memset(memory_.data(), 0, floats * sizeof(float));
   }
 
-  double measure() { return std::max(measure<true>(), measure<false>()); }
+  double measure() {
+    return std::max({measure<1, false>(), measure<8, false>(), measure<8, true>()});
+  }
 
  private:
-  template <bool Prefetch>
+  template <std::size_t Streams, bool Prefetch>
   double measure() {
     using L = rwkv::simd::Native;
     const auto* const data = static_cast<const float*>(memory_.data());
@@ -51,16 +53,17 @@ class ReadBandwidth {
     sums_.assign(workers, 0.0f);
     const auto start = Clock::now();
     pool_.parallel(workers, [&](std::size_t w) {
-      constexpr std::size_t streams = 8;
+      constexpr std::size_t lines = 8;  // at a time
       constexpr std::size_t line = rwkv::alignment / sizeof(float);
-      const auto mine = rwkv::share(floats, workers, w, streams * line);
-      const std::size_t length = (mine.end - mine.begin) / streams;
+      const auto mine = rwkv::share(floats, workers, w, lines * line);
+      const std::size_t rounds = (mine.end - mine.begin) / (lines * line);
+      const std::size_t apart = Streams == 1 ? line : rounds * line;
       const float* const first = data + mine.begin;
-      L sum[streams];
+      L sum[lines];
       for (L& s : sum) s = L::broadcast(0.0f);
-      for (std::size_t i = 0; i < length; i += line) {
-        for (std::size_t s = 0; s < streams; ++s) {
-          const float* at = first + s * length + i;
+      for (std::size_t i = 0; i < rounds; ++i) {
+        for (std::size_t s = 0; s < lines; ++s) {
+          const float* at = first + s * apart + i * line * (lines / Streams);
           if constexpr (Prefetch) __builtin_prefetch(at + 1024, 0, 2);
           for (std::size_t k = 0; k < line; k += L::width) sum[s] = sum[s] + L::load(at + k);
         }

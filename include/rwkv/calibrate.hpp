@@ -55,8 +55,8 @@ class ObservedWeights {
     for (std::size_t i = 0; i < weights.dimensions().layers; ++i)
       blocks_.push_back(observed(weights.block(i), "blocks." + std::to_string(i) + '.'));
     head_ = observed(weights.head(), "head.weight");
-    // Nobody reads the logits: one panel is enough to see the head's inputs.
-    head_.w.rows = head_.rows = std::min(head_.rows, kernels::panel_rows);
+    // Nobody reads the logits: one pair of panels is enough to see the head's inputs.
+    head_.w.rows = head_.rows = std::min(head_.rows, 2 * kernels::panel_rows);
   }
 
   [[nodiscard]] const AnyTable& emb() const noexcept { return weights_.emb(); }

@@ -19,8 +19,8 @@ std::vector<float> dot(const test::Misaligned<bfloat16>& w, const test::Misalign
                        const test::Misaligned<float>& sum, std::size_t at) {
   using Pairs = typename L::Pairs;
   std::vector<float> out(L::width);
-  Pairs::dot(L::load(sum.data() + at), Pairs::template load<16>(w.data() + at),
-             Pairs::broadcast(x.data()))
+  const bfloat16* const column = w.data() + at;
+  Pairs::dot(L::load(sum.data() + at), Pairs::load(column, column + 16), Pairs::broadcast(x.data()))
       .store(out.data());
   return out;
 }

@@ -100,6 +100,8 @@ class SourceWriter {
   std::string out =
       "// Written by `rwkv export`. Do not edit.\n#pragma once\n\n#include "
       "<rwkv/static_model.hpp>\n\n";
+  out += "static_assert(rwkv::kernels::panel_layout == " + std::to_string(kernels::panel_layout) +
+         ", \"written for another version of rwkv: export the model again\");\n\n";
   out += "namespace " + name + " {\n\nusing Shape = rwkv::Shape<";
   const std::size_t dims[] = {d.layers,     d.embed,    d.head_size,  d.ffn,      d.vocab,
                               d.decay_rank, d.icl_rank, d.value_rank, d.gate_rank};

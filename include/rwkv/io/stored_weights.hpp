@@ -16,6 +16,7 @@
 #include <memory>
 #include <new>
 #include <set>
+#include <utility>
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -68,6 +69,37 @@ class WeightMemory {
     void operator()(void* p) const noexcept { ::operator delete (p, std::align_val_t{align}); }
   };
   std::unique_ptr<void, Free> data_{nullptr, Free{alignment}};
+};
+
+/// The memory of a model's weights. Tensors lie one behind the other in blocks that grow with the
+/// model: most are too small for huge pages of their own.
+class WeightArena {
+ public:
+  /// `count` numbers, not initialised, from the beginning of a cache line on. Throws Error
+  /// (memory).
+  template <class T>
+  T* allocate(std::size_t count) {
+    constexpr std::size_t most = std::size_t{32} << 20;
+    constexpr std::size_t per_line = alignment / sizeof(T);
+    const std::size_t bytes =
+        std::max<std::size_t>(1, (count + per_line - 1) / per_line) * alignment;
+    const std::size_t block = std::max(bytes, std::min(std::exchange(used_, used_ + bytes), most));
+    if (bytes > left_) {
+      blocks_.emplace_back(block);
+      auto* const first = static_cast<std::byte*>(blocks_.back().data());
+      if (block == bytes) return reinterpret_cast<T*>(first);
+      next_ = first;
+      left_ = block;
+    }
+    left_ -= bytes;
+    return reinterpret_cast<T*>(std::exchange(next_, next_ + bytes));
+  }
+
+ private:
+  std::vector<WeightMemory> blocks_;
+  std::byte* next_ = nullptr;  // what is left of the last block that is not one tensor's alone
+  std::size_t left_ = 0;
+  std::size_t used_ = 0;
 };
 
 }  // namespace detail
@@ -197,12 +229,6 @@ class StoredWeights {
     eigenvalues_ = Eigenvalues::extended;
   }
 
-  template <class T>
-  T* allocate(std::size_t count) {
-    memory_.emplace_back(count * sizeof(T));
-    return static_cast<T*>(memory_.back().data());
-  }
-
   void hash(std::uint64_t word) noexcept { fingerprint_ = (fingerprint_ ^ word) * 0x100000001b3u; }
 
   /// Takes tensors out of a checkpoint one by one and remembers which.
@@ -239,7 +265,7 @@ class StoredWeights {
       if (t.size() != n)
         fail_with(ErrorCategory::format, from.source, ": tensor ", name, " has shape ",
                   to_string(t.shape), " where ", n, " numbers were expected");
-      float* out = to.allocate<float>(n);
+      float* out = to.memory_.allocate<float>(n);
       const std::vector<float> values = t.template values<float>();
       std::copy(values.begin(), values.end(), out);
       for (const float v : values) to.hash(std::bit_cast<std::uint32_t>(v));
@@ -295,7 +321,7 @@ class StoredWeights {
 
     const void* pack_blocks(DType type, std::span<const std::byte> blocks, std::size_t rows,
                             std::size_t cols) {
-      auto* out = to.allocate<std::byte>(kernels::packed_bytes(type, rows, cols));
+      auto* out = to.memory_.allocate<std::byte>(kernels::packed_bytes(type, rows, cols));
       const std::size_t panels = kernels::panels_for(rows);
       const std::size_t workers = kernels_workers(rows * cols, panels);
       exec.parallel(workers, [&](std::size_t worker) {
@@ -320,7 +346,7 @@ class StoredWeights {
     const T* pack(const Tensor& t) {
       const std::size_t rows = t.shape[0];
       const std::size_t cols = t.shape[1];
-      T* out = to.allocate<T>(kernels::panel_elements(rows, cols));
+      T* out = to.memory_.allocate<T>(kernels::panel_elements(rows, cols));
       const std::size_t panels = kernels::panels_for(rows);
       const std::size_t workers = kernels_workers(rows * cols, panels);
       exec.parallel(workers, [&](std::size_t worker) {
@@ -343,12 +369,13 @@ class StoredWeights {
       const std::size_t cols = t.shape[1];
       for (std::size_t o = panels.begin * kernels::panel_rows; o < panels.end * kernels::panel_rows;
            ++o) {
-        T* column =
-            out + o / kernels::panel_rows * kernels::panel_rows * cols + o % kernels::panel_rows;
+        const auto place =
+            kernels::panel_place(o / kernels::panel_rows, kernels::panels_for(t.shape[0]), cols);
+        T* const row = out + place.first + o % kernels::panel_rows;
         for (std::size_t i = 0; i < cols; ++i) {
           const float value =
               o < t.shape[0] ? t.at_offset<float>(o * t.stride[0] + i * t.stride[1]) : 0.0f;
-          column[i * kernels::panel_rows] = narrow<T>(value);
+          row[i * place.stride] = narrow<T>(value);
         }
       }
     }
@@ -396,7 +423,7 @@ class StoredWeights {
 
     template <class T>
     const T* copy_table(const Tensor& t, std::size_t n) {
-      T* out = to.allocate<T>(n);
+      T* out = to.memory_.allocate<T>(n);
       if (is_block(t.dtype)) {
         const std::vector<float> decoded = t.template values<float>();
         std::transform(decoded.begin(), decoded.end(), out, narrow<T>);
@@ -501,7 +528,7 @@ class StoredWeights {
   std::vector<SparseBlockWeights<AnyMatrix>> sparse_blocks_;
   NormWeights ln_out_;
   AnyMatrix head_;
-  std::vector<detail::WeightMemory> memory_;
+  detail::WeightArena memory_;
   std::vector<std::shared_ptr<const void>> storage_;
   std::size_t parameters_ = 0;
   std::size_t bytes_ = 0;

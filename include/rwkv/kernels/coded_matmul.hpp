@@ -30,21 +30,7 @@ template <class L>
 struct CodedBlocking {
   /// Rows that share the unpacking of the codes.
   static constexpr std::size_t rows = L::width == 16 || MatrixBytes<typename L::Bytes> ? 8 : 4;
-  /// Panels that a lone row reads at the same time, each a stream of its own.
-  static constexpr std::size_t streams = L::width >= 8 ? 4 : 1;
-  /// How far ahead (bytes) codes of so many bits are asked for. Not at all if so little is computed
-  /// with them that the processor sees what is coming: asking costs more then.
-  static constexpr std::size_t prefetch(unsigned bits) noexcept {
-    return L::width == 8 && bits == 8 ? 0 : 8192;
-  }
 };
-
-/// Always inline: GCC takes a call of a function that only prefetches for one without effect.
-RWKV_INLINE void prefetch([[maybe_unused]] const void* p) noexcept {
-#if defined(__GNUC__) || defined(__clang__)
-  __builtin_prefetch(p, 0, 2);
-#endif
-}
 
 /// The codes of group G (0 ... 7) of four inputs of a tile. `v` is where the lanes' codes begin.
 template <class B, unsigned Bits, std::size_t G>
@@ -296,71 +282,47 @@ RWKV_INLINE void store_outputs(L sum, std::size_t rows, std::size_t p, std::size
   }
 }
 
-/// A lone row, for as many panels from p on as make a group of streams; those of the last group
-/// that are beyond `end` are computed for nothing. The layout is a constant here, because a lone
-/// row spends as much on addresses as on the rest.
+/// A lone row. Its panels are read one after the other, a single stream of memory. The layout is a
+/// constant here, because a lone row spends as much on addresses as on the rest.
 template <class L, CodedLayout Layout>
-void coded_single(const CodedMatrix& w, std::size_t p, std::size_t end, const PreparedRows& x,
-                  float* y) noexcept {
+void coded_single(const CodedMatrix& w, Range panels, const PreparedRows& x, float* y) noexcept {
   using B = typename L::Bytes;
-  constexpr std::size_t streams = CodedBlocking<L>::streams;
   constexpr std::size_t parts = Layout.parts();
-  constexpr std::size_t tile_bytes = Layout.tile_bytes();
-  const std::size_t panel_bytes = Layout.bytes_per_panel(w.cols);
-  const std::size_t stride = (p + streams <= end ? streams : end - p) * panel_bytes;
-  const CodedRow row(x, 0);
   constexpr std::size_t vectors = panel_rows / L::width;
-  L sum[streams][vectors];
-  std::size_t away[streams];  // bytes from panel p
-  for (std::size_t s = 0; s < streams; ++s) {
-    for (std::size_t v = 0; v < vectors; ++v) sum[s][v] = L::broadcast(0.0f);
-    away[s] = (p + s < end ? s : 0) * panel_bytes;
-  }
-  const std::byte* const panel = w.data + p * panel_bytes;
-  for_each_tile(
-      Layout, panel, w.cols,
-      [&](const std::byte* group, const std::byte* tile, std::size_t t) RWKV_INLINE_LAMBDA {
-        // What is read soon: further on in the panel, or in the one that comes next.
-        constexpr std::size_t ahead = CodedBlocking<L>::prefetch(Layout.bits);
-        const auto at = static_cast<std::size_t>(tile - panel) + ahead;
-        const std::size_t soon = ahead + (at < panel_bytes ? 0 : stride - panel_bytes);
-        typename B::Register inputs[8];
-        RWKV_UNROLL
-        for (std::size_t g = 0; g < 8; ++g)
-          inputs[g] = B::broadcast(row.codes + t * tile_cols + 4 * g);
-        const L step = L::broadcast(row.steps[t]);
-        for (std::size_t s = 0; s < streams; ++s) {
-          if constexpr (ahead > 0) {
-            RWKV_UNROLL
-            for (std::size_t b = 0; b < tile_bytes; b += alignment)
-              prefetch(tile + away[s] + soon + b);
-          }
+  const CodedRow row(x, 0);
+  const std::size_t panel_bytes = Layout.bytes_per_panel(w.cols);
+  for (std::size_t p = panels.begin; p < panels.end; ++p) {
+    L sum[vectors];
+    RWKV_UNROLL
+    for (std::size_t v = 0; v < vectors; ++v) sum[v] = L::broadcast(0.0f);
+    for_each_tile(
+        Layout, w.data + p * panel_bytes, w.cols,
+        [&](const std::byte* group, const std::byte* tile, std::size_t t) RWKV_INLINE_LAMBDA {
+          const auto input = [&](std::size_t, std::size_t g) RWKV_INLINE_LAMBDA {
+            return B::broadcast(row.codes + t * tile_cols + 4 * g);
+          };
+          const L step = L::broadcast(row.steps[t]);
           RWKV_UNROLL
           for (std::size_t v = 0; v < vectors; ++v) {
-            const std::byte* const mine = tile + away[s];
             typename B::Wide wide[1][parts];
-            sum_tile<B, Layout.bits, parts, 1>(
-                mine + Layout.code_offset() + 4 * v * L::width,
-                [&](std::size_t, std::size_t g) RWKV_INLINE_LAMBDA { return inputs[g]; }, wide);
-            const TileScales<L, Layout.bits, parts> scales(Layout, group + away[s], mine,
-                                                           v * L::width);
-            sum[s][v] = add_parts(sum[s][v], scales, wide[0], step, row.negative_sums + 2 * t);
+            sum_tile<B, Layout.bits, parts, 1>(tile + Layout.code_offset() + 4 * v * L::width,
+                                               input, wide);
+            const TileScales<L, Layout.bits, parts> scales(Layout, group, tile, v * L::width);
+            sum[v] = add_parts(sum[v], scales, wide[0], step, row.negative_sums + 2 * t);
           }
-        }
-      });
-  for (std::size_t s = 0; s < streams && p + s < end; ++s)
-    for (std::size_t v = 0; v < vectors; ++v)
-      store_outputs(sum[s][v], w.rows, p + s, v * L::width, y);
+        });
+    RWKV_UNROLL
+    for (std::size_t v = 0; v < vectors; ++v) store_outputs(sum[v], w.rows, p, v * L::width, y);
+  }
 }
 
 /// The same for a layout known at run time, one of those of the block types.
 template <class L>
-void coded_single(const CodedMatrix& w, std::size_t p, std::size_t end, const PreparedRows& x,
-                  float* y) noexcept {
+void coded_single(const CodedMatrix& w, Range panels, const PreparedRows& x, float* y) noexcept {
   const auto try_type = [&]<DType Type>(std::integral_constant<DType, Type>) {
     constexpr CodedLayout layout = layout_of(Type);
     if (w.layout != layout) return false;
-    coded_single<L, layout>(w, p, end, x, y);
+    coded_single<L, layout>(w, panels, x, y);
     return true;
   };
   const auto try_types = [&]<DType... Types>(std::integer_sequence<DType, Types...>) {
@@ -441,8 +403,7 @@ void coded_matmul(const CodedMatrix& w, Inputs inputs, Range panels, const Produ
         for (std::size_t m = 0; m < rows; m += block)
           coded_exact<L, Bits, Parts, block>(w, p, x, m, rows, y, ldy);
   } else if (rows == 1) {
-    for (std::size_t p = panels.begin; p < panels.end; p += CodedBlocking<L>::streams)
-      coded_single<L>(w, p, panels.end, x.prepared, y);
+    coded_single<L>(w, panels, x.prepared, y);
   } else {
     for (std::size_t p = panels.begin; p < panels.end; ++p)
       coded_panel<L, Bits, Parts>(w, p, x.prepared, rows, y, ldy);

@@ -33,12 +33,8 @@ struct Blocking {
   // Whether the rows are divided into blocks of all sizes, rather than powers of two: that is more
   // code.
   static constexpr bool even = L::width == 8;
-  // One row: enough independent chains to hide the latency of the fma, each panel a stream of its
-  // own.
-  static constexpr std::size_t streams = L::width == 16  ? 8
-                                         : L::width == 8 ? 4
-                                         : L::width == 4 ? 2
-                                                         : 1;
+  // One row: both panels of a pair, which are one stream.
+  static constexpr std::size_t panels_of_row = L::width == 1 ? 1 : 2;
   // Inputs per pass over the rows, and bytes of weights that stay in the second-level cache
   // meanwhile: so the rows come from far away once for several panels.
   static constexpr std::size_t inputs = 2048;
@@ -60,7 +56,7 @@ struct Singly {
   using Input = float;
   static constexpr std::size_t inputs = 1;
 
-  RWKV_INLINE static Weights load(const T* w) noexcept { return L::load(w); }
+  RWKV_INLINE static Weights load(const T* w, std::size_t) noexcept { return L::load(w); }
   RWKV_INLINE static L broadcast(const float* x) noexcept { return L::broadcast(*x); }
   RWKV_INLINE static L add(L sum, Weights w, L x) noexcept { return fma(w, x, sum); }
 };
@@ -75,19 +71,20 @@ struct InPairs {
   using Input = bfloat16;
   static constexpr std::size_t inputs = 2;
 
-  RWKV_INLINE static Weights load(const bfloat16* w) noexcept {
-    return Pairs::template load<panel_rows>(w);
+  RWKV_INLINE static Weights load(const bfloat16* w, std::size_t stride) noexcept {
+    return Pairs::load(w, w + stride);
   }
   RWKV_INLINE static Weights broadcast(const bfloat16* x) noexcept { return Pairs::broadcast(x); }
   RWKV_INLINE static L add(L sum, Weights w, Weights x) noexcept { return Pairs::dot(sum, w, x); }
 };
 
 /// y[m][o] (+)= sum over i in inputs of W[o][i] x[m][i], for Rows rows and Panels panels of
-/// outputs. `stored` outputs of the last panel exist. Continues from y unless inputs.begin is 0.
+/// outputs, whose columns are `stride` apart. `stored` outputs of the last panel exist. Continues
+/// from y unless inputs.begin is 0.
 template <class Op, std::size_t Rows, std::size_t Panels>
-RWKV_INLINE void tile(const typename Op::Weight* w, std::size_t cols, Range inputs,
-                      const typename Op::Input* x, std::size_t ldx, float* y, std::size_t ldy,
-                      std::size_t stored) noexcept {
+RWKV_INLINE void tile(const typename Op::Weight* const (&w)[Panels], std::size_t stride,
+                      Range inputs, const typename Op::Input* x, std::size_t ldx, float* y,
+                      std::size_t ldy, std::size_t stored) noexcept {
   using L = typename Op::Lanes;
   constexpr std::size_t per_panel = panel_rows / L::width;
   constexpr std::size_t vectors = Panels * per_panel;
@@ -113,13 +110,11 @@ RWKV_INLINE void tile(const typename Op::Weight* w, std::size_t cols, Range inpu
     }
   }
 
-  const std::size_t panel_stride = panel_rows * cols;
   for (std::size_t i = inputs.begin; i < inputs.end; i += Op::inputs) {
     typename Op::Weights weight[vectors];
     RWKV_UNROLL
     for (std::size_t q = 0; q < vectors; ++q) {
-      const auto* column = w + (q / per_panel) * panel_stride + i * panel_rows;
-      weight[q] = Op::load(column + (q % per_panel) * L::width);
+      weight[q] = Op::load(w[q / per_panel] + i * stride + q % per_panel * L::width, stride);
       if constexpr (Rows > 1) hold(weight[q]);
     }
     RWKV_UNROLL
@@ -153,8 +148,14 @@ void row_blocks(const PanelMatrix<typename Op::Weight>& w, Range panels, Range i
     for (std::size_t p = panels.begin; p < panels.end; p += Panels) {
       const std::size_t first = p * panel_rows;
       const std::size_t left = w.rows - first - (Panels - 1) * panel_rows;
-      tile<Op, Rows, Panels>(w.data + first * w.cols, w.cols, inputs, x + m * ldx, ldx,
-                             y + m * ldy + first, ldy, left < panel_rows ? left : panel_rows);
+      const auto place = [&](std::size_t q) {
+        return panel_place(p + q, panels_for(w.rows), w.cols);
+      };
+      const typename Op::Weight* panel[Panels];
+      for (std::size_t q = 0; q < Panels; ++q) panel[q] = w.data + place(q).first;
+      tile<Op, Rows, Panels>(panel, Panels > 1 ? 2 * panel_rows : place(0).stride, inputs,
+                             x + m * ldx, ldx, y + m * ldy + first, ldy,
+                             left < panel_rows ? left : panel_rows);
     }
   if constexpr (Rows > 1) {
     constexpr std::size_t fewer = even ? Rows - 1 : Rows / 2;
@@ -162,7 +163,8 @@ void row_blocks(const PanelMatrix<typename Op::Weight>& w, Range panels, Range i
   }
 }
 
-/// Groups of Panels panels from panel `p` on; returns the first panel not done.
+/// The panels, Panels at a time, as many of them between two passes over the rows as stay in the
+/// cache; returns the first panel not done. If Panels is not 1, all panels have partners.
 template <class Op, std::size_t Rows, std::size_t Panels>
 std::size_t groups(const PanelMatrix<typename Op::Weight>& w, std::size_t p, std::size_t end,
                    const typename Op::Input* x, std::size_t ldx, std::size_t rows, float* y,
@@ -171,7 +173,7 @@ std::size_t groups(const PanelMatrix<typename Op::Weight>& w, std::size_t p, std
   const std::size_t inputs = w.cols < B::inputs ? w.cols : B::inputs;
   const std::size_t group = Panels * panel_rows * inputs * sizeof(typename Op::Weight);
   const std::size_t groups = group < B::cached ? B::cached / (group > 0 ? group : 1) : 1;
-  for (std::size_t left = (end - p) / Panels; left > 0;) {
+  for (std::size_t left = end > p ? (end - p) / Panels : 0; left > 0;) {
     const std::size_t next = p + (left < groups ? left : groups) * Panels;
     for (std::size_t i = 0; i < w.cols; i += inputs)
       row_blocks<Op, Rows, Panels>(w, {p, next}, {i, i + inputs < w.cols ? i + inputs : w.cols}, x,
@@ -182,25 +184,24 @@ std::size_t groups(const PanelMatrix<typename Op::Weight>& w, std::size_t p, std
   return p;
 }
 
-/// One row: as many panels at a time as there are, in powers of two.
-template <class Op, std::size_t Panels>
-void single_row(const PanelMatrix<typename Op::Weight>& w, std::size_t p, std::size_t end,
-                const typename Op::Input* x, float* y) noexcept {
-  p = groups<Op, 1, Panels>(w, p, end, x, 0, 1, y, 0);
-  if constexpr (Panels > 1) single_row<Op, Panels / 2>(w, p, end, x, y);
-}
-
 template <class Op>
 void matmul(const PanelMatrix<typename Op::Weight>& w, Range panels, const typename Op::Input* x,
             std::size_t ldx, std::size_t rows, float* y, std::size_t ldy) noexcept {
   using B = Blocking<typename Op::Lanes>;
-  std::size_t p = panels.begin;
-  if (rows == 1) {
-    single_row<Op, B::streams>(w, p, panels.end, x, y);
-  } else {
-    p = groups<Op, B::rows, B::panels>(w, p, panels.end, x, ldx, rows, y, ldy);
-    if constexpr (B::panels > 1) groups<Op, B::rows, 1>(w, p, panels.end, x, ldx, rows, y, ldy);
-  }
+  const auto blocks = [&]<std::size_t Rows, std::size_t Panels>() {
+    std::size_t p = panels.begin;
+    if constexpr (Panels > 1) {
+      const std::size_t all = panels_for(w.rows);
+      const std::size_t partners = all - all % 2;
+      p = groups<Op, Rows, Panels>(w, p, panels.end < partners ? panels.end : partners, x, ldx,
+                                   rows, y, ldy);
+    }
+    groups<Op, Rows, 1>(w, p, panels.end, x, ldx, rows, y, ldy);
+  };
+  if (rows == 1)
+    blocks.template operator()<1, B::panels_of_row>();
+  else
+    blocks.template operator()<B::rows, B::panels>();
 }
 
 }  // namespace detail

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // How matrices lie in memory: in panels of 16 output rows, column after column, so that 16
 // consecutive elements are one column of 16 outputs. A vector register then holds outputs, the sum
-// over the inputs runs in sequence, weights stream from memory in order, and no horizontal sum is
-// ever needed. The same layout serves one row and many, every vector width and the scalar path.
-// Freestanding.
+// over the inputs runs in sequence, and no horizontal sum is ever needed. The same layout serves
+// one row and many, every vector width and the scalar path.
+//
+// Two panels make a pair, whose columns alternate: that is one stream of memory, which processors
+// read ahead of better than of several, with sums enough to add at its speed. Freestanding.
 #pragma once
 
 #include <rwkv/core/half.hpp>
@@ -16,6 +18,9 @@ namespace rwkv::inline RWKV_ABI::kernels {
 /// Outputs per panel: one AVX-512 register, two AVX2 or four NEON/SSE registers of floats.
 inline constexpr std::size_t panel_rows = 16;
 
+/// Which layout this is: arrays of exported models say which one they were written in.
+inline constexpr int panel_layout = 2;
+
 constexpr std::size_t panels_for(std::size_t rows) noexcept {
   return (rows + panel_rows - 1) / panel_rows;
 }
@@ -25,8 +30,21 @@ constexpr std::size_t panel_elements(std::size_t rows, std::size_t cols) noexcep
   return panels_for(rows) * panel_rows * cols;
 }
 
+/// Where a panel begins, and how far apart its columns are; in elements.
+struct PanelPlace {
+  std::size_t first;
+  std::size_t stride;
+};
+
+/// The place of panel p of a matrix; the last one of an odd number has no partner.
+constexpr PanelPlace panel_place(std::size_t p, std::size_t panels, std::size_t cols) noexcept {
+  const std::size_t side = p % 2;
+  const bool alone = side == 0 && p + 1 == panels;
+  return {((p - side) * cols + side) * panel_rows, (alone ? 1 : 2) * panel_rows};
+}
+
 /// A packed matrix y = W x with `rows` outputs and `cols` inputs. W[o][i] is at
-/// data[(o / 16 * cols + i) * 16 + o % 16].
+/// data[place.first + i * place.stride + o % 16] for the place of panel o / 16.
 template <class T>
 struct PanelMatrix {
   const T* data = nullptr;
@@ -42,13 +60,14 @@ void pack_panels(const std::byte* source, std::size_t row_stride, std::size_t co
   for (std::size_t p = which.begin; p < which.end; ++p) {
     const std::size_t first = p * panel_rows;
     const std::size_t filled = rows - first < panel_rows ? rows - first : panel_rows;
-    T* panel = out + first * cols;
+    const PanelPlace place = panel_place(p, panels_for(rows), cols);
+    T* panel = out + place.first;
     const std::byte* origin = source + first * row_stride * sizeof(T);
     for (std::size_t i = 0; i < cols; ++i) {
       const std::byte* column = origin + i * col_stride * sizeof(T);
       for (std::size_t o = 0; o < filled; ++o)
-        std::memcpy(panel + i * panel_rows + o, column + o * row_stride * sizeof(T), sizeof(T));
-      for (std::size_t o = filled; o < panel_rows; ++o) panel[i * panel_rows + o] = T{};
+        std::memcpy(panel + i * place.stride + o, column + o * row_stride * sizeof(T), sizeof(T));
+      for (std::size_t o = filled; o < panel_rows; ++o) panel[i * place.stride + o] = T{};
     }
   }
 }

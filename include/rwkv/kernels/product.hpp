@@ -83,7 +83,7 @@ void run(const Product<Matrix> (&products)[N], std::size_t rows, std::byte* scra
   }
 
   // Work is counted in inputs x panels x bytes. Workers cut it into equal shares; a cut inside a
-  // matrix is rounded down to a panel.
+  // matrix is rounded down to a pair of panels.
   std::size_t total = 0;
   std::size_t weights = 0;
   for (const Product<Matrix>& p : products) {
@@ -101,7 +101,7 @@ void run(const Product<Matrix> (&products)[N], std::size_t rows, std::byte* scra
       const auto cut = [&](std::size_t at) {
         if (at <= before || panel_cost == 0) return std::size_t{0};
         const std::size_t panel = (at - before) / panel_cost;
-        return panel < panels ? panel : panels;
+        return panel < panels ? panel - panel % 2 : panels;
       };
       const Range range{cut(mine.begin), cut(mine.end)};
       before += panels * panel_cost;

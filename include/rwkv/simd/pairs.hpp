@@ -28,12 +28,11 @@ struct PlainPairs {
     std::uint32_t lane[Width];
   };
 
-  /// p[k] and p[Next + k] in lane k.
-  template <std::size_t Next>
-  static Register load(const bfloat16* p) noexcept {
+  /// p[k] and next[k] in lane k.
+  static Register load(const bfloat16* p, const bfloat16* next) noexcept {
     Register r;
     for (std::size_t k = 0; k < Width; ++k)
-      r.lane[k] = p[k].bits | std::uint32_t{p[Next + k].bits} << 16;
+      r.lane[k] = p[k].bits | std::uint32_t{next[k].bits} << 16;
     return r;
   }
   /// The same two numbers in every lane.

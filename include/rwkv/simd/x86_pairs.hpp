@@ -14,10 +14,10 @@ struct Avx512Pairs {
   static constexpr std::size_t width = 16;
   using Register = __m512i;
 
-  template <std::size_t Next>
-  RWKV_INLINE static Register load(const bfloat16* p) noexcept {
-    static_assert(Next == width, "both halves of the pairs come in one register");
-    const __m512i by_column = _mm512_loadu_si512(p);
+  RWKV_INLINE static Register load(const bfloat16* p, const bfloat16* next) noexcept {
+    const __m256i first = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    const __m256i second = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(next));
+    const __m512i by_column = _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
     const __m512i order =
         _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
                          21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
