@@ -39,15 +39,15 @@ RWKV_INLINE typename B::Register unpack(const std::byte* v) noexcept {
   if constexpr (Bits == 8) {
     return B::load(v + G * vector);
   } else {
-    const auto two = B::load(v + G % 4 * vector);
+    constexpr unsigned high = Bits - 4;
+    const auto two = B::load(v + (high + G % 4) * vector);
     const auto codes = G < 4 ? B::low(two) : B::high(two);
     if constexpr (Bits == 4) {
       return codes;
     } else {
-      constexpr unsigned high = Bits - 4;
       constexpr std::size_t groups = 8 / high;
       return B::template with_bits<G % groups * high, high>(codes,
-                                                            B::load(v + (4 + G / groups) * vector));
+                                                            B::load(v + G / groups * vector));
     }
   }
 }

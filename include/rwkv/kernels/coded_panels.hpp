@@ -6,9 +6,9 @@
 //   W[o][i] = scale * (code - zero) - min
 //
 // Codes are in groups of four inputs: 32-bit lane o of a vector of 64 bytes holds those of output
-// o. Of codes below 256 only the lower four bits are stored there, two groups to a vector: group q
-// in the lower halves of the bytes, group q + 4 in the upper. Their higher bits follow, as many
-// groups to a vector as fit.
+// o. Codes below 256 are stored in two pieces: first their higher bits, as many groups to a vector
+// as fit, then the lower four, two groups to a vector: group q in the lower halves of the bytes,
+// group q + 4 in the upper. In this order a tile is read from its first line to its last.
 #pragma once
 
 #include <rwkv/kernels/panels.hpp>
@@ -98,16 +98,16 @@ inline void store_tile(const CodedLayout& layout, std::byte* panel, std::size_t 
     for (std::size_t q = 0; q < 8; ++q) put(q, group_codes[q]);
     return;
   }
-  for (std::size_t q = 0; q < 4; ++q)
-    put(q, (group_codes[q] & 0x0f0f0f0fu) | (group_codes[q + 4] & 0x0f0f0f0fu) << 4);
   const unsigned high = layout.bits - 4;
+  for (std::size_t q = 0; q < 4; ++q)
+    put(high + q, (group_codes[q] & 0x0f0f0f0fu) | (group_codes[q + 4] & 0x0f0f0f0fu) << 4);
   if (high == 0) return;
   const std::size_t groups = 8 / high;  // in a vector
   for (std::size_t v = 0; v < high; ++v) {
     std::uint32_t lane = 0;
     for (std::size_t g = 0; g < groups; ++g)
       lane |= (group_codes[v * groups + g] >> 4 & 0x0f0f0f0fu) << (g * high);
-    put(4 + v, lane);
+    put(v, lane);
   }
 }
 
