@@ -120,11 +120,27 @@ struct CodedRow {
   const std::int8_t* codes;
   const float* steps;
   const float* negative_sums;
+  const std::int32_t* offsets;
 
   CodedRow() = default;
   CodedRow(const PreparedRows& x, std::size_t m) noexcept
-      : codes(x.codes(m)), steps(x.steps(m)), negative_sums(x.negative_sums(m)) {}
+      : codes(x.codes(m)),
+        steps(x.steps(m)),
+        negative_sums(x.negative_sums(m)),
+        offsets(x.offsets(m)) {}
 };
+
+/// What the sum of the products of tile t of a row begins with.
+template <class B, unsigned Bits>
+RWKV_INLINE typename B::Sum begin_sum([[maybe_unused]] const CodedRow& x,
+                                      [[maybe_unused]] std::size_t t) noexcept {
+  if constexpr (Bits == 8 && requires { B::begin_signed(x.offsets); }) {
+    static_assert(B::template lazy<Bits> == 8, "a tile is one sum");
+    return B::begin_signed(x.offsets + t);
+  } else {
+    return B::zero();
+  }
+}
 
 /// B::hold, where there is one.
 template <class B, class Sum>
@@ -132,10 +148,10 @@ RWKV_INLINE void hold(Sum& sum) noexcept {
   if constexpr (requires { B::hold(sum); }) B::hold(sum);
 }
 
-/// The sums of products of the codes of one vector of outputs in the parts of a tile, for Rows rows
-/// of quantised inputs; input(r, g) is group g of row r in all lanes.
-template <class B, unsigned Bits, std::size_t Parts, std::size_t Rows, class Input>
-RWKV_INLINE void sum_tile(const std::byte* v, Input&& input,
+/// The sums of products of the codes of one vector of outputs in the parts of tile t, for Rows rows
+/// of quantised inputs.
+template <class B, unsigned Bits, std::size_t Parts, std::size_t Rows>
+RWKV_INLINE void sum_tile(const std::byte* v, const CodedRow (&x)[Rows], std::size_t t,
                           typename B::Wide (&wide)[Rows][Parts]) noexcept {
   constexpr unsigned lazy = B::template lazy<Bits>;
   typename B::Sum few[Rows];
@@ -147,7 +163,8 @@ RWKV_INLINE void sum_tile(const std::byte* v, Input&& input,
         const auto codes = unpack<B, Bits, G>(v);
         RWKV_UNROLL
         for (std::size_t r = 0; r < Rows; ++r) {
-          few[r] = dot<B, Bits>(done % step == 0 ? B::zero() : few[r], codes, input(r, G));
+          few[r] = dot<B, Bits>(done % step == 0 ? begin_sum<B, Bits>(x[r], t) : few[r], codes,
+                                B::broadcast(x[r].codes + t * tile_cols + 4 * G));
           hold<B>(few[r]);
         }
         ++done;
@@ -203,10 +220,7 @@ RWKV_INLINE void add_tile(const CodedLayout& layout, const std::byte* group, con
       for (std::size_t p = 0; p < Parts; ++p)
         B::split(pairs[r][p], wide[2 * r][p], wide[2 * r + 1][p]);
   } else {
-    const auto input = [&](std::size_t r, std::size_t g) RWKV_INLINE_LAMBDA {
-      return B::broadcast(x[r].codes + t * tile_cols + 4 * g);
-    };
-    sum_tile<B, Bits, Parts, Rows>(v, input, wide);
+    sum_tile<B, Bits, Parts, Rows>(v, x, t, wide);
   }
 
   const TileScales<L, Bits, Parts> scales(layout, group, tile, lanes);
@@ -286,33 +300,23 @@ RWKV_INLINE void store_outputs(L sum, std::size_t rows, std::size_t p, std::size
 /// constant here, because a lone row spends as much on addresses as on the rest.
 template <class L, CodedLayout Layout>
 void coded_single(const CodedMatrix& w, Range panels, const PreparedRows& x, float* y) noexcept {
-  using B = typename L::Bytes;
-  constexpr std::size_t parts = Layout.parts();
   constexpr std::size_t vectors = panel_rows / L::width;
-  const CodedRow row(x, 0);
+  const CodedRow row[1] = {{x, 0}};
   const std::size_t panel_bytes = Layout.bytes_per_panel(w.cols);
   for (std::size_t p = panels.begin; p < panels.end; ++p) {
-    L sum[vectors];
+    L sum[vectors][1];
     RWKV_UNROLL
-    for (std::size_t v = 0; v < vectors; ++v) sum[v] = L::broadcast(0.0f);
-    for_each_tile(
-        Layout, w.data + p * panel_bytes, w.cols,
-        [&](const std::byte* group, const std::byte* tile, std::size_t t) RWKV_INLINE_LAMBDA {
-          const auto input = [&](std::size_t, std::size_t g) RWKV_INLINE_LAMBDA {
-            return B::broadcast(row.codes + t * tile_cols + 4 * g);
-          };
-          const L step = L::broadcast(row.steps[t]);
-          RWKV_UNROLL
-          for (std::size_t v = 0; v < vectors; ++v) {
-            typename B::Wide wide[1][parts];
-            sum_tile<B, Layout.bits, parts, 1>(tile + Layout.code_offset() + 4 * v * L::width,
-                                               input, wide);
-            const TileScales<L, Layout.bits, parts> scales(Layout, group, tile, v * L::width);
-            sum[v] = add_parts(sum[v], scales, wide[0], step, row.negative_sums + 2 * t);
-          }
-        });
+    for (std::size_t v = 0; v < vectors; ++v) sum[v][0] = L::broadcast(0.0f);
+    for_each_tile(Layout, w.data + p * panel_bytes, w.cols,
+                  [&](const std::byte* group, const std::byte* tile, std::size_t t)
+                      RWKV_INLINE_LAMBDA {
+                        RWKV_UNROLL
+                        for (std::size_t v = 0; v < vectors; ++v)
+                          add_tile<L, Layout.bits, Layout.parts(), 1>(Layout, group, tile,
+                                                                      v * L::width, row, t, sum[v]);
+                      });
     RWKV_UNROLL
-    for (std::size_t v = 0; v < vectors; ++v) store_outputs(sum[v], w.rows, p, v * L::width, y);
+    for (std::size_t v = 0; v < vectors; ++v) store_outputs(sum[v][0], w.rows, p, v * L::width, y);
   }
 }
 

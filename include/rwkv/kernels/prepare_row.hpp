@@ -20,6 +20,7 @@ inline void quantise_row(const float* x, const PreparedRows& to, std::size_t m) 
   std::int8_t* codes = to.codes(m);
   float* steps = to.steps(m);
   float* sums = to.negative_sums(m);
+  std::int32_t* offsets = to.offsets(m);
   for (std::size_t tile = 0; tile < to.cols / tile_cols; ++tile, x += tile_cols) {
     std::uint32_t largest = 0;  // floats without sign are ordered as integers
     for (std::size_t i = 0; i < tile_cols; ++i) {
@@ -42,6 +43,7 @@ inline void quantise_row(const float* x, const PreparedRows& to, std::size_t m) 
     for (std::size_t i = 0; i < tile_cols; ++i)
       codes[tile * tile_cols + i] = static_cast<std::int8_t>(integers[i]);
     steps[tile] = step;
+    offsets[tile] = -128 * (sum[0] + sum[1]);
     sums[2 * tile] = -step * static_cast<float>(sum[0]);
     sums[2 * tile + 1] = -step * static_cast<float>(sum[1]);
   }

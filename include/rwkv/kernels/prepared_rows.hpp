@@ -23,8 +23,8 @@ enum class Preparation : std::uint8_t {
   bfloats16,  ///< the nearest bfloat16
 };
 
-/// Rows of prepared inputs: either codes [cols], steps [cols / 32] and sums [cols / 16], or
-/// bfloat16 [cols]. A view.
+/// Rows of prepared inputs: either codes [cols], steps [cols / 32], sums [cols / 16] and offsets
+/// [cols / 32], or bfloat16 [cols]. A view.
 struct PreparedRows {
   std::byte* data = nullptr;
   std::size_t stride = 0;  ///< bytes from row to row
@@ -33,7 +33,7 @@ struct PreparedRows {
   /// Bytes of one row, a multiple of the alignment.
   static constexpr std::size_t bytes_for(std::size_t cols) noexcept {
     const std::size_t tiles = (cols + tile_cols - 1) / tile_cols;
-    const std::size_t coded = tiles * (tile_cols + 3 * sizeof(float));
+    const std::size_t coded = tiles * (tile_cols + 4 * sizeof(float));
     const std::size_t bytes = coded < 2 * cols ? 2 * cols : coded;
     return (bytes + alignment - 1) / alignment * alignment;
   }
@@ -48,6 +48,11 @@ struct PreparedRows {
   /// Minus the sums of each 16 of the inputs that are multiplied: as quantised, or exact.
   [[nodiscard]] float* negative_sums(std::size_t m) const noexcept {
     return reinterpret_cast<float*>(data + m * stride + cols + cols / 8);
+  }
+  /// Minus 128 times the sums of each 32 codes: what products with weights that are 128 too large
+  /// have to be corrected by.
+  [[nodiscard]] std::int32_t* offsets(std::size_t m) const noexcept {
+    return reinterpret_cast<std::int32_t*>(data + m * stride + cols + 3 * (cols / 8));
   }
   /// x[i] is about bfloats16[i].
   [[nodiscard]] bfloat16* bfloats16(std::size_t m) const noexcept {

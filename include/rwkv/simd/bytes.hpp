@@ -6,7 +6,8 @@
 //
 // A type of bytes offers: width (lanes), Register, Sum (of a few products), Wide (of many), and the
 // functions of PlainBytes. `lazy<Bits>` dot products of codes of so many bits fit a Sum. It may
-// also offer products of matrices, as NeonMatrixBytes does.
+// also offer products of matrices, as NeonMatrixBytes does, and want sums of signed products to
+// begin with a correction, as VnniBytes does.
 #pragma once
 
 #include <rwkv/core/half.hpp>

@@ -171,10 +171,12 @@ struct VnniBytes : Avx512Bytes {
   RWKV_INLINE static Sum dot(Sum sum, Register codes, Register x) noexcept {
     return _mm512_dpbusd_epi32(sum, codes, x);
   }
+  /// Multiplies w + 128, which is unsigned: the sum has to begin with minus 128 times the sum of x.
   RWKV_INLINE static Sum dot_signed(Sum sum, Register w, Register x) noexcept {
-    const __mmask64 negative = _mm512_movepi8_mask(w);
-    return dot(sum, _mm512_abs_epi8(w),
-               _mm512_mask_sub_epi8(x, negative, _mm512_setzero_si512(), x));
+    return dot(sum, _mm512_xor_si512(w, _mm512_set1_epi8(-128)), x);
+  }
+  RWKV_INLINE static Sum begin_signed(const std::int32_t* offset) noexcept {
+    return _mm512_set1_epi32(*offset);
   }
   RWKV_INLINE static Wide widen(Sum sum) noexcept { return sum; }
 };
