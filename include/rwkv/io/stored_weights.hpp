@@ -83,7 +83,8 @@ class WeightArena {
     constexpr std::size_t per_line = alignment / sizeof(T);
     const std::size_t bytes =
         std::max<std::size_t>(1, (count + per_line - 1) / per_line) * alignment;
-    const std::size_t block = std::max(bytes, std::min(std::exchange(used_, used_ + bytes), most));
+    const std::size_t block = std::max(bytes, std::min(used_, most));
+    used_ += bytes;
     if (bytes > left_) {
       blocks_.emplace_back(block);
       auto* const first = static_cast<std::byte*>(blocks_.back().data());

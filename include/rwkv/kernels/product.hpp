@@ -83,7 +83,7 @@ void run(const Product<Matrix> (&products)[N], std::size_t rows, std::byte* scra
   }
 
   // Work is counted in inputs x panels x bytes. Workers cut it into equal shares; a cut inside a
-  // matrix is rounded down to a pair of panels.
+  // matrix is rounded down to a pair of panels, which those of floats are read in.
   std::size_t total = 0;
   std::size_t weights = 0;
   for (const Product<Matrix>& p : products) {
