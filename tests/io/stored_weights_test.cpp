@@ -72,6 +72,30 @@ double distance(const std::vector<float>& a, const std::vector<float>& b) {
 
 }  // namespace
 
+TEST_CASE("weights lie one behind the other in few blocks, on cache lines of their own") {
+  rwkv::io::detail::WeightArena arena;
+  struct Part {
+    std::uint16_t* data;
+    std::size_t size;
+  };
+  std::vector<Part> parts;
+  for (std::size_t k = 0; k < 2000; ++k) {
+    const std::size_t size = k % 500 == 499 ? std::size_t{1} << 20 : k * 7919 % 3000;
+    parts.push_back({arena.allocate<std::uint16_t>(size), size});
+    std::fill_n(parts.back().data, size, static_cast<std::uint16_t>(k));
+  }
+  std::size_t beginnings = 0;
+  for (std::size_t k = 0; k < parts.size(); ++k) {
+    const auto [data, size] = parts[k];
+    REQUIRE(reinterpret_cast<std::uintptr_t>(data) % rwkv::alignment == 0);
+    REQUIRE(std::count(data, data + size, static_cast<std::uint16_t>(k)) ==
+            static_cast<std::ptrdiff_t>(size));
+    const std::size_t lines = std::max<std::size_t>(1, (size + 31) / 32);
+    beginnings += k + 1 < parts.size() && parts[k + 1].data != data + 32 * lines;
+  }
+  CHECK(beginnings < 40);  // blocks double in size; one of a large tensor interrupts another
+}
+
 TEST_CASE("the dimensions are read off the tensors") {
   const test::SampleSizes s{.layers = 3, .embed = 12, .head_size = 6, .ffn = 20, .vocab = 9};
   const auto d = rwkv::io::dimensions_of(test::sample_checkpoint(s));

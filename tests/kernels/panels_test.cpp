@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -13,7 +14,8 @@ namespace kernels = rwkv::kernels;
 
 /// A number that says where in the matrix it is; exact in every storage type.
 float element(std::size_t o, std::size_t i) {
-  return static_cast<float>(o * 2 % 16 + i % 8 * 16 + 1);
+  const auto fraction = static_cast<float>(128 + (i + 5 * (o / 16)) % 128);
+  return std::ldexp(o % 2 == 0 ? fraction : -fraction, static_cast<int>(o % 16 / 2));
 }
 
 /// A stored matrix: element (o, i) at o * row_stride + i * col_stride, on an odd address.
@@ -65,7 +67,7 @@ TEST_CASE("a matrix fills whole panels") {
 TEST_CASE_TEMPLATE("packing puts every element in its place and zeros behind the last row", T,
                    float, rwkv::half, rwkv::bfloat16) {
   for (std::size_t rows = 1; rows <= 50; ++rows)
-    for (const std::size_t cols : {1u, 2u, 5u, 17u}) {
+    for (const std::size_t cols : {1u, 2u, 5u, 17u, 150u}) {
       check(rows, cols, Stored<T>(rows, cols, cols, 1));          // C order
       check(rows, cols, Stored<T>(rows, cols, 1, rows));          // transposed
       check(rows, cols, Stored<T>(rows, cols, 2 * cols + 3, 2));  // a view with gaps

@@ -10,7 +10,7 @@ using rwkv::quant::Packed;
 
 namespace {
 
-// Puts random codes, and finds each of them again, by itself and as part of its run.
+// Puts random codes, and finds each of them again, by itself, as part of its run, and of eight.
 template <unsigned Bits, std::size_t Run>
 void check_packing(std::size_t n) {
   CAPTURE(Bits);
@@ -27,6 +27,8 @@ void check_packing(std::size_t n) {
     CHECK(Codes::get(bytes.data(), i) == codes[i]);
     const auto run = Codes::from(bytes.data(), i);
     for (std::size_t k = 0; k < Run - i % Run; ++k) CHECK(run[k] == codes[i + k]);
+    if (Run - i % Run >= 8)
+      for (std::size_t k = 0; k < 8; ++k) CHECK((run.eight(0) >> 8 * k & 0xff) == codes[i + k]);
   }
 }
 
@@ -48,6 +50,13 @@ TEST_CASE("signed bytes are in two's complement") {
     CHECK(std::to_integer<int>(byte) == (value + 256) % 256);
     CHECK(rwkv::quant::load_signed(&byte) == value);
   }
+}
+
+TEST_CASE("the bits of a byte are spread over eight") {
+  for (unsigned byte = 0; byte < 256; ++byte)
+    for (unsigned k = 0; k < 8; ++k)
+      CHECK((rwkv::quant::spread_bits(static_cast<std::byte>(byte)) >> 8 * k & 0xff) ==
+            (byte >> k & 1));
 }
 
 TEST_CASE("packed codes of every width and run come back") {

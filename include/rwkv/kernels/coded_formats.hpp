@@ -49,9 +49,9 @@ namespace rwkv::inline RWKV_ABI::kernels {
 /// other. `out` is where panel 0 begins. Outputs that fill up the last panel become zeros.
 inline void pack_coded(DType type, const std::byte* blocks, std::size_t row_bytes, std::size_t rows,
                        std::size_t cols, Range which, std::byte* out) noexcept {
-  const CodedLayout layout = layout_of(type);
-  const std::size_t panel_bytes = layout.bytes_per_panel(cols);
   quant::visit_format(type, [&]<class Format>(Format) {
+    constexpr CodedLayout layout = layout_of(Format::type);
+    const std::size_t panel_bytes = layout.bytes_per_panel(cols);
     constexpr std::size_t tiles = Format::elements / tile_cols;  // in a block
     for (std::size_t p = which.begin; p < which.end; ++p) {
       std::byte* panel = out + p * panel_bytes;
@@ -60,10 +60,10 @@ inline void pack_coded(DType type, const std::byte* blocks, std::size_t row_byte
       if (filled < panel_rows) std::memset(panel, 0, panel_bytes);
       quant::Tile tile;
       for (std::size_t b = 0; b < cols / Format::elements; ++b)
-        for (std::size_t o = 0; o < filled; ++o)
-          for (std::size_t t = 0; t < tiles; ++t) {
+        for (std::size_t t = 0; t < tiles; ++t)
+          for (std::size_t o = 0; o < filled; ++o) {
             Format::load_tile(blocks + (first + o) * row_bytes + b * Format::bytes, t, tile);
-            store_tile(layout, panel, b * tiles + t, o, tile);
+            store_tile<layout>(panel, b * tiles + t, o, tile);
           }
     }
   });

@@ -72,8 +72,9 @@ struct CodedMatrix {
 };
 
 /// Stores output `o` (0 ... 15) of tile `t` of a panel.
-inline void store_tile(const CodedLayout& layout, std::byte* panel, std::size_t t, std::size_t o,
-                       const quant::Tile& row) noexcept {
+template <CodedLayout layout>
+RWKV_INLINE void store_tile(std::byte* panel, std::size_t t, std::size_t o,
+                            const quant::Tile& row) noexcept {
   std::byte* group = panel + t / layout.tiles_per_group() * layout.group_bytes();
   std::byte* tile =
       group + layout.header_bytes() + t % layout.tiles_per_group() * layout.tile_bytes();
@@ -86,28 +87,35 @@ inline void store_tile(const CodedLayout& layout, std::byte* panel, std::size_t 
       if (layout.min)
         tile[layout.scale_bytes() + part * panel_rows + o] = static_cast<std::byte>(row.min[part]);
     }
-  // Four codes at a time, as the 32 bits of a lane.
-  constexpr std::size_t vector = 4 * panel_rows;
+  // Four codes at a time, as the 32 bits of a lane; two such groups in each word of the row.
   std::byte* const codes = tile + layout.code_offset() + 4 * o;
-  std::uint32_t group_codes[8];
-  std::memcpy(group_codes, row.code, sizeof group_codes);
-  const auto put = [codes](std::size_t v, std::uint32_t lane) {
-    std::memcpy(codes + v * vector, &lane, sizeof lane);
+  const auto put = [codes](std::size_t v, std::uint64_t lane) {
+    const auto low = static_cast<std::uint32_t>(lane);
+    std::memcpy(codes + v * 4 * panel_rows, &low, sizeof low);
   };
-  if (layout.bits == 8) {
-    for (std::size_t q = 0; q < 8; ++q) put(q, group_codes[q]);
-    return;
-  }
-  const unsigned high = layout.bits - 4;
-  for (std::size_t q = 0; q < 4; ++q)
-    put(high + q, (group_codes[q] & 0x0f0f0f0fu) | (group_codes[q + 4] & 0x0f0f0f0fu) << 4);
-  if (high == 0) return;
-  const std::size_t groups = 8 / high;  // in a vector
-  for (std::size_t v = 0; v < high; ++v) {
-    std::uint32_t lane = 0;
-    for (std::size_t g = 0; g < groups; ++g)
-      lane |= (group_codes[v * groups + g] >> 4 & 0x0f0f0f0fu) << (g * high);
-    put(v, lane);
+  if constexpr (layout.bits == 8) {
+    RWKV_UNROLL
+    for (std::size_t q = 0; q < 8; ++q) put(q, row.codes[q / 2] >> 32 * (q % 2));
+  } else {
+    constexpr std::uint64_t four_bits = quant::eight_times(0x0f);
+    constexpr unsigned high = layout.bits - 4;
+    RWKV_UNROLL
+    for (std::size_t w = 0; w < 2; ++w) {
+      const std::uint64_t both = (row.codes[w] & four_bits) | (row.codes[w + 2] & four_bits) << 4;
+      put(high + 2 * w, both);
+      put(high + 2 * w + 1, both >> 32);
+    }
+    if constexpr (high > 0) {
+      constexpr std::size_t words = 4 / high;  // whose higher bits make a vector
+      RWKV_UNROLL
+      for (std::size_t v = 0; v < high; ++v) {
+        std::uint64_t both = 0;
+        RWKV_UNROLL
+        for (std::size_t w = 0; w < words; ++w)
+          both |= (row.codes[v * words + w] >> 4 & four_bits) << (2 * w * high);
+        put(v, both | both >> 32 << high);
+      }
+    }
   }
 }
 

@@ -25,11 +25,17 @@ struct IQ4_NL {
   }
 
   static constexpr int zero = 0;
-  static constexpr void load_tile(const std::byte* block, std::size_t /*only one*/,
-                                  Tile& to) noexcept {
+  static constexpr RWKV_INLINE void load_tile(const std::byte* block, std::size_t /*only one*/,
+                                              Tile& to) noexcept {
     to.d = load_half(block);
-    for (std::size_t i = 0; i < elements; ++i)
-      to.code[i] = static_cast<std::uint8_t>(levels[Codes::get(block + 2, i)]);
+    RWKV_UNROLL
+    for (std::size_t w = 0; w < elements / 8; ++w) {
+      const auto codes = Codes::from(block + 2, 8 * w);
+      to.codes[w] = 0;
+      RWKV_UNROLL
+      for (std::size_t k = 0; k < 8; ++k)
+        to.codes[w] |= std::uint64_t{static_cast<std::uint8_t>(levels[codes[k]])} << 8 * k;
+    }
   }
 
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {

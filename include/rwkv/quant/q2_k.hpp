@@ -32,18 +32,20 @@ struct Q2_K {
   }
 
   static constexpr int zero = 0;
-  static constexpr void load_tile(const std::byte* block, std::size_t tile, Tile& to) noexcept {
+  static constexpr RWKV_INLINE void load_tile(const std::byte* block, std::size_t tile,
+                                              Tile& to) noexcept {
     to.d = load_half(block + 80);
     to.dmin = load_half(block + 82);
+    RWKV_UNROLL
     for (std::size_t part = 0; part < 2; ++part) {
       const std::size_t p = 2 * tile + part;
       const auto both = std::to_integer<unsigned>(block[p]);
       to.scale[part] = static_cast<std::int8_t>(both & 15);
       to.min[part] = static_cast<std::int8_t>(both >> 4);
-      const auto codes = Codes::from(block + 16, p * size);
-      for (std::size_t i = 0; i < size; ++i)
-        to.code[part * size + i] = static_cast<std::uint8_t>(codes[i]);
     }
+    const auto codes = Codes::from(block + 16, tile * Tile::elements);
+    RWKV_UNROLL
+    for (std::size_t k = 0; k < Tile::elements; k += 8) to.codes[k / 8] = codes.eight(k);
   }
 
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {

@@ -32,17 +32,20 @@ struct Q3_K {
   }
 
   static constexpr int zero = 4;
-  static constexpr void load_tile(const std::byte* block, std::size_t tile, Tile& to) noexcept {
+  static constexpr RWKV_INLINE void load_tile(const std::byte* block, std::size_t tile,
+                                              Tile& to) noexcept {
     to.d = load_half(block + 108);
+    RWKV_UNROLL
     for (std::size_t part = 0; part < 2; ++part) {
       const std::size_t p = 2 * tile + part;
       const unsigned stored = ScaleLow::get(block + 96, p) | ScaleHigh::get(block + 104, p) << 4;
       to.scale[part] = static_cast<std::int8_t>(static_cast<int>(stored) - 32);
-      const auto low = Low::from(block + 32, p * size);
-      const auto high = High::from(block, p * size);
-      for (std::size_t i = 0; i < size; ++i)
-        to.code[part * size + i] = static_cast<std::uint8_t>(low[i] | high[i] << 2);
     }
+    const auto low = Low::from(block + 32, tile * Tile::elements);
+    const auto high = High::from(block, tile * Tile::elements);
+    RWKV_UNROLL
+    for (std::size_t k = 0; k < Tile::elements; k += 8)
+      to.codes[k / 8] = low.eight(k) | high.eight(k) << 2;
   }
 
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {

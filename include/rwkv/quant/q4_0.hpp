@@ -25,11 +25,15 @@ struct Q4_0 {
   }
 
   static constexpr int zero = 8;
-  static constexpr void load_tile(const std::byte* block, std::size_t /*only one*/,
-                                  Tile& to) noexcept {
+  static constexpr RWKV_INLINE void load_tile(const std::byte* block, std::size_t /*only one*/,
+                                              Tile& to) noexcept {
     to.d = load_half(block);
-    for (std::size_t i = 0; i < elements; ++i)
-      to.code[i] = static_cast<std::uint8_t>(Codes::get(block + 2, i));
+    RWKV_UNROLL
+    for (std::size_t i = 0; i < elements; i += run) {
+      const auto codes = Codes::from(block + 2, i);
+      RWKV_UNROLL
+      for (std::size_t k = 0; k < run; k += 8) to.codes[(i + k) / 8] = codes.eight(k);
+    }
   }
 
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {

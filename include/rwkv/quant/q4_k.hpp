@@ -33,14 +33,16 @@ struct Q4_K {
   }
 
   static constexpr int zero = 0;
-  static constexpr void load_tile(const std::byte* block, std::size_t tile, Tile& to) noexcept {
+  static constexpr RWKV_INLINE void load_tile(const std::byte* block, std::size_t tile,
+                                              Tile& to) noexcept {
     to.d = load_half(block);
     to.dmin = load_half(block + 2);
     const ScaleAndMin stored = load_scale_and_min(block + 4, tile);
     to.scale[0] = to.scale[1] = static_cast<std::int8_t>(stored.scale);
     to.min[0] = to.min[1] = static_cast<std::int8_t>(stored.min);
     const auto codes = Codes::from(block + 16, tile * size);
-    for (std::size_t i = 0; i < size; ++i) to.code[i] = static_cast<std::uint8_t>(codes[i]);
+    RWKV_UNROLL
+    for (std::size_t k = 0; k < size; k += 8) to.codes[k / 8] = codes.eight(k);
   }
 
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {

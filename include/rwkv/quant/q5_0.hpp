@@ -28,11 +28,16 @@ struct Q5_0 {
   }
 
   static constexpr int zero = 16;
-  static constexpr void load_tile(const std::byte* block, std::size_t /*only one*/,
-                                  Tile& to) noexcept {
+  static constexpr RWKV_INLINE void load_tile(const std::byte* block, std::size_t /*only one*/,
+                                              Tile& to) noexcept {
     to.d = load_half(block);
-    for (std::size_t i = 0; i < elements; ++i)
-      to.code[i] = static_cast<std::uint8_t>(Low::get(block + 6, i) | High::get(block + 2, i) << 4);
+    RWKV_UNROLL
+    for (std::size_t i = 0; i < elements; i += run) {
+      const auto low = Low::from(block + 6, i);
+      RWKV_UNROLL
+      for (std::size_t k = 0; k < run; k += 8)
+        to.codes[(i + k) / 8] = low.eight(k) | spread_bits(block[2 + (i + k) / 8]) << 4;
+    }
   }
 
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {

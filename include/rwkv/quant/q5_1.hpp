@@ -30,12 +30,17 @@ struct Q5_1 {
   }
 
   static constexpr int zero = 0;
-  static constexpr void load_tile(const std::byte* block, std::size_t /*only one*/,
-                                  Tile& to) noexcept {
+  static constexpr RWKV_INLINE void load_tile(const std::byte* block, std::size_t /*only one*/,
+                                              Tile& to) noexcept {
     to.d = load_half(block);
     to.dmin = negated(load_half(block + 2));
-    for (std::size_t i = 0; i < elements; ++i)
-      to.code[i] = static_cast<std::uint8_t>(Low::get(block + 8, i) | High::get(block + 4, i) << 4);
+    RWKV_UNROLL
+    for (std::size_t i = 0; i < elements; i += run) {
+      const auto low = Low::from(block + 8, i);
+      RWKV_UNROLL
+      for (std::size_t k = 0; k < run; k += 8)
+        to.codes[(i + k) / 8] = low.eight(k) | spread_bits(block[4 + (i + k) / 8]) << 4;
+    }
   }
 
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {

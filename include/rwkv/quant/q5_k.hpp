@@ -35,7 +35,8 @@ struct Q5_K {
   }
 
   static constexpr int zero = 0;
-  static constexpr void load_tile(const std::byte* block, std::size_t tile, Tile& to) noexcept {
+  static constexpr RWKV_INLINE void load_tile(const std::byte* block, std::size_t tile,
+                                              Tile& to) noexcept {
     to.d = load_half(block);
     to.dmin = load_half(block + 2);
     const ScaleAndMin stored = load_scale_and_min(block + 4, tile);
@@ -43,8 +44,8 @@ struct Q5_K {
     to.min[0] = to.min[1] = static_cast<std::int8_t>(stored.min);
     const auto low = Low::from(block + 48, tile * size);
     const auto high = High::from(block + 16, tile * size);
-    for (std::size_t i = 0; i < size; ++i)
-      to.code[i] = static_cast<std::uint8_t>(low[i] | high[i] << 4);
+    RWKV_UNROLL
+    for (std::size_t k = 0; k < size; k += 8) to.codes[k / 8] = low.eight(k) | high.eight(k) << 4;
   }
 
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {

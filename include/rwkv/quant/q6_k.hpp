@@ -31,16 +31,19 @@ struct Q6_K {
   }
 
   static constexpr int zero = 32;
-  static constexpr void load_tile(const std::byte* block, std::size_t tile, Tile& to) noexcept {
+  static constexpr RWKV_INLINE void load_tile(const std::byte* block, std::size_t tile,
+                                              Tile& to) noexcept {
     to.d = load_half(block + 208);
+    RWKV_UNROLL
     for (std::size_t part = 0; part < 2; ++part) {
       const std::size_t p = 2 * tile + part;
       to.scale[part] = static_cast<std::int8_t>(load_signed(block + 192 + p));
-      const auto low = Low::from(block, p * size);
-      const auto high = High::from(block + 128, p * size);
-      for (std::size_t i = 0; i < size; ++i)
-        to.code[part * size + i] = static_cast<std::uint8_t>(low[i] | high[i] << 4);
     }
+    const auto low = Low::from(block, tile * Tile::elements);
+    const auto high = High::from(block + 128, tile * Tile::elements);
+    RWKV_UNROLL
+    for (std::size_t k = 0; k < Tile::elements; k += 8)
+      to.codes[k / 8] = low.eight(k) | high.eight(k) << 4;
   }
 
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {

@@ -22,11 +22,11 @@ struct Q8_0 {
   }
 
   static constexpr int zero = 0;
-  static constexpr void load_tile(const std::byte* block, std::size_t /*only one*/,
-                                  Tile& to) noexcept {
+  static constexpr RWKV_INLINE void load_tile(const std::byte* block, std::size_t /*only one*/,
+                                              Tile& to) noexcept {
     to.d = load_half(block);
-    for (std::size_t i = 0; i < elements; ++i)
-      to.code[i] = std::to_integer<std::uint8_t>(block[2 + i]);
+    RWKV_UNROLL
+    for (std::size_t i = 0; i < elements; i += 8) to.codes[i / 8] = load_eight(block + 2 + i);
   }
 
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {

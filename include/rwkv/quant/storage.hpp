@@ -5,7 +5,10 @@
 
 #include <rwkv/core/half.hpp>
 
+#include <bit>
 #include <cstddef>
+#include <cstring>
+#include <type_traits>
 
 namespace rwkv::inline RWKV_ABI::quant {
 
@@ -13,6 +16,19 @@ constexpr half load_half(const std::byte* p) noexcept {
   return {static_cast<std::uint16_t>(std::to_integer<unsigned>(p[0]) |
                                      std::to_integer<unsigned>(p[1]) << 8)};
 }
+
+/// Eight bytes as a number whose lowest byte is the first.
+constexpr std::uint64_t load_eight(const std::byte* p) noexcept {
+  std::uint64_t word = 0;
+  if (std::endian::native == std::endian::little && !std::is_constant_evaluated())
+    std::memcpy(&word, p, sizeof word);
+  else
+    for (std::size_t i = 0; i < 8; ++i) word |= std::to_integer<std::uint64_t>(p[i]) << 8 * i;
+  return word;
+}
+
+/// A byte, eight times.
+constexpr std::uint64_t eight_times(unsigned byte) noexcept { return 0x0101010101010101u * byte; }
 
 constexpr void store_half(half h, std::byte* p) noexcept {
   p[0] = static_cast<std::byte>(h.bits & 0xffu);
@@ -37,8 +53,14 @@ struct Packed {
   struct Codes {
     const std::byte* first;
     unsigned shift;
+    static constexpr unsigned mask = (1u << Bits) - 1;
+
     constexpr unsigned operator[](std::size_t k) const noexcept {
-      return std::to_integer<unsigned>(first[k]) >> shift & ((1u << Bits) - 1);
+      return std::to_integer<unsigned>(first[k]) >> shift & mask;
+    }
+    /// Codes k ... k + 7 of the run, one to a byte, the first in the lowest.
+    constexpr std::uint64_t eight(std::size_t k) const noexcept {
+      return load_eight(first + k) >> shift & eight_times(mask);
     }
   };
 
@@ -63,9 +85,16 @@ struct Packed {
   }
 };
 
+/// The bits of a byte, one to a byte, the lowest in the lowest.
+constexpr std::uint64_t spread_bits(std::byte bits) noexcept {
+  const auto b = std::to_integer<std::uint64_t>(bits);
+  // Bit k goes to bit 8 k; copies of seven bits do not overlap.
+  return (((b & 0x7fu) * 0x0002040810204081u) & eight_times(1)) | (b >> 7) << 56;
+}
+
 /// 32 consecutive elements of a block as integers:
 ///
-///   x[i] = d * scale[i / 16] * (code[i] - zero) - dmin * min[i / 16]
+///   x[i] = d * scale[i / 16] * (code of i - zero) - dmin * min[i / 16]
 ///
 /// where the format says what `zero` is. Formats without integer scales leave them 1.
 struct Tile {
@@ -74,7 +103,7 @@ struct Tile {
   half dmin{};
   std::int8_t scale[2] = {1, 1};
   std::int8_t min[2] = {1, 1};
-  std::uint8_t code[elements] = {};
+  std::uint64_t codes[elements / 8] = {};  ///< eight to a word, the first in the lowest byte
 };
 
 constexpr half negated(half h) noexcept { return {static_cast<std::uint16_t>(h.bits ^ 0x8000u)}; }
