@@ -161,6 +161,10 @@ TEST_CASE("a row has the same bits alone and among others, however the work is d
         const auto alone = product<Native>(w.view(inputs), x.row(m), 1);
         REQUIRE(test::same_bits({alone.data(), alone.size()}, {&all[m * w.rows], w.rows}));
       }
+      for (std::size_t rows = 2; rows <= 13; ++rows) {
+        const auto some = product<Native>(w.view(inputs), x.view(), rows);
+        REQUIRE(test::same_bits({some.data(), some.size()}, {all.data(), some.size()}));
+      }
       std::vector<float> pieces(all.size(), test::canary);
       for (std::size_t p = 0; p < w.panels(); ++p)
         kernels::multiply<Native>(w.view(inputs), {p, p + 1}, x.view(), x.count, pieces.data(),

@@ -26,10 +26,16 @@ concept MatrixBytes = requires {
   typename B::Pair;
 };
 
-template <class L>
+template <class L, std::size_t Parts>
 struct CodedBlocking {
-  /// Rows that share the unpacking of the codes.
-  static constexpr std::size_t rows = L::width == 16 || MatrixBytes<typename L::Bytes> ? 8 : 4;
+  static constexpr bool matrices = MatrixBytes<typename L::Bytes>;
+  /// Panels that share the loading of the inputs: processors load about as many wide registers in a
+  /// cycle as they multiply.
+  static constexpr std::size_t panels = L::width == 16 && !matrices ? 2 : 1;
+  /// Rows that share the unpacking of the codes; all sums are in registers.
+  static constexpr std::size_t rows = matrices ? 8 : panels == 2 && Parts == 1 ? 6 : 4;
+  /// Rows of the last blocks.
+  static constexpr std::size_t last_rows = matrices ? 8 : 4;
 };
 
 /// The codes of group G (0 ... 7) of four inputs of a tile. `v` is where the lanes' codes begin.
@@ -148,33 +154,43 @@ RWKV_INLINE void hold(Sum& sum) noexcept {
   if constexpr (requires { B::hold(sum); }) B::hold(sum);
 }
 
-/// The sums of products of the codes of one vector of outputs in the parts of tile t, for Rows rows
+/// The sums of products of the codes of V vectors of outputs in the parts of tile t, for Rows rows
 /// of quantised inputs.
-template <class B, unsigned Bits, std::size_t Parts, std::size_t Rows>
-RWKV_INLINE void sum_tile(const std::byte* v, const CodedRow (&x)[Rows], std::size_t t,
-                          typename B::Wide (&wide)[Rows][Parts]) noexcept {
+template <class B, unsigned Bits, std::size_t Parts, std::size_t Rows, std::size_t V>
+RWKV_INLINE void sum_tile(const std::byte* const (&at)[V], const CodedRow (&x)[Rows], std::size_t t,
+                          typename B::Wide (&wide)[V][Rows][Parts]) noexcept {
   constexpr unsigned lazy = B::template lazy<Bits>;
-  typename B::Sum few[Rows];
+  typename B::Sum few[V][Rows];
   std::size_t done = 0;
   for_each_group<Parts>(
       [&]<std::size_t G>(std::integral_constant<std::size_t, G>) RWKV_INLINE_LAMBDA {
         constexpr std::size_t per_part = 8 / Parts;
         constexpr std::size_t step = lazy < per_part ? lazy : per_part;
-        const auto codes = unpack<B, Bits, G>(v);
+        typename B::Register codes[V];
+        RWKV_UNROLL
+        for (std::size_t v = 0; v < V; ++v) codes[v] = unpack<B, Bits, G>(at[v]);
         RWKV_UNROLL
         for (std::size_t r = 0; r < Rows; ++r) {
-          few[r] = dot<B, Bits>(done % step == 0 ? begin_sum<B, Bits>(x[r], t) : few[r], codes,
-                                B::broadcast(x[r].codes + t * tile_cols + 4 * G));
-          hold<B>(few[r]);
+          const auto inputs = B::broadcast(x[r].codes + t * tile_cols + 4 * G);
+          const auto begin = begin_sum<B, Bits>(x[r], t);
+          RWKV_UNROLL
+          for (std::size_t v = 0; v < V; ++v) {
+            few[v][r] = dot<B, Bits>(done % step == 0 ? begin : few[v][r], codes[v], inputs);
+            hold<B>(few[v][r]);
+          }
         }
         ++done;
         if (done % step != 0) return;
         const std::size_t part = (done - 1) / per_part;
         const bool first = (done - step) % per_part == 0;
         RWKV_UNROLL
-        for (std::size_t r = 0; r < Rows; ++r) {
-          wide[r][part] = first ? B::widen(few[r]) : B::add_wide(wide[r][part], B::widen(few[r]));
-          if constexpr (lazy == 1) hold<B>(wide[r][part]);
+        for (std::size_t v = 0; v < V; ++v) {
+          RWKV_UNROLL
+          for (std::size_t r = 0; r < Rows; ++r) {
+            auto& sum = wide[v][r][part];
+            sum = first ? B::widen(few[v][r]) : B::add_wide(sum, B::widen(few[v][r]));
+            if constexpr (lazy == 1) hold<B>(sum);
+          }
         }
       });
 }
@@ -204,30 +220,37 @@ RWKV_INLINE L add_parts(L sum, const TileScales<L, Bits, Parts>& scales,
   return scales.subtract_offset(sum, negative_sums);
 }
 
-/// Adds one tile to the sums of one vector of outputs, for Rows rows of quantised inputs.
-template <class L, unsigned Bits, std::size_t Parts, std::size_t Rows>
+/// Adds one tile to the sums of V vectors of outputs, `apart` bytes from each other, for Rows rows
+/// of quantised inputs.
+template <class L, unsigned Bits, std::size_t Parts, std::size_t Rows, std::size_t V>
 RWKV_INLINE void add_tile(const CodedLayout& layout, const std::byte* group, const std::byte* tile,
-                          std::size_t lanes, const CodedRow (&x)[Rows], std::size_t t,
-                          L (&sum)[Rows]) noexcept {
+                          std::size_t apart, std::size_t lanes, const CodedRow (&x)[Rows],
+                          std::size_t t, L (&sum)[V][Rows]) noexcept {
   using B = typename L::Bytes;
-  const std::byte* v = tile + layout.code_offset() + 4 * lanes;
-  typename B::Wide wide[Rows][Parts];
+  const std::byte* at[V];
+  RWKV_UNROLL
+  for (std::size_t v = 0; v < V; ++v) at[v] = tile + v * apart + layout.code_offset() + 4 * lanes;
+  typename B::Wide wide[V][Rows][Parts];
   if constexpr (MatrixBytes<B> && Rows % 2 == 0) {
+    static_assert(V == 1);
     typename B::Pair pairs[Rows / 2][Parts] = {};
-    sum_pairs<B, Bits, Parts, Rows>(v, x, t, pairs);
+    sum_pairs<B, Bits, Parts, Rows>(at[0], x, t, pairs);
     RWKV_UNROLL
     for (std::size_t r = 0; r < Rows / 2; ++r)
       for (std::size_t p = 0; p < Parts; ++p)
-        B::split(pairs[r][p], wide[2 * r][p], wide[2 * r + 1][p]);
+        B::split(pairs[r][p], wide[0][2 * r][p], wide[0][2 * r + 1][p]);
   } else {
-    sum_tile<B, Bits, Parts, Rows>(v, x, t, wide);
+    sum_tile<B, Bits, Parts, Rows, V>(at, x, t, wide);
   }
 
-  const TileScales<L, Bits, Parts> scales(layout, group, tile, lanes);
   RWKV_UNROLL
-  for (std::size_t r = 0; r < Rows; ++r)
-    sum[r] =
-        add_parts(sum[r], scales, wide[r], L::broadcast(x[r].steps[t]), x[r].negative_sums + 2 * t);
+  for (std::size_t v = 0; v < V; ++v) {
+    const TileScales<L, Bits, Parts> scales(layout, group + v * apart, tile + v * apart, lanes);
+    RWKV_UNROLL
+    for (std::size_t r = 0; r < Rows; ++r)
+      sum[v][r] = add_parts(sum[v][r], scales, wide[v][r], L::broadcast(x[r].steps[t]),
+                            x[r].negative_sums + 2 * t);
+  }
 }
 
 /// The same for rows of inputs as they are.
@@ -304,19 +327,20 @@ void coded_single(const CodedMatrix& w, Range panels, const PreparedRows& x, flo
   const CodedRow row[1] = {{x, 0}};
   const std::size_t panel_bytes = Layout.bytes_per_panel(w.cols);
   for (std::size_t p = panels.begin; p < panels.end; ++p) {
-    L sum[vectors][1];
+    L sum[vectors][1][1];
     RWKV_UNROLL
-    for (std::size_t v = 0; v < vectors; ++v) sum[v][0] = L::broadcast(0.0f);
+    for (std::size_t v = 0; v < vectors; ++v) sum[v][0][0] = L::broadcast(0.0f);
     for_each_tile(Layout, w.data + p * panel_bytes, w.cols,
                   [&](const std::byte* group, const std::byte* tile, std::size_t t)
                       RWKV_INLINE_LAMBDA {
                         RWKV_UNROLL
                         for (std::size_t v = 0; v < vectors; ++v)
-                          add_tile<L, Layout.bits, Layout.parts(), 1>(Layout, group, tile,
-                                                                      v * L::width, row, t, sum[v]);
+                          add_tile<L, Layout.bits, Layout.parts(), 1, 1>(
+                              Layout, group, tile, 0, v * L::width, row, t, sum[v]);
                       });
     RWKV_UNROLL
-    for (std::size_t v = 0; v < vectors; ++v) store_outputs(sum[v][0], w.rows, p, v * L::width, y);
+    for (std::size_t v = 0; v < vectors; ++v)
+      store_outputs(sum[v][0][0], w.rows, p, v * L::width, y);
   }
 }
 
@@ -338,29 +362,59 @@ void coded_single(const CodedMatrix& w, Range panels, const PreparedRows& x, flo
   RWKV_ASSERT(found);
 }
 
-/// One panel for all rows. The last block of rows repeats its last row as often as it takes.
-template <class L, unsigned Bits, std::size_t Parts>
-void coded_panel(const CodedMatrix& w, std::size_t p, const PreparedRows& x, std::size_t rows,
-                 float* y, std::size_t ldy) noexcept {
-  constexpr std::size_t block = CodedBlocking<L>::rows;
+/// Panels [panels.begin, panels.end), at most V, for rows [first, first + Rows); beyond `end`, the
+/// last one again.
+template <class L, unsigned Bits, std::size_t Parts, std::size_t Rows>
+void coded_block(const CodedMatrix& w, Range panels, const PreparedRows& x, std::size_t first,
+                 std::size_t end, float* y, std::size_t ldy) noexcept {
+  constexpr std::size_t V = CodedBlocking<L, Parts>::panels;
   const CodedLayout layout = w.layout;
-  const std::byte* panel = w.data + p * layout.bytes_per_panel(w.cols);
-  for (std::size_t first = 0; first < rows; first += block) {
-    CodedRow row[block];
-    for (std::size_t r = 0; r < block; ++r)
-      row[r] = CodedRow(x, first + r < rows ? first + r : rows - 1);
-    for (std::size_t lanes = 0; lanes < panel_rows; lanes += L::width) {
-      L sum[block];
+  const std::size_t panel_bytes = layout.bytes_per_panel(w.cols);
+  const std::size_t found = panels.end - panels.begin;
+  const std::size_t apart = found == V ? panel_bytes : 0;  // a panel without partner is its own
+  CodedRow row[Rows];
+  for (std::size_t r = 0; r < Rows; ++r)
+    row[r] = CodedRow(x, first + r < end ? first + r : end - 1);
+  for (std::size_t lanes = 0; lanes < panel_rows; lanes += L::width) {
+    L sum[V][Rows];
+    RWKV_UNROLL
+    for (std::size_t v = 0; v < V; ++v) {
       RWKV_UNROLL
-      for (std::size_t r = 0; r < block; ++r) sum[r] = L::broadcast(0.0f);
-      for_each_tile(layout, panel, w.cols,
-                    [&](const std::byte* group, const std::byte* tile, std::size_t t)
-                        RWKV_INLINE_LAMBDA {
-                          add_tile<L, Bits, Parts, block>(layout, group, tile, lanes, row, t, sum);
-                        });
+      for (std::size_t r = 0; r < Rows; ++r) sum[v][r] = L::broadcast(0.0f);
+    }
+    for_each_tile(
+        layout, w.data + panels.begin * panel_bytes, w.cols,
+        [&](const std::byte* group, const std::byte* tile, std::size_t t) RWKV_INLINE_LAMBDA {
+          add_tile<L, Bits, Parts, Rows, V>(layout, group, tile, apart, lanes, row, t, sum);
+        });
+    RWKV_UNROLL
+    for (std::size_t v = 0; v < V; ++v) {
       RWKV_UNROLL
-      for (std::size_t r = 0; r < block; ++r)
-        if (first + r < rows) store_outputs(sum[r], w.rows, p, lanes, y + (first + r) * ldy);
+      for (std::size_t r = 0; r < Rows; ++r)
+        if (v < found && first + r < end)
+          store_outputs(sum[v][r], w.rows, panels.begin + v, lanes, y + (first + r) * ldy);
+    }
+  }
+}
+
+/// Some panels for all rows.
+template <class L, unsigned Bits, std::size_t Parts>
+void coded_panels(const CodedMatrix& w, Range panels, const PreparedRows& x, std::size_t rows,
+                  float* y, std::size_t ldy) noexcept {
+  using Blocking = CodedBlocking<L, Parts>;
+  constexpr std::size_t most = Blocking::rows, last = Blocking::last_rows;
+  for (std::size_t p = panels.begin; p < panels.end; p += Blocking::panels) {
+    const std::size_t left = panels.end - p;
+    const Range some{p, p + (left < Blocking::panels ? left : Blocking::panels)};
+    for (std::size_t first = 0; first < rows;) {
+      const std::size_t rest = rows - first;
+      if (most == last || rest > 2 * last || (rest > last && rest <= most)) {
+        coded_block<L, Bits, Parts, most>(w, some, x, first, rows, y, ldy);
+        first += most;
+      } else {
+        coded_block<L, Bits, Parts, last>(w, some, x, first, rows, y, ldy);
+        first += last;
+      }
     }
   }
 }
@@ -409,8 +463,7 @@ void coded_matmul(const CodedMatrix& w, Inputs inputs, Range panels, const Produ
   } else if (rows == 1) {
     coded_single<L>(w, panels, x.prepared, y);
   } else {
-    for (std::size_t p = panels.begin; p < panels.end; ++p)
-      coded_panel<L, Bits, Parts>(w, p, x.prepared, rows, y, ldy);
+    coded_panels<L, Bits, Parts>(w, panels, x.prepared, rows, y, ldy);
   }
 }
 
