@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <filesystem>
 #include <random>
@@ -36,26 +37,30 @@ double median(std::vector<double> values) {
 /// stream per thread or several, and these asked for ahead of time or not.
 class ReadBandwidth {
  public:
+  static constexpr std::size_t least = std::size_t{256} << 20;
+
   ReadBandwidth(rwkv::ThreadPool& pool, std::size_t model_bytes)
       : pool_(pool),
         floats_(std::clamp(model_bytes, least, most) / sizeof(float)),
         memory_(floats_ * sizeof(float)) {
     std::memset(memory_.data(), 0, floats_ * sizeof(float));
-    // Chosen once: the fastest of three at every turn would be the luckiest.
-    double best = 0.0;
-    for (const Way way : {&ReadBandwidth::read<1, false>, &ReadBandwidth::read<8, false>,
-                          &ReadBandwidth::read<8, true>}) {
-      const double speed = median({(this->*way)(), (this->*way)(), (this->*way)()});
-      if (speed > best) way_ = way;
-      best = std::max(best, speed);
-    }
   }
 
-  double measure() { return (this->*way_)(); }
+  /// Reads the buffer once, each time in the next of the ways.
+  void measure() {
+    const std::size_t way = turns_++ % std::size(ways);
+    speeds_[way].push_back((this->*ways[way])());
+  }
+
+  /// The speed of the way that was fastest by its median.
+  [[nodiscard]] double fastest() const {
+    double best = 0.0;
+    for (const auto& speeds : speeds_)
+      if (!speeds.empty()) best = std::max(best, median(speeds));
+    return best;
+  }
 
  private:
-  using Way = double (ReadBandwidth::*)();
-
   template <std::size_t Streams, bool Prefetch>
   double read() {
     using L = rwkv::simd::Native;
@@ -90,13 +95,16 @@ class ReadBandwidth {
     return static_cast<double>(floats_ * sizeof(float)) / seconds;
   }
 
-  static constexpr std::size_t least = std::size_t{256} << 20;
   static constexpr std::size_t most = std::size_t{1} << 30;
+  static constexpr double (ReadBandwidth::*ways[])() = {&ReadBandwidth::read<1, false>,
+                                                        &ReadBandwidth::read<8, false>,
+                                                        &ReadBandwidth::read<8, true>};
   rwkv::ThreadPool& pool_;
   std::size_t floats_;
   rwkv::io::detail::WeightMemory memory_;
   std::vector<float> sums_;
-  Way way_ = nullptr;
+  std::array<std::vector<double>, std::size(ways)> speeds_;
+  std::size_t turns_ = 0;
 };
 
 /// Multiply-adds per second of the pool's threads when nothing has to be loaded: of floats, of
@@ -275,7 +283,8 @@ void measure(const Bench& options, const Model& model, State& state, Work& work,
   for (rwkv::Token& t : prompt)
     t = static_cast<rwkv::Token>(random_token() % model.shape().vocab());
 
-  // Rounds of: reading, decoding, reading; arithmetic, prefill, arithmetic; a batch.
+  // Rounds of: decoding and reading in turns, because the memory's speed changes with what else
+  // runs on a machine; arithmetic, prefill, a batch, arithmetic.
   constexpr std::size_t rounds = 5;
   const rwkv::DType type = model.weights().block(0).ffn.key.type;
   constexpr bool work_known = std::is_same_v<Model, rwkv::Model<>>;  // not that of hybrids
@@ -286,27 +295,31 @@ void measure(const Bench& options, const Model& model, State& state, Work& work,
   std::vector<double> peak_fractions;
   std::vector<double> batches;
   std::vector<double> batch_fractions;
-  std::vector<double> reads;
   std::vector<double> cached_speeds;
   std::vector<double> decodes;
   std::vector<double> prefills;
-  std::vector<double> fractions;
   const auto bytes = static_cast<double>(model.weights().bytes_per_token());
   const std::size_t steps = std::max<std::size_t>(1, options.generate / rounds);
+  // Tokens between two readings: a small model would leave the cache.
+  const auto turn =
+      std::max<std::size_t>(1, ReadBandwidth::least / model.weights().bytes_per_token());
   Progress progress("measuring");
   for (std::size_t round = 0; round < rounds; ++round) {
     progress(static_cast<double>(round) / rounds);
-    const double before = bandwidth.measure();
-    auto t = Clock::now();
-    for (std::size_t i = 0; i < steps; ++i)
-      model.forward(state, std::span(prompt).subspan(i % prompt.size(), 1), work, pool);
-    const double decode = static_cast<double>(steps) / seconds_since(t);
-    const double read = (before + bandwidth.measure()) / 2;
+    for (std::size_t done = 0; done < steps;) {
+      const std::size_t end = std::min(steps, done + turn);
+      const auto began = Clock::now();
+      const auto tokens = static_cast<double>(end - done);
+      for (; done < end; ++done)
+        model.forward(state, std::span(prompt).subspan(done % prompt.size(), 1), work, pool);
+      decodes.push_back(tokens / seconds_since(began));
+      bandwidth.measure();
+    }
     cached_speeds.push_back(cached.measure());
     const double peak_before = arithmetic.measure();
-    t = Clock::now();
+    const auto began = Clock::now();
     model.forward(state, prompt, work, pool);
-    prefills.push_back(static_cast<double>(prompt.size()) / seconds_since(t));
+    prefills.push_back(static_cast<double>(prompt.size()) / seconds_since(began));
     if (options.batch > 0)
       batches.push_back(decode_batch(model, state, work, pool, std::span<const rwkv::Token>(prompt),
                                      options.batch, std::max<std::size_t>(1, steps / 2)));
@@ -318,9 +331,6 @@ void measure(const Bench& options, const Model& model, State& state, Work& work,
       if (options.batch > 0)
         batch_fractions.push_back(batches.back() * (blocks + head) / peaks.back());
     }
-    reads.push_back(read);
-    decodes.push_back(decode);
-    fractions.push_back(decode * bytes / read);
   }
 
   nlohmann::ordered_json j;
@@ -340,8 +350,8 @@ void measure(const Bench& options, const Model& model, State& state, Work& work,
   j["prompt_tokens"] = prompt.size();
   j["generated_tokens"] = steps * rounds;
   j["weight_bytes_per_token"] = model.weights().bytes_per_token();
-  j["read_bandwidth_bytes_per_second"] = median(reads);
-  j["decode_bandwidth_fraction"] = median(fractions);
+  j["read_bandwidth_bytes_per_second"] = bandwidth.fastest();
+  j["decode_bandwidth_fraction"] = median(decodes) * bytes / bandwidth.fastest();
   j["cached_product_bytes_per_second"] = median(cached_speeds);
   j["state_bytes"] = state.bytes();
   j["workspace_bytes"] = work.bytes();
