@@ -26,14 +26,15 @@ concept MatrixBytes = requires {
   typename B::Pair;
 };
 
-template <class L, std::size_t Parts>
+template <class L, unsigned Bits, std::size_t Parts>
 struct CodedBlocking {
   static constexpr bool matrices = MatrixBytes<typename L::Bytes>;
+  static constexpr bool one_sum = Parts == 1 && L::Bytes::template lazy<Bits> == 8;  // of a tile
   /// Panels that share the loading of the inputs: processors load about as many wide registers in a
   /// cycle as they multiply.
   static constexpr std::size_t panels = L::width == 16 && !matrices ? 2 : 1;
   /// Rows that share the unpacking of the codes; all sums are in registers.
-  static constexpr std::size_t rows = matrices ? 8 : panels == 2 && Parts == 1 ? 6 : 4;
+  static constexpr std::size_t rows = matrices ? 8 : panels == 2 && one_sum ? 6 : 4;
   /// Rows of the last blocks.
   static constexpr std::size_t last_rows = matrices ? 8 : 4;
 };
@@ -367,7 +368,7 @@ void coded_single(const CodedMatrix& w, Range panels, const PreparedRows& x, flo
 template <class L, unsigned Bits, std::size_t Parts, std::size_t Rows>
 void coded_block(const CodedMatrix& w, Range panels, const PreparedRows& x, std::size_t first,
                  std::size_t end, float* y, std::size_t ldy) noexcept {
-  constexpr std::size_t V = CodedBlocking<L, Parts>::panels;
+  constexpr std::size_t V = CodedBlocking<L, Bits, Parts>::panels;
   const CodedLayout layout = w.layout;
   const std::size_t panel_bytes = layout.bytes_per_panel(w.cols);
   const std::size_t found = panels.end - panels.begin;
@@ -401,7 +402,7 @@ void coded_block(const CodedMatrix& w, Range panels, const PreparedRows& x, std:
 template <class L, unsigned Bits, std::size_t Parts>
 void coded_panels(const CodedMatrix& w, Range panels, const PreparedRows& x, std::size_t rows,
                   float* y, std::size_t ldy) noexcept {
-  using Blocking = CodedBlocking<L, Parts>;
+  using Blocking = CodedBlocking<L, Bits, Parts>;
   constexpr std::size_t most = Blocking::rows, last = Blocking::last_rows;
   for (std::size_t p = panels.begin; p < panels.end; p += Blocking::panels) {
     const std::size_t left = panels.end - p;
