@@ -135,6 +135,48 @@ TEST_CASE("decoding is exact but for one rounding") {
   }
 }
 
+TEST_CASE("scales and codes are those of the decoded numbers") {
+  test::Random random(3);
+  for (const DType type : test::block_types)
+    quant::visit_format(type, [&]<class Format>(Format) {
+      CAPTURE(rwkv::name_of(type));
+      constexpr bool signed_codes = Format::type == DType::q8_0 || Format::type == DType::iq4_nl;
+      for (int round = 0; round < 100; ++round) {
+        const Bytes bytes = test::random_block(type, random);
+        // At the very end of its memory.
+        test::Misaligned<std::byte> block(bytes.size());
+        std::copy(bytes.begin(), bytes.end(), block.begin());
+        const auto expected = test::NaiveBlock(bytes.data()).read(type);
+        const quant::Scales stored = Format::load_scales(block.data());
+        std::uint8_t scale[16], min[16];
+        stored.scale.store(scale);
+        stored.min.store(min);
+        std::size_t wrong = 0;
+        for (std::size_t i = 0; i < Format::elements; ++i) {
+          const quant::Tile tile = Format::load_tile(block.data(), i / 32);
+          std::uint8_t low[32], high[32];
+          for (std::size_t half = 0; half < 2; ++half) {
+            tile.low[half].store(low + 16 * half);
+            tile.high[half].store(high + 16 * half);
+          }
+          const int code = signed_codes ? static_cast<std::int8_t>(low[i % 32])
+                                        : low[i % 32] + 16 * high[i % 32];
+          double by = 1, less = 1;
+          if (Format::elements == 256) {
+            const bool of_32 = Format::type == DType::q4_k || Format::type == DType::q5_k;
+            const std::size_t p = i / (of_32 ? 32 : 16);
+            by = static_cast<std::int8_t>(scale[p]);
+            less = min[p];
+          }
+          const double x = rwkv::to_float(stored.d) * by * (code - Format::zero) -
+                           rwkv::to_float(stored.dmin) * less;
+          wrong += x != expected[i];
+        }
+        CHECK(wrong == 0);
+      }
+    });
+}
+
 TEST_CASE("any bytes at any address are decoded, and constants by the compiler") {
   test::Random random(2);
   for (const DType type : test::block_types) {

@@ -5,12 +5,14 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+
 using rwkv::half;
 using rwkv::quant::Packed;
 
 namespace {
 
-// Puts random codes, and finds each of them again, by itself, as part of its run, and of eight.
+// Puts random codes, and finds each of them again, by itself, as part of its run, and of sixteen.
 template <unsigned Bits, std::size_t Run>
 void check_packing(std::size_t n) {
   CAPTURE(Bits);
@@ -27,8 +29,11 @@ void check_packing(std::size_t n) {
     CHECK(Codes::get(bytes.data(), i) == codes[i]);
     const auto run = Codes::from(bytes.data(), i);
     for (std::size_t k = 0; k < Run - i % Run; ++k) CHECK(run[k] == codes[i + k]);
-    if (Run - i % Run >= 8)
-      for (std::size_t k = 0; k < 8; ++k) CHECK((run.eight(0) >> 8 * k & 0xff) == codes[i + k]);
+    if (Run - i % Run >= 16) {
+      std::uint8_t together[16];
+      run.sixteen(0).store(together);
+      for (std::size_t k = 0; k < 16; ++k) CHECK(together[k] == codes[i + k]);
+    }
   }
 }
 
@@ -52,11 +57,16 @@ TEST_CASE("signed bytes are in two's complement") {
   }
 }
 
-TEST_CASE("the bits of a byte are spread over eight") {
-  for (unsigned byte = 0; byte < 256; ++byte)
-    for (unsigned k = 0; k < 8; ++k)
-      CHECK((rwkv::quant::spread_bits(static_cast<std::byte>(byte)) >> 8 * k & 0xff) ==
-            (byte >> k & 1));
+TEST_CASE("the bits of two bytes are spread over sixteen") {
+  for (unsigned byte = 0; byte < 256; ++byte) {
+    const std::byte two[] = {static_cast<std::byte>(byte), static_cast<std::byte>(255 - byte)};
+    std::uint8_t spread[16];
+    rwkv::quant::spread_bits(two).store(spread);
+    for (unsigned k = 0; k < 8; ++k) {
+      CHECK(spread[k] == (byte >> k & 1));
+      CHECK(spread[8 + k] == 1 - spread[k]);
+    }
+  }
 }
 
 TEST_CASE("packed codes of every width and run come back") {
@@ -86,12 +96,17 @@ TEST_CASE("scales and mins of 6 bits share 12 bytes without touching each other"
   test::Random random(1);
   for (int round = 0; round < 200; ++round) {
     rwkv::quant::ScaleAndMin expected[8];
-    std::byte bytes[12]{};
+    std::byte bytes[16]{};
     for (std::size_t p = 0; p < 8; ++p) {
       expected[p] = {random.word() % 64, random.word() % 64};
       rwkv::quant::store_scale_and_min(expected[p], bytes, p);
     }
+    CHECK(std::all_of(bytes + 12, bytes + 16, [](std::byte b) { return b == std::byte{}; }));
+    std::uint8_t all[16];
+    rwkv::quant::load_scales_and_mins(bytes).store(all);
     for (std::size_t p = 0; p < 8; ++p) {
+      CHECK(all[p] == expected[p].scale);
+      CHECK(all[8 + p] == expected[p].min);
       CHECK(load_scale_and_min(bytes, p).scale == expected[p].scale);
       CHECK(load_scale_and_min(bytes, p).min == expected[p].min);
     }

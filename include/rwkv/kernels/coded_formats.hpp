@@ -45,26 +45,67 @@ namespace rwkv::inline RWKV_ABI::kernels {
   return panels_for(rows) * layout_of(type).bytes_per_panel(cols);
 }
 
+namespace detail {
+
+/// Packs a panel of a matrix whose `filled` outputs begin at `rows`; unless that is `all`, the
+/// others become zeros. What is needed next lies `ahead` bytes behind these rows.
+template <quant::BlockFormat Format, bool all>
+void pack_coded_panel(const std::byte* rows, std::size_t row_bytes, std::size_t filled,
+                      std::size_t ahead, std::size_t cols, std::byte* panel) noexcept {
+  constexpr CodedLayout layout = layout_of(Format::type);
+  constexpr std::size_t tiles = layout.tiles_per_group();
+  static_assert(Format::elements == tiles * tile_cols, "a block's scales are those of a group");
+  constexpr std::size_t n = outputs_at_once;
+  for (std::size_t b = 0; b < cols / Format::elements; ++b) {
+    std::byte heads[tiles][layout.code_offset()];
+    for (std::size_t o = 0; o < panel_rows; o += n) {
+      quant::Scales scales[n];
+      RWKV_UNROLL
+      for (std::size_t k = 0; k < n; ++k)
+        if (all || o + k < filled) {
+          const std::byte* const block = rows + (o + k) * row_bytes;
+          scales[k] = Format::load_scales(block);
+          simd::prefetch<Format::bytes>(block + ahead);
+        }
+      store_scales<layout>(panel, heads, o, scales);
+    }
+    // Tile by tile: lines of memory are filled one after the other.
+    for (std::size_t t = 0; t < tiles; ++t) {
+      std::byte* const tile = panel + layout.header_bytes() + t * layout.tile_bytes();
+      if constexpr (layout.form != ScaleForm::halves)
+        std::memcpy(tile, heads[t], layout.code_offset());
+      for (std::size_t o = 0; o < panel_rows; o += n) {
+        quant::Tile codes[n];
+        RWKV_UNROLL
+        for (std::size_t k = 0; k < n; ++k)
+          if (all || o + k < filled) codes[k] = Format::load_tile(rows + (o + k) * row_bytes, t);
+        store_codes<layout>(tile, o, codes);
+      }
+    }
+    rows += Format::bytes;
+    panel += layout.group_bytes();
+  }
+}
+
+}  // namespace detail
+
 /// Packs panels [which.begin, which.end) of a matrix of blocks, rows of `row_bytes` one after the
 /// other. `out` is where panel 0 begins. Outputs that fill up the last panel become zeros.
 inline void pack_coded(DType type, const std::byte* blocks, std::size_t row_bytes, std::size_t rows,
                        std::size_t cols, Range which, std::byte* out) noexcept {
   quant::visit_format(type, [&]<class Format>(Format) {
-    constexpr CodedLayout layout = layout_of(Format::type);
-    const std::size_t panel_bytes = layout.bytes_per_panel(cols);
-    constexpr std::size_t tiles = Format::elements / tile_cols;  // in a block
+    const std::size_t panel_bytes = layout_of(Format::type).bytes_per_panel(cols);
+    const std::size_t source_bytes = panel_rows * row_bytes;
     for (std::size_t p = which.begin; p < which.end; ++p) {
-      std::byte* panel = out + p * panel_bytes;
-      const std::size_t first = p * panel_rows;
-      const std::size_t filled = rows - first < panel_rows ? rows - first : panel_rows;
-      if (filled < panel_rows) std::memset(panel, 0, panel_bytes);
-      quant::Tile tile;
-      for (std::size_t b = 0; b < cols / Format::elements; ++b)
-        for (std::size_t t = 0; t < tiles; ++t)
-          for (std::size_t o = 0; o < filled; ++o) {
-            Format::load_tile(blocks + (first + o) * row_bytes + b * Format::bytes, t, tile);
-            store_tile<layout>(panel, b * tiles + t, o, tile);
-          }
+      const std::byte* const from = blocks + p * source_bytes;
+      std::byte* const to = out + p * panel_bytes;
+      const std::size_t left = rows - p * panel_rows;
+      // The processor does not read ahead of sixteen rows at the same time.
+      const std::size_t ahead = left >= 2 * panel_rows ? source_bytes : 0;
+      if (left >= panel_rows)
+        detail::pack_coded_panel<Format, true>(from, row_bytes, panel_rows, ahead, cols, to);
+      else
+        detail::pack_coded_panel<Format, false>(from, row_bytes, left, ahead, cols, to);
     }
   });
 }

@@ -10,8 +10,10 @@
 
 #include <rwkv/core/half.hpp>
 #include <rwkv/exec/serial.hpp>
+#include <rwkv/simd/sixteen.hpp>
 
 #include <cstring>
+#include <type_traits>
 
 namespace rwkv::inline RWKV_ABI::kernels {
 
@@ -52,46 +54,15 @@ struct PanelMatrix {
   std::size_t cols = 0;
 };
 
-namespace detail {
-
-/// Elements of a row that make a word.
-template <class T>
-inline constexpr std::size_t in_word = sizeof(std::uint64_t) / sizeof(T);
-
-/// Reads in_word<T> rows of as many elements, and writes their columns. The steps are in bytes.
-template <class T>
-RWKV_INLINE void transpose_square(const std::byte* rows, std::size_t row_step, std::byte* columns,
-                                  std::size_t column_step) noexcept {
-  static_assert(sizeof(T) == 2 || sizeof(T) == 4);
-  constexpr std::size_t n = in_word<T>;
-  constexpr std::uint64_t low = 0xffffffffu;
-  std::uint64_t w[n];
-  for (std::size_t o = 0; o < n; ++o) std::memcpy(&w[o], rows + o * row_step, sizeof w[o]);
-  const auto exchange = [&w](std::size_t a, std::size_t b, unsigned bits, std::uint64_t mask) {
-    const std::uint64_t x = ((w[a] >> bits) ^ w[b]) & mask;  // upper parts of a, lower parts of b
-    w[a] ^= x << bits;
-    w[b] ^= x;
-  };
-  if constexpr (n == 4) {
-    exchange(0, 2, 32, low);
-    exchange(1, 3, 32, low);
-    exchange(0, 1, 16, 0x0000ffff0000ffffu);
-    exchange(2, 3, 16, 0x0000ffff0000ffffu);
-  } else {
-    exchange(0, 1, 32, low);
-  }
-  for (std::size_t i = 0; i < n; ++i) std::memcpy(columns + i * column_step, &w[i], sizeof w[i]);
-}
-
-}  // namespace detail
-
 /// Packs panels [which.begin, which.end) of a matrix whose element (o, i) is at
 /// source + (o * row_stride + i * col_stride) * sizeof(T), which need not be aligned. Fastest for
 /// rows or columns of consecutive elements.
 template <class T>
 void pack_panels(const std::byte* source, std::size_t row_stride, std::size_t col_stride,
                  std::size_t rows, std::size_t cols, Range which, T* out) noexcept {
-  constexpr std::size_t n = detail::in_word<T>;
+  static_assert(sizeof(T) == 2 || sizeof(T) == 4);
+  using Bits = std::conditional_t<sizeof(T) == 2, std::uint16_t, std::uint32_t>;
+  constexpr std::size_t n = 16 / sizeof(T);
   constexpr std::size_t at_once = 128;  // columns, which then are in the first cache
   for (std::size_t p = which.begin; p < which.end; ++p) {
     const std::size_t first = p * panel_rows;
@@ -107,10 +78,14 @@ void pack_panels(const std::byte* source, std::size_t row_stride, std::size_t co
       while (cols - done >= n) {
         const std::size_t end = cols - done < at_once ? cols - cols % n : done + at_once;
         for (std::size_t o = 0; o < panel_rows; o += n)
-          for (std::size_t i = done; i < end; i += n)
-            detail::transpose_square<T>(at(o, i), row_stride * sizeof(T),
-                                        reinterpret_cast<std::byte*>(panel + i * place.stride + o),
-                                        place.stride * sizeof(T));
+          for (std::size_t i = done; i < end; i += n) {
+            simd::Sixteen square[n];
+            RWKV_UNROLL
+            for (std::size_t k = 0; k < n; ++k) square[k] = simd::Sixteen::load(at(o + k, i));
+            simd::transpose<Bits>(square);
+            RWKV_UNROLL
+            for (std::size_t k = 0; k < n; ++k) square[k].store(panel + (i + k) * place.stride + o);
+          }
         done = end;
       }
     else if (filled == panel_rows && row_stride == 1)

@@ -24,22 +24,23 @@ namespace rwkv::inline RWKV_ABI::quant {
 /// `decode(block, out)` accepts any bytes at any address. Every product in it is exact, so that
 /// each number has at most the one rounding of its subtraction or addition, on every processor.
 ///
-/// `load_tile(block, t, tile)` gives elements 32 t ... 32 t + 31 as integers, with the format's
-/// `zero`. Codes of q8_0 and iq4_nl are signed bytes.
+/// `load_scales(block)` and `load_tile(block, t)`, of elements 32 t ... 32 t + 31, give the same
+/// numbers as integers, with the format's `zero`. Codes of q8_0 and iq4_nl are signed bytes.
 ///
 /// `encode(in, importance, block)` keeps the sum of importance * error^2 small; `importance` has
 /// one number >= 0 per element, or is null: all equal. Numbers beyond `largest_value` are stored as
 /// it; what becomes of NaNs is unspecified. The same input gives the same bytes.
 template <class F>
-concept BlockFormat = requires(const std::byte* block, std::byte* to, const float* in, float* out,
-                               Tile& tile) {
+concept BlockFormat = requires(const std::byte* block, std::byte* to, const float* in, float* out) {
   requires std::same_as<decltype(F::zero), const int>;
   requires std::same_as<decltype(F::type), const DType>;
   requires F::elements == block_elements(F::type) && F::bytes == block_bytes(F::type);
   { F::decode(block, out) }
   noexcept;
-  { F::load_tile(block, std::size_t{}, tile) }
-  noexcept;
+  { F::load_scales(block) }
+  noexcept->std::same_as<Scales>;
+  { F::load_tile(block, std::size_t{}) }
+  noexcept->std::same_as<Tile>;
   { F::encode(in, in, to) }
   noexcept;
 };

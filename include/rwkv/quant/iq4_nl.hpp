@@ -25,17 +25,20 @@ struct IQ4_NL {
   }
 
   static constexpr int zero = 0;
-  static constexpr RWKV_INLINE void load_tile(const std::byte* block, std::size_t /*only one*/,
-                                              Tile& to) noexcept {
-    to.d = load_half(block);
-    RWKV_UNROLL
-    for (std::size_t w = 0; w < elements / 8; ++w) {
-      const auto codes = Codes::from(block + 2, 8 * w);
-      to.codes[w] = 0;
-      RWKV_UNROLL
-      for (std::size_t k = 0; k < 8; ++k)
-        to.codes[w] |= std::uint64_t{static_cast<std::uint8_t>(levels[codes[k]])} << 8 * k;
+  static RWKV_INLINE Scales load_scales(const std::byte* block) noexcept {
+    Scales scales;
+    scales.d = load_half(block);
+    return scales;
+  }
+  static RWKV_INLINE Tile load_tile(const std::byte* block, std::size_t /*only one*/) noexcept {
+    Tile tile;
+    for (std::size_t i = 0; i < elements; i += run) {
+      std::int8_t decoded[run];
+      const auto codes = Codes::from(block + 2, i);
+      for (std::size_t k = 0; k < run; ++k) decoded[k] = levels[codes[k]];
+      tile.low[i / run] = simd::Sixteen::load(decoded);
     }
+    return tile;
   }
 
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {
@@ -50,7 +53,8 @@ struct IQ4_NL {
   }
 
  private:
-  using Codes = Packed<4, 16>;
+  static constexpr std::size_t run = 16;
+  using Codes = Packed<4, run>;
 
   static constexpr float middle(std::size_t code) noexcept {
     return static_cast<float>(levels[code] + levels[code + 1]) / 2;

@@ -32,20 +32,21 @@ struct Q2_K {
   }
 
   static constexpr int zero = 0;
-  static constexpr RWKV_INLINE void load_tile(const std::byte* block, std::size_t tile,
-                                              Tile& to) noexcept {
-    to.d = load_half(block + 80);
-    to.dmin = load_half(block + 82);
+  static RWKV_INLINE Scales load_scales(const std::byte* block) noexcept {
+    Scales scales;
+    scales.d = load_half(block + 80);
+    scales.dmin = load_half(block + 82);
+    const auto both = simd::Sixteen::load(block);
+    scales.scale = both & simd::Sixteen(15);
+    scales.min = both >> 4 & simd::Sixteen(15);
+    return scales;
+  }
+  static RWKV_INLINE Tile load_tile(const std::byte* block, std::size_t t) noexcept {
+    Tile tile;
+    const auto codes = Codes::from(block + 16, Tile::elements * t);
     RWKV_UNROLL
-    for (std::size_t part = 0; part < 2; ++part) {
-      const std::size_t p = 2 * tile + part;
-      const auto both = std::to_integer<unsigned>(block[p]);
-      to.scale[part] = static_cast<std::int8_t>(both & 15);
-      to.min[part] = static_cast<std::int8_t>(both >> 4);
-    }
-    const auto codes = Codes::from(block + 16, tile * Tile::elements);
-    RWKV_UNROLL
-    for (std::size_t k = 0; k < Tile::elements; k += 8) to.codes[k / 8] = codes.eight(k);
+    for (std::size_t k = 0; k < Tile::elements; k += 16) tile.low[k / 16] = codes.sixteen(k);
+    return tile;
   }
 
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {

@@ -22,8 +22,7 @@ struct Q3_K {
   static constexpr void decode(const std::byte* block, float* out) noexcept {
     const float d = to_float(load_half(block + 108));
     for (std::size_t p = 0; p < parts; ++p) {
-      const unsigned stored = ScaleLow::get(block + 96, p) | ScaleHigh::get(block + 104, p) << 4;
-      const float scale = d * static_cast<float>(static_cast<int>(stored) - 32);
+      const float scale = d * static_cast<float>(load_scale(block, p));
       const auto low = Low::from(block + 32, p * size);
       const auto high = High::from(block, p * size);
       for (std::size_t k = 0; k < size; ++k)
@@ -32,20 +31,23 @@ struct Q3_K {
   }
 
   static constexpr int zero = 4;
-  static constexpr RWKV_INLINE void load_tile(const std::byte* block, std::size_t tile,
-                                              Tile& to) noexcept {
-    to.d = load_half(block + 108);
+  static RWKV_INLINE Scales load_scales(const std::byte* block) noexcept {
+    Scales scales;
+    scales.d = load_half(block + 108);
+    std::int8_t decoded[parts];
+    for (std::size_t p = 0; p < parts; ++p)
+      decoded[p] = static_cast<std::int8_t>(load_scale(block, p));
+    scales.scale = simd::Sixteen::load(decoded);
+    return scales;
+  }
+  static RWKV_INLINE Tile load_tile(const std::byte* block, std::size_t t) noexcept {
+    Tile tile;
+    const auto low = Low::from(block + 32, Tile::elements * t);
+    const auto high = High::from(block, Tile::elements * t);
     RWKV_UNROLL
-    for (std::size_t part = 0; part < 2; ++part) {
-      const std::size_t p = 2 * tile + part;
-      const unsigned stored = ScaleLow::get(block + 96, p) | ScaleHigh::get(block + 104, p) << 4;
-      to.scale[part] = static_cast<std::int8_t>(static_cast<int>(stored) - 32);
-    }
-    const auto low = Low::from(block + 32, tile * Tile::elements);
-    const auto high = High::from(block, tile * Tile::elements);
-    RWKV_UNROLL
-    for (std::size_t k = 0; k < Tile::elements; k += 8)
-      to.codes[k / 8] = low.eight(k) | high.eight(k) << 2;
+    for (std::size_t k = 0; k < Tile::elements; k += 16)
+      tile.low[k / 16] = low.sixteen(k) | high.sixteen(k) << 2;
+    return tile;
   }
 
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {
@@ -75,6 +77,11 @@ struct Q3_K {
   using High = Packed<1, 32>;
   using ScaleLow = Packed<4, 8>;
   using ScaleHigh = Packed<2, 4>;
+
+  static constexpr int load_scale(const std::byte* block, std::size_t p) noexcept {
+    return static_cast<int>(ScaleLow::get(block + 96, p) | ScaleHigh::get(block + 104, p) << 4) -
+           32;
+  }
 };
 
 }  // namespace rwkv::inline RWKV_ABI::quant

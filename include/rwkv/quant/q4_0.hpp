@@ -25,15 +25,17 @@ struct Q4_0 {
   }
 
   static constexpr int zero = 8;
-  static constexpr RWKV_INLINE void load_tile(const std::byte* block, std::size_t /*only one*/,
-                                              Tile& to) noexcept {
-    to.d = load_half(block);
+  static RWKV_INLINE Scales load_scales(const std::byte* block) noexcept {
+    Scales scales;
+    scales.d = load_half(block);
+    return scales;
+  }
+  static RWKV_INLINE Tile load_tile(const std::byte* block, std::size_t /*only one*/) noexcept {
+    Tile tile;
     RWKV_UNROLL
-    for (std::size_t i = 0; i < elements; i += run) {
-      const auto codes = Codes::from(block + 2, i);
-      RWKV_UNROLL
-      for (std::size_t k = 0; k < run; k += 8) to.codes[(i + k) / 8] = codes.eight(k);
-    }
+    for (std::size_t i = 0; i < elements; i += run)
+      tile.low[i / run] = Codes::from(block + 2, i).sixteen(0);
+    return tile;
   }
 
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {

@@ -33,16 +33,20 @@ struct Q4_K {
   }
 
   static constexpr int zero = 0;
-  static constexpr RWKV_INLINE void load_tile(const std::byte* block, std::size_t tile,
-                                              Tile& to) noexcept {
-    to.d = load_half(block);
-    to.dmin = load_half(block + 2);
-    const ScaleAndMin stored = load_scale_and_min(block + 4, tile);
-    to.scale[0] = to.scale[1] = static_cast<std::int8_t>(stored.scale);
-    to.min[0] = to.min[1] = static_cast<std::int8_t>(stored.min);
-    const auto codes = Codes::from(block + 16, tile * size);
+  static RWKV_INLINE Scales load_scales(const std::byte* block) noexcept {
+    Scales scales;
+    scales.d = load_half(block);
+    scales.dmin = load_half(block + 2);
+    scales.scale = load_scales_and_mins(block + 4);
+    scales.min = simd::Sixteen::second_in_turns<std::uint64_t>(scales.scale, scales.scale);
+    return scales;
+  }
+  static RWKV_INLINE Tile load_tile(const std::byte* block, std::size_t t) noexcept {
+    Tile tile;
+    const auto codes = Codes::from(block + 16, Tile::elements * t);
     RWKV_UNROLL
-    for (std::size_t k = 0; k < size; k += 8) to.codes[k / 8] = codes.eight(k);
+    for (std::size_t k = 0; k < Tile::elements; k += 16) tile.low[k / 16] = codes.sixteen(k);
+    return tile;
   }
 
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {

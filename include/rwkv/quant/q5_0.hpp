@@ -28,16 +28,19 @@ struct Q5_0 {
   }
 
   static constexpr int zero = 16;
-  static constexpr RWKV_INLINE void load_tile(const std::byte* block, std::size_t /*only one*/,
-                                              Tile& to) noexcept {
-    to.d = load_half(block);
+  static RWKV_INLINE Scales load_scales(const std::byte* block) noexcept {
+    Scales scales;
+    scales.d = load_half(block);
+    return scales;
+  }
+  static RWKV_INLINE Tile load_tile(const std::byte* block, std::size_t /*only one*/) noexcept {
+    Tile tile;
     RWKV_UNROLL
     for (std::size_t i = 0; i < elements; i += run) {
-      const auto low = Low::from(block + 6, i);
-      RWKV_UNROLL
-      for (std::size_t k = 0; k < run; k += 8)
-        to.codes[(i + k) / 8] = low.eight(k) | spread_bits(block[2 + (i + k) / 8]) << 4;
+      tile.low[i / run] = Low::from(block + 6, i).sixteen(0);
+      tile.high[i / run] = spread_bits(block + 2 + i / 8);
     }
+    return tile;
   }
 
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {

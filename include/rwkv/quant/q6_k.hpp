@@ -31,19 +31,22 @@ struct Q6_K {
   }
 
   static constexpr int zero = 32;
-  static constexpr RWKV_INLINE void load_tile(const std::byte* block, std::size_t tile,
-                                              Tile& to) noexcept {
-    to.d = load_half(block + 208);
+  static RWKV_INLINE Scales load_scales(const std::byte* block) noexcept {
+    Scales scales;
+    scales.d = load_half(block + 208);
+    scales.scale = simd::Sixteen::load(block + 192);
+    return scales;
+  }
+  static RWKV_INLINE Tile load_tile(const std::byte* block, std::size_t t) noexcept {
+    Tile tile;
+    const auto low = Low::from(block, Tile::elements * t);
+    const auto high = High::from(block + 128, Tile::elements * t);
     RWKV_UNROLL
-    for (std::size_t part = 0; part < 2; ++part) {
-      const std::size_t p = 2 * tile + part;
-      to.scale[part] = static_cast<std::int8_t>(load_signed(block + 192 + p));
+    for (std::size_t k = 0; k < Tile::elements; k += 16) {
+      tile.low[k / 16] = low.sixteen(k);
+      tile.high[k / 16] = high.sixteen(k);
     }
-    const auto low = Low::from(block, tile * Tile::elements);
-    const auto high = High::from(block + 128, tile * Tile::elements);
-    RWKV_UNROLL
-    for (std::size_t k = 0; k < Tile::elements; k += 8)
-      to.codes[k / 8] = low.eight(k) | high.eight(k) << 4;
+    return tile;
   }
 
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {

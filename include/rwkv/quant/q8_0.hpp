@@ -22,11 +22,17 @@ struct Q8_0 {
   }
 
   static constexpr int zero = 0;
-  static constexpr RWKV_INLINE void load_tile(const std::byte* block, std::size_t /*only one*/,
-                                              Tile& to) noexcept {
-    to.d = load_half(block);
+  static RWKV_INLINE Scales load_scales(const std::byte* block) noexcept {
+    Scales scales;
+    scales.d = load_half(block);
+    return scales;
+  }
+  static RWKV_INLINE Tile load_tile(const std::byte* block, std::size_t /*only one*/) noexcept {
+    Tile tile;
     RWKV_UNROLL
-    for (std::size_t i = 0; i < elements; i += 8) to.codes[i / 8] = load_eight(block + 2 + i);
+    for (std::size_t i = 0; i < elements; i += 16)
+      tile.low[i / 16] = simd::Sixteen::load(block + 2 + i);
+    return tile;
   }
 
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {

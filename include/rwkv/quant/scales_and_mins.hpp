@@ -6,9 +6,7 @@
 // Freestanding.
 #pragma once
 
-#include <rwkv/core/config.hpp>
-
-#include <cstddef>
+#include <rwkv/simd/sixteen.hpp>
 
 namespace rwkv::inline RWKV_ABI::quant {
 
@@ -22,6 +20,18 @@ constexpr ScaleAndMin load_scale_and_min(const std::byte* p, std::size_t part) n
   if (part < 4) return {byte(part) & 63, byte(part + 4) & 63};
   return {(byte(part + 4) & 15) | byte(part - 4) >> 6 << 4,
           byte(part + 4) >> 4 | byte(part) >> 6 << 4};
+}
+
+/// All scales, one to a byte, then all mins. Reads 16 bytes.
+RWKV_INLINE simd::Sixteen load_scales_and_mins(const std::byte* p) noexcept {
+  using simd::Sixteen;
+  // Words of four bytes, as above: low parts, low parts, mixed, something else.
+  const Sixteen stored = Sixteen::load(p);
+  const Sixteen four(15);
+  const Sixteen first = stored & Sixteen(63);
+  const Sixteen high = stored >> 2 & Sixteen(48);
+  const Sixteen low = Sixteen::second_in_turns<std::uint32_t>(stored & four, stored >> 4 & four);
+  return Sixteen::first_in_turns<std::uint32_t>(first, high | low);
 }
 
 /// The bits must be zero before.

@@ -4,8 +4,8 @@
 #pragma once
 
 #include <rwkv/core/half.hpp>
+#include <rwkv/simd/sixteen.hpp>
 
-#include <bit>
 #include <cstddef>
 #include <cstring>
 #include <type_traits>
@@ -16,19 +16,6 @@ constexpr half load_half(const std::byte* p) noexcept {
   return {static_cast<std::uint16_t>(std::to_integer<unsigned>(p[0]) |
                                      std::to_integer<unsigned>(p[1]) << 8)};
 }
-
-/// Eight bytes as a number whose lowest byte is the first.
-constexpr std::uint64_t load_eight(const std::byte* p) noexcept {
-  std::uint64_t word = 0;
-  if (std::endian::native == std::endian::little && !std::is_constant_evaluated())
-    std::memcpy(&word, p, sizeof word);
-  else
-    for (std::size_t i = 0; i < 8; ++i) word |= std::to_integer<std::uint64_t>(p[i]) << 8 * i;
-  return word;
-}
-
-/// A byte, eight times.
-constexpr std::uint64_t eight_times(unsigned byte) noexcept { return 0x0101010101010101u * byte; }
 
 constexpr void store_half(half h, std::byte* p) noexcept {
   p[0] = static_cast<std::byte>(h.bits & 0xffu);
@@ -58,9 +45,9 @@ struct Packed {
     constexpr unsigned operator[](std::size_t k) const noexcept {
       return std::to_integer<unsigned>(first[k]) >> shift & mask;
     }
-    /// Codes k ... k + 7 of the run, one to a byte, the first in the lowest.
-    constexpr std::uint64_t eight(std::size_t k) const noexcept {
-      return load_eight(first + k) >> shift & eight_times(mask);
+    /// Codes k ... k + 15 of the run, one to a byte.
+    RWKV_INLINE simd::Sixteen sixteen(std::size_t k) const noexcept {
+      return simd::Sixteen::load(first + k) >> shift & simd::Sixteen(mask);
     }
   };
 
@@ -85,25 +72,34 @@ struct Packed {
   }
 };
 
-/// The bits of a byte, one to a byte, the lowest in the lowest.
-constexpr std::uint64_t spread_bits(std::byte bits) noexcept {
-  const auto b = std::to_integer<std::uint64_t>(bits);
-  // Bit k goes to bit 8 k; copies of seven bits do not overlap.
-  return (((b & 0x7fu) * 0x0002040810204081u) & eight_times(1)) | (b >> 7) << 56;
+/// The bits of two bytes, one to a byte, the lowest one first.
+RWKV_INLINE simd::Sixteen spread_bits(const std::byte* two) noexcept {
+  constexpr std::uint8_t bits[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+  const simd::Sixteen one_each =
+      simd::Sixteen(std::to_integer<std::uint8_t>(two[0]), std::to_integer<std::uint8_t>(two[1])) &
+      simd::Sixteen::load(bits);
+  return (one_each + simd::Sixteen(127)) >> 7 & simd::Sixteen(1);
 }
 
-/// 32 consecutive elements of a block as integers:
+/// The scales of a block. Element i of it is
 ///
-///   x[i] = d * scale[i / 16] * (code of i - zero) - dmin * min[i / 16]
+///   x[i] = d * scale[p] * (code of i - zero) - dmin * min[p]
 ///
-/// where the format says what `zero` is. Formats without integer scales leave them 1.
-struct Tile {
-  static constexpr std::size_t elements = 32;
+/// where p = i / 32 or i / 16 for blocks of 256 elements, and the format says which, what `zero` is
+/// and whether there are mins. In shorter blocks, scale[p] and min[p] are 1.
+struct Scales {
   half d{};
   half dmin{};
-  std::int8_t scale[2] = {1, 1};
-  std::int8_t min[2] = {1, 1};
-  std::uint64_t codes[elements / 8] = {};  ///< eight to a word, the first in the lowest byte
+  simd::Sixteen scale{0};  ///< signed bytes
+  simd::Sixteen min{0};    ///< bytes
+};
+
+/// The codes of 32 consecutive elements, one to a byte. Those of five and six bits are
+/// low + 16 * high, others are `low`.
+struct Tile {
+  static constexpr std::size_t elements = 32;
+  simd::Sixteen low[2] = {simd::Sixteen(0), simd::Sixteen(0)};
+  simd::Sixteen high[2] = {simd::Sixteen(0), simd::Sixteen(0)};
 };
 
 constexpr half negated(half h) noexcept { return {static_cast<std::uint16_t>(h.bits ^ 0x8000u)}; }
