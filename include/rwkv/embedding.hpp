@@ -3,7 +3,7 @@
 // are read.
 #pragma once
 
-#include <rwkv/kernels/norm.hpp>
+#include <rwkv/kernels/levels.hpp>
 #include <rwkv/weights.hpp>
 
 namespace rwkv::inline RWKV_ABI {

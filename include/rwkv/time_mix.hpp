@@ -16,7 +16,6 @@
 // this order.
 #pragma once
 
-#include <rwkv/kernels/norm.hpp>
 #include <rwkv/kernels/product.hpp>
 #include <rwkv/weights.hpp>
 #include <rwkv/workspace.hpp>
@@ -52,62 +51,6 @@ void keep_last(const Pass& pass, Work& work, StateRow state_row) noexcept {
     std::memcpy(kept.data(), work.row(Work::normed, segment.first_row + segment.rows - 1),
                 kept.size_bytes());
   }
-}
-
-/// decay w, rate a, value v, keys k, kk -> the operands of the recurrence, for one head of one row.
-/// `low.*` hold the low-rank products; w, a', b replace them (a' = -kk and b = kk a in the
-/// recurrence's notation).
-struct HeadRow {
-  float *r, *k, *v, *v_first;
-  float *w, *a, *v_mix, *g;  // in: products with w2, a2, v2, g2; out: decay, rate
-  float *minus_kk, *b;       // out
-};
-
-template <class L, class Matrix>
-void head_operands(const TimeMixWeights<Matrix>& p, Eigenvalues eigenvalues, std::size_t channel,
-                   std::size_t n, const HeadRow& h) noexcept {
-  constexpr float exp_minus_half = 0.60653066f;
-  const bool extended = eigenvalues == Eigenvalues::extended;
-  const float *w0 = p.w0 + channel, *a0 = p.a0 + channel, *k_k = p.k_k + channel,
-              *k_a = p.k_a + channel;
-  const float* v0 = p.v0 != nullptr ? p.v0 + channel : nullptr;
-  kernels::map<L>({0, n}, [&]<class V>(std::size_t j) {
-    const auto c = [](float f) { return V::broadcast(f); };
-    const V rate = simd::sigmoid(V::load(a0 + j) + V::load(h.a + j));
-    (extended ? rate + rate : rate).store(h.a + j);
-    simd::exp(c(-exp_minus_half) * simd::sigmoid(V::load(w0 + j) + V::load(h.w + j)))
-        .store(h.w + j);
-    const V v = V::load(h.v + j);
-    if (v0 == nullptr) {
-      v.store(h.v_first + j);
-    } else {
-      const V mix = simd::sigmoid(V::load(v0 + j) + V::load(h.v_mix + j));
-      fma(V::load(h.v_first + j) - v, mix, v).store(h.v + j);
-    }
-    (V::load(h.k + j) * V::load(k_k + j)).store(h.b + j);
-  });
-  kernels::unit_length<L>(h.b, h.b, n);  // kk, from k before its update
-  kernels::map<L>({0, n}, [&]<class V>(std::size_t j) {
-    const V kk = V::load(h.b + j);
-    const V a = V::load(h.a + j);
-    (V::broadcast(0.0f) - kk).store(h.minus_kk + j);
-    (extended ? kk * a * V::load(h.w + j) : kk * a).store(h.b + j);
-    (V::load(h.k + j) * fma(a - V::broadcast(1.0f), V::load(k_a + j), V::broadcast(1.0f)))
-        .store(h.k + j);
-  });
-}
-
-/// y = (GN(y; ln_x) + (r . k r_k) v) g for one head of one row.
-template <class L, class Matrix>
-void head_output(const TimeMixWeights<Matrix>& p, std::size_t channel, std::size_t n,
-                 const float* r, const float* k, const float* v, const float* g,
-                 float* y) noexcept {
-  kernels::normalise<L>(y, p.ln_x.weight + channel, p.ln_x.bias + channel,
-                        kernels::group_norm_epsilon, y, n);
-  const float bonus = kernels::triple_product<L>(r, k, p.r_k + channel, n);
-  kernels::map<L>({0, n}, [=]<class V>(std::size_t j) {
-    (fma(V::broadcast(bonus), V::load(v + j), V::load(y + j)) * V::load(g + j)).store(y + j);
-  });
 }
 
 }  // namespace detail
@@ -175,11 +118,27 @@ void time_mix(const TimeMixWeights<Matrix>& p, Eigenvalues eigenvalues, std::siz
     const auto at = [&](typename W::Name name, std::size_t m) {
       return work.row(name, segment.first_row + m) + channel;
     };
+    const kernels::HeadParameters head_p{
+        .w0 = p.w0 + channel,
+        .a0 = p.a0 + channel,
+        .v0 = first ? nullptr : p.v0 + channel,
+        .k_k = p.k_k + channel,
+        .k_a = p.k_a + channel,
+        .r_k = p.r_k + channel,
+        .ln_x_weight = p.ln_x.weight + channel,
+        .ln_x_bias = p.ln_x.bias + channel,
+        .extended = eigenvalues == Eigenvalues::extended,
+    };
     for (std::size_t m = 0; m < segment.rows; ++m)
-      detail::head_operands<L>(
-          p, eigenvalues, channel, n,
-          {at(W::r, m), at(W::k, m), at(W::v, m), at(W::v_first, m), at(W::xw, m), at(W::xa, m),
-           at(W::xv, m), at(W::xg, m), at(W::xr, m), at(W::xk, m)});
+      kernels::head_operands<L>(head_p, n,
+                                {.k = at(W::k, m),
+                                 .v = at(W::v, m),
+                                 .v_first = at(W::v_first, m),
+                                 .w = at(W::xw, m),
+                                 .a = at(W::xa, m),
+                                 .v_mix = at(W::xv, m),
+                                 .minus_kk = at(W::xr, m),
+                                 .b = at(W::xk, m)});
     const kernels::WkvTokens tokens{.r = at(W::r, 0),
                                     .w = at(W::xw, 0),
                                     .k = at(W::k, 0),
@@ -191,8 +150,8 @@ void time_mix(const TimeMixWeights<Matrix>& p, Eigenvalues eigenvalues, std::siz
                                     .count = segment.rows};
     kernels::advance<L>(tokens, n, segment.state->wkv(layer).data() + head * n * n);
     for (std::size_t m = 0; m < segment.rows; ++m)
-      detail::head_output<L>(p, channel, n, at(W::r, m), at(W::k, m), at(W::v, m), at(W::xg, m),
-                             at(W::normed, m));
+      kernels::head_output<L>(head_p, n, at(W::r, m), at(W::k, m), at(W::v, m), at(W::xg, m),
+                              at(W::normed, m));
   });
 
   kernels::run<L, Matrix>({{p.output, work[W::normed], ld, work[W::xr], ld}}, pass.rows,

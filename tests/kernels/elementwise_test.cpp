@@ -104,8 +104,8 @@ TEST_CASE("activations are right, the same for every lanes type, and stay within
       const auto x = random_numbers(n, 1 + n % 5, 7);
       auto vector = x;
       auto scalar = x;
-      kernels::activate<Native>(f, vector.data(), range);
-      kernels::activate<Scalar>(f, scalar.data(), range);
+      kernels::compiled::activate<Native>(f, vector.data(), range);
+      kernels::compiled::activate<Scalar>(f, scalar.data(), range);
       for (std::size_t i = 0; i < n; ++i) {
         REQUIRE(bits(vector[i]) == bits(scalar[i]));
         if (i < range.begin || i >= range.end) {
@@ -122,7 +122,7 @@ TEST_CASE("a number that is none comes out of every activation as none") {
   for (const Activation f : activations) {
     Misaligned<float> x(37);
     for (float& v : x) v = test::canary;
-    kernels::activate<Native>(f, x.data(), {0, x.size()});
+    kernels::compiled::activate<Native>(f, x.data(), {0, x.size()});
     for (const float v : x) CHECK(std::isnan(v));
   }
 }
@@ -134,8 +134,8 @@ TEST_CASE("add rounds each sum once") {
     const auto y = random_numbers(n, 3, 2);
     auto vector = y;
     auto scalar = y;
-    kernels::add<Native>(x.data(), vector.data(), n);
-    kernels::add<Scalar>(x.data(), scalar.data(), n);
+    kernels::compiled::add<Native>(x.data(), vector.data(), n);
+    kernels::compiled::add<Scalar>(x.data(), scalar.data(), n);
     for (std::size_t i = 0; i < n; ++i) {
       REQUIRE(bits(vector[i]) == bits(y[i] + x[i]));
       REQUIRE(bits(scalar[i]) == bits(y[i] + x[i]));
@@ -151,8 +151,9 @@ TEST_CASE("token_shift goes from the current token (mu = 0) to the previous one 
     auto mu = random_numbers(n, 2, 3);
     Misaligned<float> y(n, 3);
     Misaligned<float> scalar(n, 3);
-    kernels::token_shift<Native>(now.data(), previous.data(), mu.data(), y.data(), n);
-    kernels::token_shift<Scalar>(now.data(), previous.data(), mu.data(), scalar.data(), n);
+    kernels::compiled::token_shift<Native>(now.data(), previous.data(), mu.data(), y.data(), n);
+    kernels::compiled::token_shift<Scalar>(now.data(), previous.data(), mu.data(), scalar.data(),
+                                           n);
     for (std::size_t i = 0; i < n; ++i) {
       const double difference = double{previous[i]} - now[i];
       const double expected = now[i] + difference * mu[i];
@@ -163,7 +164,7 @@ TEST_CASE("token_shift goes from the current token (mu = 0) to the previous one 
       REQUIRE(bits(scalar[i]) == bits(y[i]));
     }
     std::fill(mu.begin(), mu.end(), 0.0f);
-    kernels::token_shift<Native>(now.data(), previous.data(), mu.data(), y.data(), n);
+    kernels::compiled::token_shift<Native>(now.data(), previous.data(), mu.data(), y.data(), n);
     CHECK(std::equal(y.begin(), y.end(), now.begin()));
   }
 }

@@ -172,3 +172,96 @@ TEST_CASE("the recurrence does not depend on the level, nor on how the tokens ar
       CHECK(whole[i] == doctest::Approx(compiled[i]).epsilon(1e-4).scale(1.0));
   }
 }
+
+TEST_CASE("what surrounds products and recurrence does not depend on the level") {
+  const auto close = [](const test::Misaligned<float>& a, const test::Misaligned<float>& b) {
+    for (std::size_t i = 0; i < a.size(); ++i)
+      REQUIRE(a[i] == doctest::Approx(b[i]).epsilon(2e-6).scale(1.0));
+  };
+  for (const std::size_t n : {1u, 8u, 16u, 40u, 64u, 769u}) {
+    CAPTURE(n);
+    test::Random random(static_cast<std::uint32_t>(n));
+    const auto numbers = [&] {
+      test::Misaligned<float> x(n);
+      test::fill(x, random, -4.0f, 4.0f);
+      return x;
+    };
+    const auto x = numbers(), z = numbers(), mu = numbers(), weight = numbers(), bias = numbers();
+    const auto both = [&](const test::Misaligned<float>& start, auto&& chosen, auto&& compiled) {
+      auto a = start, b = start;
+      chosen(a.data());
+      compiled(b.data());
+      close(a, b);
+    };
+    using kernels::Activation;
+    for (const auto f : {Activation::tanh, Activation::sigmoid, Activation::relu_squared})
+      both(
+          x,
+          [&](float* y) {
+            kernels::activate<Native>(f, y, {0, n});
+          },
+          [&](float* y) {
+            kernels::compiled::activate<Native>(f, y, {0, n});
+          });
+    both(
+        x, [&](float* y) { kernels::add<Native>(z.data(), y, n); },
+        [&](float* y) { kernels::compiled::add<Native>(z.data(), y, n); });
+    both(
+        x, [&](float* y) { kernels::token_shift<Native>(x.data(), z.data(), mu.data(), y, n); },
+        [&](float* y) {
+          kernels::compiled::token_shift<Native>(x.data(), z.data(), mu.data(), y, n);
+        });
+    both(
+        x,
+        [&](float* y) {
+          kernels::normalise<Native>(x.data(), weight.data(), bias.data(), 1e-5f, y, n);
+        },
+        [&](float* y) {
+          kernels::compiled::normalise<Native>(x.data(), weight.data(), bias.data(), 1e-5f, y, n);
+        });
+
+    const auto w0 = numbers(), a0 = numbers(), v0 = numbers(), k_k = numbers(), k_a = numbers(),
+               r_k = numbers(), r = numbers(), g = numbers();
+    for (const bool extended : {false, true})
+      for (const bool first : {false, true}) {
+        const kernels::HeadParameters p{.w0 = w0.data(),
+                                        .a0 = a0.data(),
+                                        .v0 = first ? nullptr : v0.data(),
+                                        .k_k = k_k.data(),
+                                        .k_a = k_a.data(),
+                                        .r_k = r_k.data(),
+                                        .ln_x_weight = weight.data(),
+                                        .ln_x_bias = bias.data(),
+                                        .extended = extended};
+        struct Arrays {
+          test::Misaligned<float> k, v, v_first, w, a, v_mix, minus_kk, b;
+        };
+        Arrays chosen{x, z, mu, numbers(), numbers(), numbers(), numbers(), numbers()};
+        Arrays compiled = chosen;
+        const auto row = [](Arrays& of) {
+          return kernels::HeadRow{.k = of.k.data(),
+                                  .v = of.v.data(),
+                                  .v_first = of.v_first.data(),
+                                  .w = of.w.data(),
+                                  .a = of.a.data(),
+                                  .v_mix = of.v_mix.data(),
+                                  .minus_kk = of.minus_kk.data(),
+                                  .b = of.b.data()};
+        };
+        kernels::head_operands<Native>(p, n, row(chosen));
+        kernels::compiled::head_operands<Native>(p, n, row(compiled));
+        for (const auto array : {&Arrays::k, &Arrays::v, &Arrays::v_first, &Arrays::w, &Arrays::a,
+                                 &Arrays::v_mix, &Arrays::minus_kk, &Arrays::b})
+          close(chosen.*array, compiled.*array);
+        both(
+            x,
+            [&](float* y) {
+              kernels::head_output<Native>(p, n, r.data(), chosen.k.data(), z.data(), g.data(), y);
+            },
+            [&](float* y) {
+              kernels::compiled::head_output<Native>(p, n, r.data(), chosen.k.data(), z.data(),
+                                                     g.data(), y);
+            });
+      }
+  }
+}

@@ -40,7 +40,8 @@ struct Norm {
   template <class L>
   Misaligned<float> normalised(float epsilon) const {
     Misaligned<float> y(x.size(), 5);
-    kernels::normalise<L>(x.data(), weight.data(), bias.data(), epsilon, y.data(), x.size());
+    kernels::compiled::normalise<L>(x.data(), weight.data(), bias.data(), epsilon, y.data(),
+                                    x.size());
     return y;
   }
 };
@@ -79,7 +80,7 @@ TEST_CASE("the mean over n - 1 would be noticed: variances are divided by n") {
   x[1] = 1.0f;
   const float one[] = {1.0f, 1.0f};
   const float zero[] = {0.0f, 0.0f};
-  kernels::normalise<Native>(x.data(), one, zero, 0.0f, x.data(), 2);
+  kernels::compiled::normalise<Native>(x.data(), one, zero, 0.0f, x.data(), 2);
   CHECK(x[0] == -1.0f);
   CHECK(x[1] == 1.0f);
 }
@@ -101,8 +102,8 @@ TEST_CASE_TEMPLATE("norms have the same bits for every lanes type, also in place
     const auto scalar = given.normalised<Scalar>(1e-5f);
     const auto vector = given.normalised<L>(1e-5f);
     auto in_place = given.x;
-    kernels::normalise<L>(in_place.data(), given.weight.data(), given.bias.data(), 1e-5f,
-                          in_place.data(), n);
+    kernels::compiled::normalise<L>(in_place.data(), given.weight.data(), given.bias.data(), 1e-5f,
+                                    in_place.data(), n);
     Misaligned<float> unit_scalar(n, 2);
     kernels::unit_length<Scalar>(given.x.data(), unit_scalar.data(), n);
     auto unit = given.x;

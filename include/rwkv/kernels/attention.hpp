@@ -104,9 +104,8 @@ float largest(const float* x, Range range, float floor) noexcept {
 /// x[i] = exp(x[i] - shift) over the range; returns their sum.
 template <class L>
 float exp_sum(float* x, Range range, float shift) noexcept {
-  map<L>(range, [=]<class V>(std::size_t i) {
-    simd::exp(V::load(x + i) - V::broadcast(shift)).store(x + i);
-  });
+  map<L>(range,
+         [=]<class V>(std::size_t i) { exp(V::load(x + i) - V::broadcast(shift)).store(x + i); });
   const float* first = x + range.begin;
   return reduce<L>(range.end - range.begin,
                    [first]<class V>(std::size_t i, V sum) { return sum + V::load(first + i); });
@@ -126,7 +125,7 @@ void attend(const HeadPage<T>& page, Range entries, const float* q,
   alignas(alignment) float p[page_entries];
   key_scores<L>(page, entries, q, p);
   const float most = largest<L>(p, entries, softmax.largest);
-  const float fade = simd::exp(simd::Scalar{softmax.largest - most}).v;
+  const float fade = exp(simd::Scalar{softmax.largest - most}).v;
   softmax.largest = most;
   softmax.weight = softmax.weight * fade + exp_sum<L>(p, entries, most);
   if constexpr (std::is_same_v<T, std::int8_t>)

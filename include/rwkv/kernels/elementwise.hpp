@@ -1,9 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 // Loops over vectors, written once for every lanes type. Freestanding.
-#pragma once
+//
+// Read once per instruction set (kernels/level.hpp).
+#if !defined(RWKV_KERNELS_ELEMENTWISE) || defined(RWKV_AGAIN)
+#define RWKV_KERNELS_ELEMENTWISE
 
+#ifndef RWKV_AGAIN
 #include <rwkv/exec/serial.hpp>
-#include <rwkv/simd/math.hpp>
+#include <rwkv/kernels/math.hpp>
+
+namespace rwkv::inline RWKV_ABI::kernels {
+
+/// What is applied to a matrix product's result.
+enum class Activation : std::uint8_t {
+  none,
+  tanh,
+  sigmoid,
+  relu_squared,  ///< max(0, x)^2
+};
+
+}  // namespace rwkv::inline RWKV_ABI::kernels
+#endif
 
 // When a length is a constant, GCC 12 finds that the scalar tail of `map` would run on past 2^62
 // elements.
@@ -12,7 +29,7 @@
 #pragma GCC diagnostic ignored "-Waggressive-loop-optimizations"
 #endif
 
-namespace rwkv::inline RWKV_ABI::kernels {
+namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL {
 
 /// body.operator()<L>(i) for i = begin, begin + width, ...; the rest one by one with simd::Scalar.
 ///
@@ -48,14 +65,6 @@ RWKV_INLINE float reduce(std::size_t n, Step step) noexcept {
   return lane[0];
 }
 
-/// What is applied to a matrix product's result.
-enum class Activation : std::uint8_t {
-  none,
-  tanh,
-  sigmoid,
-  relu_squared,  ///< max(0, x)^2
-};
-
 /// y[i] = f(y[i])
 template <class L>
 void activate(Activation f, float* y, Range range) noexcept {
@@ -63,10 +72,10 @@ void activate(Activation f, float* y, Range range) noexcept {
     case Activation::none:
       break;
     case Activation::tanh:
-      map<L>(range, [y]<class V>(std::size_t i) { simd::tanh(V::load(y + i)).store(y + i); });
+      map<L>(range, [y]<class V>(std::size_t i) { tanh(V::load(y + i)).store(y + i); });
       break;
     case Activation::sigmoid:
-      map<L>(range, [y]<class V>(std::size_t i) { simd::sigmoid(V::load(y + i)).store(y + i); });
+      map<L>(range, [y]<class V>(std::size_t i) { sigmoid(V::load(y + i)).store(y + i); });
       break;
     case Activation::relu_squared:
       map<L>(range, [y]<class V>(std::size_t i) {
@@ -93,8 +102,17 @@ void token_shift(const float* x, const float* previous, const float* mu, float* 
   });
 }
 
-}  // namespace rwkv::inline RWKV_ABI::kernels
+}  // namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
+#endif
+
+#ifndef RWKV_AGAIN
+namespace rwkv::inline RWKV_ABI::kernels {
+using compiled::map;
+using compiled::reduce;
+}  // namespace rwkv::inline RWKV_ABI::kernels
+#endif
+
 #endif

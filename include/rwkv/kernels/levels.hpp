@@ -74,16 +74,60 @@ void prepare(Preparation how, const float* x, const PreparedRows& to, std::size_
   compiled::prepare_row(how, x, to, m);
 }
 
+// A kernel on floats for the processor's registers, which ARM processors all have the same of.
+#if RWKV_DISPATCH && RWKV_TARGET_AVX2
+#define RWKV_ON_FLOATS(kernel, ...)                                                       \
+  do {                                                                                    \
+    if constexpr (simd::replaceable<L>) {                                                 \
+      const simd::Level level = simd::level();                                            \
+      if (level >= simd::Level::avx512) return avx512::kernel<simd::Avx512>(__VA_ARGS__); \
+      if (level == simd::Level::avx2) return avx2::kernel<simd::Avx2>(__VA_ARGS__);       \
+    }                                                                                     \
+    return compiled::kernel<L>(__VA_ARGS__);                                              \
+  } while (false)
+#else
+#define RWKV_ON_FLOATS(kernel, ...) return compiled::kernel<L>(__VA_ARGS__)
+#endif
+
 /// Advances one head's state over some tokens (kernels/wkv.hpp).
 template <class L>
 void advance(const WkvTokens& t, std::size_t n, float* state) noexcept {
-#if RWKV_DISPATCH && RWKV_TARGET_AVX2
-  if constexpr (simd::replaceable<L>) {
-    if (simd::level() >= simd::Level::avx512) return avx512::wkv<simd::Avx512>(t, n, state);
-    if (simd::level() == simd::Level::avx2) return avx2::wkv<simd::Avx2>(t, n, state);
-  }
-#endif
-  compiled::wkv<L>(t, n, state);
+  RWKV_ON_FLOATS(wkv, t, n, state);
 }
+
+// kernels/head_row.hpp
+template <class L>
+void head_operands(const HeadParameters& p, std::size_t n, const HeadRow& h) noexcept {
+  RWKV_ON_FLOATS(head_operands, p, n, h);
+}
+template <class L>
+void head_output(const HeadParameters& p, std::size_t n, const float* r, const float* k,
+                 const float* v, const float* g, float* y) noexcept {
+  RWKV_ON_FLOATS(head_output, p, n, r, k, v, g, y);
+}
+
+// kernels/norm.hpp
+template <class L>
+void normalise(const float* x, const float* weight, const float* bias, float epsilon, float* y,
+               std::size_t n) noexcept {
+  RWKV_ON_FLOATS(normalise, x, weight, bias, epsilon, y, n);
+}
+
+// kernels/elementwise.hpp
+template <class L>
+void activate(Activation f, float* y, Range range) noexcept {
+  RWKV_ON_FLOATS(activate, f, y, range);
+}
+template <class L>
+void add(const float* RWKV_RESTRICT x, float* RWKV_RESTRICT y, std::size_t n) noexcept {
+  RWKV_ON_FLOATS(add, x, y, n);
+}
+template <class L>
+void token_shift(const float* x, const float* previous, const float* mu, float* RWKV_RESTRICT y,
+                 std::size_t n) noexcept {
+  RWKV_ON_FLOATS(token_shift, x, previous, mu, y, n);
+}
+
+#undef RWKV_ON_FLOATS
 
 }  // namespace rwkv::inline RWKV_ABI::kernels

@@ -2,8 +2,12 @@
 // Layer norm, per-head group norm and unit length. Variances are means of squared deviations
 // (divided by n, not n - 1), computed in a second pass so that a large mean costs no digits.
 // Freestanding.
-#pragma once
+//
+// Read once per instruction set (kernels/level.hpp).
+#if !defined(RWKV_KERNELS_NORM) || defined(RWKV_AGAIN)
+#define RWKV_KERNELS_NORM
 
+#ifndef RWKV_AGAIN
 #include <rwkv/kernels/elementwise.hpp>
 
 namespace rwkv::inline RWKV_ABI::kernels {
@@ -11,6 +15,11 @@ namespace rwkv::inline RWKV_ABI::kernels {
 inline constexpr float layer_norm_epsilon = 1e-5f;
 /// RWKV-7's ln_x uses 64e-5 for every head size.
 inline constexpr float group_norm_epsilon = 64e-5f;
+
+}  // namespace rwkv::inline RWKV_ABI::kernels
+#endif
+
+namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL {
 
 /// y = (x - mean) / sqrt(variance + epsilon) * weight + bias over n elements. y may be x.
 template <class L>
@@ -53,4 +62,13 @@ float triple_product(const float* a, const float* b, const float* c, std::size_t
   });
 }
 
+}  // namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL
+
+#ifndef RWKV_AGAIN
+namespace rwkv::inline RWKV_ABI::kernels {
+using compiled::triple_product;
+using compiled::unit_length;
 }  // namespace rwkv::inline RWKV_ABI::kernels
+#endif
+
+#endif

@@ -3,7 +3,6 @@
 // contiguous share of the weights. Freestanding.
 #pragma once
 
-#include <rwkv/kernels/elementwise.hpp>
 #include <rwkv/kernels/levels.hpp>
 
 namespace rwkv::inline RWKV_ABI::kernels {

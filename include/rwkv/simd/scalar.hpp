@@ -5,7 +5,7 @@
 //
 // A lanes type L offers: width, load (float, half, bfloat16), store, broadcast, + - * /, and as
 // free functions fma, min, max, sqrt, select_less, and the two integer steps that exp needs
-// (simd/math.hpp).
+// (kernels/math.hpp).
 #pragma once
 
 #include <rwkv/simd/bytes.hpp>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Lanes (simd/scalar.hpp) in AVX2 and AVX-512 registers, for kernels that are chosen at run time:
-// xsimd has these registers only where the whole translation unit may use them. What only
-// activations need (division, exp) is left out. Freestanding.
+// xsimd has these registers only where the whole translation unit may use them. What only training
+// needs (sqrt) is left out. Freestanding.
 #pragma once
 
 #include <rwkv/simd/scalar.hpp>
@@ -35,8 +35,18 @@ struct Avx2 {
   RWKV_INLINE friend Avx2 operator+(Avx2 a, Avx2 b) noexcept { return {_mm256_add_ps(a.v, b.v)}; }
   RWKV_INLINE friend Avx2 operator-(Avx2 a, Avx2 b) noexcept { return {_mm256_sub_ps(a.v, b.v)}; }
   RWKV_INLINE friend Avx2 operator*(Avx2 a, Avx2 b) noexcept { return {_mm256_mul_ps(a.v, b.v)}; }
+  RWKV_INLINE friend Avx2 operator/(Avx2 a, Avx2 b) noexcept { return {_mm256_div_ps(a.v, b.v)}; }
   RWKV_INLINE friend Avx2 fma(Avx2 a, Avx2 b, Avx2 c) noexcept {
     return {_mm256_fmadd_ps(a.v, b.v, c.v)};
+  }
+  RWKV_INLINE friend Avx2 min(Avx2 a, Avx2 b) noexcept { return {_mm256_min_ps(a.v, b.v)}; }
+  RWKV_INLINE friend Avx2 max(Avx2 a, Avx2 b) noexcept { return {_mm256_max_ps(a.v, b.v)}; }
+  RWKV_INLINE friend Avx2 select_less(Avx2 a, Avx2 b, Avx2 x, Avx2 y) noexcept {
+    return {_mm256_blendv_ps(y.v, x.v, _mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ))};
+  }
+  RWKV_INLINE friend Avx2 exp2_of_shifted(Avx2 shifted) noexcept {
+    const __m256i biased = _mm256_add_epi32(_mm256_castps_si256(shifted.v), _mm256_set1_epi32(127));
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(biased, 23))};
   }
 };
 
@@ -75,8 +85,25 @@ struct Avx512Lanes {
   RWKV_INLINE friend Avx512Lanes operator*(Avx512Lanes a, Avx512Lanes b) noexcept {
     return {_mm512_mul_ps(a.v, b.v)};
   }
+  RWKV_INLINE friend Avx512Lanes operator/(Avx512Lanes a, Avx512Lanes b) noexcept {
+    return {_mm512_div_ps(a.v, b.v)};
+  }
   RWKV_INLINE friend Avx512Lanes fma(Avx512Lanes a, Avx512Lanes b, Avx512Lanes c) noexcept {
     return {_mm512_fmadd_ps(a.v, b.v, c.v)};
+  }
+  RWKV_INLINE friend Avx512Lanes min(Avx512Lanes a, Avx512Lanes b) noexcept {
+    return {_mm512_min_ps(a.v, b.v)};
+  }
+  RWKV_INLINE friend Avx512Lanes max(Avx512Lanes a, Avx512Lanes b) noexcept {
+    return {_mm512_max_ps(a.v, b.v)};
+  }
+  RWKV_INLINE friend Avx512Lanes select_less(Avx512Lanes a, Avx512Lanes b, Avx512Lanes x,
+                                             Avx512Lanes y) noexcept {
+    return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), y.v, x.v)};
+  }
+  RWKV_INLINE friend Avx512Lanes exp2_of_shifted(Avx512Lanes shifted) noexcept {
+    const __m512i biased = _mm512_add_epi32(_mm512_castps_si512(shifted.v), _mm512_set1_epi32(127));
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(biased, 23))};
   }
 };
 

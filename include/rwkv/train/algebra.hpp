@@ -3,8 +3,7 @@
 // row-major and without padding.
 #pragma once
 
-#include <rwkv/kernels/elementwise.hpp>
-#include <rwkv/kernels/norm.hpp>
+#include <rwkv/kernels/levels.hpp>
 #include <rwkv/simd/native.hpp>
 
 #include <Eigen/Core>

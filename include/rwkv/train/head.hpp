@@ -87,7 +87,7 @@ inline double cross_entropy(float* logits, std::size_t vocab, Token target, floa
   const float largest = logits[best];
   const float at_target = logits[target];
   kernels::map<Lanes>({0, vocab}, [=]<class V>(std::size_t v) {
-    simd::exp(V::load(logits + v) - V::broadcast(largest)).store(logits + v);
+    kernels::exp(V::load(logits + v) - V::broadcast(largest)).store(logits + v);
   });
   const float sum = kernels::reduce<Lanes>(
       vocab, [=]<class V>(std::size_t v, V s) { return s + V::load(logits + v); });

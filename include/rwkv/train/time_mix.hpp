@@ -195,13 +195,13 @@ class TimeMix {
           *v = t_.v + at, *v_gate = first() ? nullptr : t_.v_gate + at;
     const float a_range = extended_ ? 2.0f : 1.0f;
     kernels::map<Lanes>({0, c_}, [=]<class V>(std::size_t j) {
-      const V s = simd::sigmoid(V::load(w + j) + V::load(p.w0 + j));
+      const V s = kernels::sigmoid(V::load(w + j) + V::load(p.w0 + j));
       s.store(sigma_w + j);
-      simd::exp(s * V::broadcast(decay_scale)).store(w + j);
-      (simd::sigmoid(V::load(a + j) + V::load(p.a0 + j)) * V::broadcast(a_range)).store(a + j);
+      kernels::exp(s * V::broadcast(decay_scale)).store(w + j);
+      (kernels::sigmoid(V::load(a + j) + V::load(p.a0 + j)) * V::broadcast(a_range)).store(a + j);
       (V::load(k + j) * V::load(p.k_k + j)).store(removal + j);
       if (v_first != nullptr) {
-        const V gate = simd::sigmoid(V::load(v_gate + j) + V::load(p.v0 + j));
+        const V gate = kernels::sigmoid(V::load(v_gate + j) + V::load(p.v0 + j));
         gate.store(v_gate + j);
         const V own = V::load(v_own + j);
         fma(V::load(v_first + j) - own, gate, own).store(v + j);

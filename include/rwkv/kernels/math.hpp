@@ -2,11 +2,17 @@
 // exp, sigmoid and tanh, written once for one float and for a vector of them: where the processor
 // has a fused multiply-add, both give the same bits. Freestanding. The polynomials are our own
 // minimax fits.
-#pragma once
+//
+// Read once per instruction set (kernels/level.hpp).
+#if !defined(RWKV_KERNELS_MATH) || defined(RWKV_AGAIN)
+#define RWKV_KERNELS_MATH
 
+#ifndef RWKV_AGAIN
+#include <rwkv/kernels/level.hpp>
 #include <rwkv/simd/scalar.hpp>
+#endif
 
-namespace rwkv::inline RWKV_ABI::simd {
+namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL {
 
 /// e^x within 2 ulp. Below -87.33 it returns 0, above 88.37 it stops growing at 2.4e38; NaN stays
 /// NaN.
@@ -33,7 +39,7 @@ RWKV_INLINE L exp(L x) noexcept {
 template <class L>
 RWKV_INLINE L sigmoid(L x) noexcept {
   const L one = L::broadcast(1.0f);
-  return one / (one + simd::exp(L::broadcast(0.0f) - x));
+  return one / (one + exp(L::broadcast(0.0f) - x));
 }
 
 /// Hyperbolic tangent: relative error below 3e-7 everywhere.
@@ -48,8 +54,18 @@ RWKV_INLINE L tanh(L x) noexcept {
   p = fma(p, z, c(0.13331491f));
   p = fma(p, z, c(-0.33333284f));
   const L small = fma(x * z, p, x);
-  const L large = c(1.0f) - c(2.0f) / (simd::exp(x + x) + c(1.0f));
+  const L large = c(1.0f) - c(2.0f) / (exp(x + x) + c(1.0f));
   return select_less(z, c(0.390625f), small, large);
 }
 
-}  // namespace rwkv::inline RWKV_ABI::simd
+}  // namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL
+
+#ifndef RWKV_AGAIN
+namespace rwkv::inline RWKV_ABI::kernels {
+using compiled::exp;
+using compiled::sigmoid;
+using compiled::tanh;
+}  // namespace rwkv::inline RWKV_ABI::kernels
+#endif
+
+#endif

@@ -3,7 +3,7 @@
 // for every lanes type.
 #include "support/numbers.hpp"
 #include "support/wide_lanes.hpp"
-#include <rwkv/simd/math.hpp>
+#include <rwkv/kernels/math.hpp>
 #include <rwkv/simd/native.hpp>
 
 #include <doctest/doctest.h>
@@ -21,9 +21,9 @@ using test::bits;
 constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr float no_number = std::numeric_limits<float>::quiet_NaN();
 
-float scalar_exp(float x) { return rwkv::simd::exp(Scalar{x}).v; }
-float scalar_sigmoid(float x) { return rwkv::simd::sigmoid(Scalar{x}).v; }
-float scalar_tanh(float x) { return rwkv::simd::tanh(Scalar{x}).v; }
+float scalar_exp(float x) { return rwkv::kernels::exp(Scalar{x}).v; }
+float scalar_sigmoid(float x) { return rwkv::kernels::sigmoid(Scalar{x}).v; }
+float scalar_tanh(float x) { return rwkv::kernels::tanh(Scalar{x}).v; }
 
 /// Every `step`th float between two positive ones.
 template <class F>
@@ -132,7 +132,7 @@ TEST_CASE("tanh has a relative error below 3e-7 and saturates") {
 
 TEST_CASE_TEMPLATE("vectors give the bits of single floats", L, Native, test::WideLanes<4>,
                    test::WideLanes<8>, test::WideLanes<16>) {
-  same_for_all_lanes<L>([](auto x) { return rwkv::simd::exp(x); });
-  same_for_all_lanes<L>([](auto x) { return rwkv::simd::sigmoid(x); });
-  same_for_all_lanes<L>([](auto x) { return rwkv::simd::tanh(x); });
+  same_for_all_lanes<L>([](auto x) { return rwkv::kernels::exp(x); });
+  same_for_all_lanes<L>([](auto x) { return rwkv::kernels::sigmoid(x); });
+  same_for_all_lanes<L>([](auto x) { return rwkv::kernels::tanh(x); });
 }

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// What surrounds the recurrence of the time mix, for one head of one row. Freestanding.
+//
+// Read once per instruction set (kernels/level.hpp).
+#if !defined(RWKV_KERNELS_HEAD_ROW) || defined(RWKV_AGAIN)
+#define RWKV_KERNELS_HEAD_ROW
+
+#ifndef RWKV_AGAIN
+#include <rwkv/kernels/norm.hpp>
+
+namespace rwkv::inline RWKV_ABI::kernels {
+
+/// The parameters of one head, a number per channel each.
+struct HeadParameters {
+  const float *w0, *a0;
+  const float* v0;  ///< null in block 0, which has no value residual
+  const float *k_k, *k_a, *r_k;
+  const float *ln_x_weight, *ln_x_bias;
+  bool extended;  ///< eigenvalues: learning rates up to 2
+};
+
+/// One head of one row, a number per channel each.
+struct HeadRow {
+  float *k, *v;
+  float* v_first;        ///< block 0's values; in block 0 they are written
+  float *w, *a, *v_mix;  ///< in: products with w2, a2, v2; out: decay, learning rate
+  float *minus_kk, *b;   ///< out: what the recurrence calls a and b
+};
+
+}  // namespace rwkv::inline RWKV_ABI::kernels
+#endif
+
+namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL {
+
+/// Decay w, learning rate a, value residual v, keys kk and k, and with them the operands of the
+/// recurrence.
+template <class L>
+void head_operands(const HeadParameters& p, std::size_t n, const HeadRow& h) noexcept {
+  constexpr float exp_minus_half = 0.60653066f;
+  map<L>({0, n}, [&]<class V>(std::size_t j) {
+    const V rate = sigmoid(V::load(p.a0 + j) + V::load(h.a + j));
+    (p.extended ? rate + rate : rate).store(h.a + j);
+    exp(V::broadcast(-exp_minus_half) * sigmoid(V::load(p.w0 + j) + V::load(h.w + j)))
+        .store(h.w + j);
+    const V v = V::load(h.v + j);
+    if (p.v0 == nullptr) {
+      v.store(h.v_first + j);
+    } else {
+      const V mix = sigmoid(V::load(p.v0 + j) + V::load(h.v_mix + j));
+      fma(V::load(h.v_first + j) - v, mix, v).store(h.v + j);
+    }
+    (V::load(h.k + j) * V::load(p.k_k + j)).store(h.b + j);
+  });
+  unit_length<L>(h.b, h.b, n);  // kk, from k before its update
+  map<L>({0, n}, [&]<class V>(std::size_t j) {
+    const V kk = V::load(h.b + j);
+    const V a = V::load(h.a + j);
+    (V::broadcast(0.0f) - kk).store(h.minus_kk + j);
+    (p.extended ? kk * a * V::load(h.w + j) : kk * a).store(h.b + j);
+    (V::load(h.k + j) * fma(a - V::broadcast(1.0f), V::load(p.k_a + j), V::broadcast(1.0f)))
+        .store(h.k + j);
+  });
+}
+
+/// y = (GN(y; ln_x) + (r . k r_k) v) g
+template <class L>
+void head_output(const HeadParameters& p, std::size_t n, const float* r, const float* k,
+                 const float* v, const float* g, float* y) noexcept {
+  normalise<L>(y, p.ln_x_weight, p.ln_x_bias, group_norm_epsilon, y, n);
+  const float bonus = triple_product<L>(r, k, p.r_k, n);
+  map<L>({0, n}, [=]<class V>(std::size_t j) {
+    (fma(V::broadcast(bonus), V::load(v + j), V::load(y + j)) * V::load(g + j)).store(y + j);
+  });
+}
+
+}  // namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL
+
+#endif
