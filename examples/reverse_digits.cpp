@@ -4,7 +4,8 @@
 // models/reverse and tests it.
 //
 //   reverse_digits train MODEL.safetensors [THREADS]        when interrupted, again to go on
-//   reverse_digits test MODEL.safetensors [STRINGS [SEED]]  exact answers, by length
+//   reverse_digits test MODEL [STRINGS [SEED [exact]]]      right answers, by length; with `exact`,
+//                                                           no inputs are rounded to 8 bits
 #include <rwkv/convert.hpp>
 #include <rwkv/exec/thread_pool.hpp>
 #include <rwkv/model.hpp>
@@ -35,13 +36,15 @@ std::string vocabulary() {
   return lines + "11 '=' 1\n";
 }
 
+constexpr std::size_t most_kinds = 24;
+
 /// Digits, "=", the digits reversed, end. The digits are drawn from `kinds` random ones, which may
 /// be equal; from all ten if `kinds` is 0.
 void write_task(std::size_t digits, std::size_t kinds, train::Random& random,
                 std::vector<Token>& task) {
   task.resize(2 * digits + 2);
   const auto any = [&] { return static_cast<Token>(1 + random.below(10)); };
-  std::array<Token, 10> drawn{};
+  std::array<Token, most_kinds> drawn{};
   std::generate_n(drawn.begin(), kinds, any);
   for (std::size_t i = 0; i < digits; ++i)
     task[i] = task[2 * digits - i] = kinds == 0 ? any() : drawn[random.below(kinds)];
@@ -153,13 +156,18 @@ std::array<std::size_t, bands> solved_by_length(const rwkv::Model<>& model, std:
   return right;
 }
 
-/// The twentieth of `strings` fresh tasks that the model decides by the smallest margins.
-TaskList closest(const rwkv::Model<>& model, std::size_t strings, std::size_t longest_string,
-                 std::uint64_t seed, rwkv::ThreadPool& pool) {
+/// The `chosen` of `strings` fresh tasks that the model decides by the smallest margins. With
+/// `uneven`, the digits of every other one are not equally frequent, which is harder.
+TaskList closest(const rwkv::Model<>& model, std::size_t strings, std::size_t chosen, bool uneven,
+                 std::size_t longest_string, std::uint64_t seed, rwkv::ThreadPool& pool) {
   train::Random random(seed);
   rwkv::Workspace work(model.shape(), 256);
   TaskList tasks(strings);
-  for (auto& task : tasks) write_task(1 + random.below(longest_string), 0, random, task);
+  for (std::size_t i = 0; i < strings; ++i) {
+    const std::size_t kinds = uneven && i % 2 == 1 ? 4 + random.below(most_kinds - 3) : 0;
+    const std::size_t digits = 1 + random.below(longest_string);
+    write_task(digits, kinds, random, tasks[i]);
+  }
   std::vector<std::pair<float, std::size_t>> order;
   for (std::size_t first = 0; first < strings; first += tasks_at_once) {
     const auto some = std::span(tasks).subspan(first, std::min(tasks_at_once, strings - first));
@@ -167,10 +175,13 @@ TaskList closest(const rwkv::Model<>& model, std::size_t strings, std::size_t lo
       order.emplace_back(margin, order.size());
   }
   std::sort(order.begin(), order.end());
-  TaskList chosen;
-  for (std::size_t i = 0; i < strings / 20; ++i) chosen.push_back(tasks[order[i].second]);
-  return chosen;
+  TaskList found;
+  for (std::size_t i = 0; i < chosen; ++i) found.push_back(tasks[order[i].second]);
+  return found;
 }
+
+/// In what form the model looks for close tasks; with `both`, uneven ones too.
+enum class Examiner { floats, int8, both };
 
 /// A stretch of the training with a schedule of its own.
 struct Phase {
@@ -183,7 +194,7 @@ struct Phase {
   bool hard;             // see Tasks
   train::Precision precision;
   std::size_t examined = 0;  // tasks, from time to time, for the closest among them
-  train::Precision examiner = train::Precision::exact;
+  Examiner examiner = Examiner::floats;
 };
 constexpr auto exact = train::Precision::exact, int8 = train::Precision::int8;
 constexpr Phase phases[] = {{24000, 128, 4e-3, 0.1, 60, 6000 * 128, false, exact},
@@ -194,7 +205,10 @@ constexpr Phase phases[] = {{24000, 128, 4e-3, 0.1, 60, 6000 * 128, false, exact
                             {8000, 512, 6e-4, 0.0, 60, 0, true, int8},
                             {12000, 512, 8e-4, 0.0, 66, 0, true, int8},
                             {8000, 512, 5e-4, 0.0, 66, 0, true, int8, 40000},
-                            {6000, 512, 4e-4, 0.0, 66, 0, true, int8, 40000, int8}};
+                            {6000, 512, 4e-4, 0.0, 66, 0, true, int8, 40000, Examiner::int8},
+                            {12000, 512, 5e-4, 0.0, 66, 0, true, int8, 40000, Examiner::int8},
+                            {3400, 512, 5e-4, 0.0, 66, 0, true, int8, 40000, Examiner::both},
+                            {13000, 512, 5e-4, 0.0, 66, 0, true, int8, 40000, Examiner::both}};
 
 /// Continues `model` for a phase, or goes on with the phase where it was interrupted.
 train::Parameters run_phase(train::Parameters model, std::size_t index, const std::string& path,
@@ -216,14 +230,23 @@ train::Parameters run_phase(train::Parameters model, std::size_t index, const st
   };
   const auto find_close = [&](rwkv::Model<> examined) {
     if (phase.examined == 0) return;
-    if (phase.examiner == int8) {
-      const std::string converted = path + ".q8_0.gguf";
-      rwkv::convert(rwkv::io::read_checkpoint(path), converted,
-                    {.type = rwkv::DType::q8_0, .self_test = false}, pool);
-      examined = rwkv::load(converted);
-    }
-    const std::uint64_t seed = (index + 1) * 1000000 + trainer.steps();
-    close = closest(examined, phase.examined, phase.longest, seed, pool);
+    const bool both = phase.examiner == Examiner::both;
+    const std::size_t chosen = phase.examined / (both ? 40 : 20);
+    std::uint64_t seed = (index + 1) * 1000000 + trainer.steps();
+    close.clear();
+    const auto examine = [&] {
+      const TaskList found =
+          closest(examined, phase.examined, chosen, both, phase.longest, seed, pool);
+      close.insert(close.end(), found.begin(), found.end());
+    };
+    if (phase.examiner != Examiner::int8) examine();
+    if (phase.examiner == Examiner::floats) return;
+    const std::string converted = path + ".q8_0.gguf";
+    rwkv::convert(rwkv::io::read_checkpoint(path), converted,
+                  {.type = rwkv::DType::q8_0, .self_test = false}, pool);
+    examined = rwkv::load(converted);
+    if (both) seed += 100000;
+    examine();
   };
   if (trainer.steps() < phase.steps) find_close(written());
   std::size_t tokens = 0;
@@ -270,9 +293,10 @@ void run_training(const std::string& path, std::size_t threads) {
 }
 
 /// Prints the exact answers by length; false unless all are.
-bool run_test(const std::string& path, std::size_t strings, std::uint64_t seed) {
+bool run_test(const std::string& path, std::size_t strings, std::uint64_t seed,
+              rwkv::kernels::Inputs inputs) {
   rwkv::ThreadPool pool(1);
-  const auto right = solved_by_length(rwkv::load(path), strings, seed, pool);
+  const auto right = solved_by_length(rwkv::load(path, {.inputs = inputs}), strings, seed, pool);
   for (std::size_t band = 0; band < bands; ++band)
     std::printf("%2zu-%2zu digits: %zu of %zu exact\n", 1 + band * longest / bands,
                 (band + 1) * longest / bands, right[band], strings);
@@ -290,11 +314,17 @@ int main(int argc, char** argv) try {
     run_training(argv[2], number(3, 1));
     return 0;
   }
-  if (command == "test" && argc <= 5)
-    return run_test(argv[2], number(3, 10000), number(4, 20260101)) ? 0 : 1;
+  const bool exact_inputs = argc == 6 && std::string(argv[5]) == "exact";
+  if (command == "test" && (argc <= 5 || exact_inputs)) {
+    using rwkv::kernels::Inputs;
+    return run_test(argv[2], number(3, 10000), number(4, 20260101),
+                    exact_inputs ? Inputs::exact : Inputs::rounded)
+               ? 0
+               : 1;
+  }
   std::fputs(
       "usage: reverse_digits train MODEL [THREADS]\n"
-      "       reverse_digits test MODEL [STRINGS [SEED]]\n",
+      "       reverse_digits test MODEL [STRINGS [SEED [exact]]]\n",
       stderr);
   return 2;
 } catch (const std::exception& error) {
