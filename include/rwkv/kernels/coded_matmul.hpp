@@ -30,8 +30,8 @@ template <class L, unsigned Bits, std::size_t Parts>
 struct CodedBlocking {
   static constexpr bool matrices = MatrixBytes<typename L::Bytes>;
   static constexpr bool one_sum = Parts == 1 && L::Bytes::template lazy<Bits> == 8;  // of a tile
-  /// Panels that share the loading of the inputs: processors load about as many wide registers in a
-  /// cycle as they multiply.
+  /// Panels that share the loading of the inputs: Zen 4 loads about as many wide registers in a
+  /// cycle as it multiplies.
   static constexpr std::size_t panels = L::width == 16 && !matrices ? 2 : 1;
   /// Rows that share the unpacking of the codes; all sums are in registers.
   static constexpr std::size_t rows = matrices ? 8 : panels == 2 && one_sum ? 6 : 4;

@@ -74,7 +74,7 @@ void prepare(Preparation how, const float* x, const PreparedRows& to, std::size_
   compiled::prepare_row(how, x, to, m);
 }
 
-// A kernel on floats for the processor's registers, which ARM processors all have the same of.
+// A kernel on floats. (Those of ARM processors have the same registers at every level.)
 #if RWKV_DISPATCH && RWKV_TARGET_AVX2
 #define RWKV_ON_FLOATS(kernel, ...)                                                       \
   do {                                                                                    \
