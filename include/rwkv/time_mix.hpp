@@ -12,8 +12,8 @@
 //   recurrence            S = S (diag(w) - kk^T (a kk)) + v^T k,  y = S r        (kernels/wkv.hpp)
 //   norm, bonus, gate     out = Wo ((GN(y) + (r . k r_k) v) g)
 //
-// Everything is row-wise but the shift and the recurrence. Below are these lines in this order; what
-// the keys, decay, learning rate, values and output of one head of a row are made of is in
+// Everything is row-wise but the shift and the recurrence. Below are these lines in this order;
+// what the keys, decay, learning rate, values and output of one head of a row are made of is in
 // kernels/head_row.hpp.
 #pragma once
 
