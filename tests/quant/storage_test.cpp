@@ -102,11 +102,13 @@ TEST_CASE("scales and mins of 6 bits share 12 bytes without touching each other"
       rwkv::quant::store_scale_and_min(expected[p], bytes, p);
     }
     CHECK(std::all_of(bytes + 12, bytes + 16, [](std::byte b) { return b == std::byte{}; }));
-    std::uint8_t all[16];
-    rwkv::quant::load_scales_and_mins(bytes).store(all);
+    std::uint8_t scales[16], mins[16];
+    const auto all = rwkv::quant::load_scales_and_mins(bytes);
+    all.scales.store(scales);
+    all.mins.store(mins);
     for (std::size_t p = 0; p < 8; ++p) {
-      CHECK(all[p] == expected[p].scale);
-      CHECK(all[8 + p] == expected[p].min);
+      CHECK(scales[p] == expected[p].scale);
+      CHECK(mins[p] == expected[p].min);
       CHECK(load_scale_and_min(bytes, p).scale == expected[p].scale);
       CHECK(load_scale_and_min(bytes, p).min == expected[p].min);
     }

@@ -33,13 +33,11 @@ struct Q2_K {
 
   static constexpr int zero = 0;
   static RWKV_INLINE Scales load_scales(const std::byte* block) noexcept {
-    Scales scales;
-    scales.d = load_half(block + 80);
-    scales.dmin = load_half(block + 82);
     const auto both = simd::Sixteen::load(block);
-    scales.scale = both & simd::Sixteen(15);
-    scales.min = both >> 4 & simd::Sixteen(15);
-    return scales;
+    return {.d = load_half(block + 80),
+            .dmin = load_half(block + 82),
+            .scale = both & simd::Sixteen(15),
+            .min = both >> 4 & simd::Sixteen(15)};
   }
   static RWKV_INLINE Tile load_tile(const std::byte* block, std::size_t t) noexcept {
     Tile tile;

@@ -32,13 +32,10 @@ struct Q3_K {
 
   static constexpr int zero = 4;
   static RWKV_INLINE Scales load_scales(const std::byte* block) noexcept {
-    Scales scales;
-    scales.d = load_half(block + 108);
-    std::int8_t decoded[parts];
+    std::int8_t scale[parts];
     for (std::size_t p = 0; p < parts; ++p)
-      decoded[p] = static_cast<std::int8_t>(load_scale(block, p));
-    scales.scale = simd::Sixteen::load(decoded);
-    return scales;
+      scale[p] = static_cast<std::int8_t>(load_scale(block, p));
+    return {.d = load_half(block + 108), .scale = simd::Sixteen::load(scale)};
   }
   static RWKV_INLINE Tile load_tile(const std::byte* block, std::size_t t) noexcept {
     Tile tile;

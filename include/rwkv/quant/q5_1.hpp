@@ -31,10 +31,7 @@ struct Q5_1 {
 
   static constexpr int zero = 0;
   static RWKV_INLINE Scales load_scales(const std::byte* block) noexcept {
-    Scales scales;
-    scales.d = load_half(block);
-    scales.dmin = negated(load_half(block + 2));
-    return scales;
+    return {.d = load_half(block), .dmin = negated(load_half(block + 2))};
   }
   static RWKV_INLINE Tile load_tile(const std::byte* block, std::size_t /*only one*/) noexcept {
     Tile tile;

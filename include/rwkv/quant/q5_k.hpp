@@ -36,12 +36,8 @@ struct Q5_K {
 
   static constexpr int zero = 0;
   static RWKV_INLINE Scales load_scales(const std::byte* block) noexcept {
-    Scales scales;
-    scales.d = load_half(block);
-    scales.dmin = load_half(block + 2);
-    scales.scale = load_scales_and_mins(block + 4);
-    scales.min = simd::Sixteen::second_in_turns<std::uint64_t>(scales.scale, scales.scale);
-    return scales;
+    const auto [scale, min] = load_scales_and_mins(block + 4);
+    return {.d = load_half(block), .dmin = load_half(block + 2), .scale = scale, .min = min};
   }
   static RWKV_INLINE Tile load_tile(const std::byte* block, std::size_t t) noexcept {
     Tile tile;

@@ -32,10 +32,7 @@ struct Q6_K {
 
   static constexpr int zero = 32;
   static RWKV_INLINE Scales load_scales(const std::byte* block) noexcept {
-    Scales scales;
-    scales.d = load_half(block + 208);
-    scales.scale = simd::Sixteen::load(block + 192);
-    return scales;
+    return {.d = load_half(block + 208), .scale = simd::Sixteen::load(block + 192)};
   }
   static RWKV_INLINE Tile load_tile(const std::byte* block, std::size_t t) noexcept {
     Tile tile;

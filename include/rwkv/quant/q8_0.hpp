@@ -23,9 +23,7 @@ struct Q8_0 {
 
   static constexpr int zero = 0;
   static RWKV_INLINE Scales load_scales(const std::byte* block) noexcept {
-    Scales scales;
-    scales.d = load_half(block);
-    return scales;
+    return {.d = load_half(block)};
   }
   static RWKV_INLINE Tile load_tile(const std::byte* block, std::size_t /*only one*/) noexcept {
     Tile tile;

@@ -22,8 +22,14 @@ constexpr ScaleAndMin load_scale_and_min(const std::byte* p, std::size_t part) n
           byte(part + 4) >> 4 | byte(part) >> 6 << 4};
 }
 
-/// All scales, one to a byte, then all mins. Reads 16 bytes.
-RWKV_INLINE simd::Sixteen load_scales_and_mins(const std::byte* p) noexcept {
+/// One to a byte, parts 0 to 7; what follows them is unspecified.
+struct ScalesAndMins {
+  simd::Sixteen scales;
+  simd::Sixteen mins;
+};
+
+/// All of them. Reads 16 bytes.
+RWKV_INLINE ScalesAndMins load_scales_and_mins(const std::byte* p) noexcept {
   using simd::Sixteen;
   // Words of four bytes, as above: low parts, low parts, mixed, something else.
   const Sixteen stored = Sixteen::load(p);
@@ -31,7 +37,8 @@ RWKV_INLINE simd::Sixteen load_scales_and_mins(const std::byte* p) noexcept {
   const Sixteen first = stored & Sixteen(63);
   const Sixteen high = stored >> 2 & Sixteen(48);
   const Sixteen low = Sixteen::second_in_turns<std::uint32_t>(stored & four, stored >> 4 & four);
-  return Sixteen::first_in_turns<std::uint32_t>(first, high | low);
+  const Sixteen both = Sixteen::first_in_turns<std::uint32_t>(first, high | low);
+  return {both, Sixteen::second_in_turns<std::uint64_t>(both, both)};
 }
 
 /// The bits must be zero before.
