@@ -96,16 +96,21 @@ TEST_CASE("scales and mins of 6 bits share 12 bytes without touching each other"
   test::Random random(1);
   for (int round = 0; round < 200; ++round) {
     rwkv::quant::ScaleAndMin expected[8];
-    std::byte bytes[16]{};
+    std::byte block[20]{};  // d, dmin, the scales and mins, something else
+    rwkv::quant::store_half(half{0x1234}, block);
+    rwkv::quant::store_half(half{0x5678}, block + 2);
+    std::byte* const bytes = block + 4;
     for (std::size_t p = 0; p < 8; ++p) {
       expected[p] = {random.word() % 64, random.word() % 64};
       rwkv::quant::store_scale_and_min(expected[p], bytes, p);
     }
     CHECK(std::all_of(bytes + 12, bytes + 16, [](std::byte b) { return b == std::byte{}; }));
     std::uint8_t scales[16], mins[16];
-    const auto all = rwkv::quant::load_scales_and_mins(bytes);
-    all.scales.store(scales);
-    all.mins.store(mins);
+    const rwkv::quant::Scales all = rwkv::quant::load_scales_and_mins(block);
+    CHECK(all.d == half{0x1234});
+    CHECK(all.dmin == half{0x5678});
+    all.scale.store(scales);
+    all.min.store(mins);
     for (std::size_t p = 0; p < 8; ++p) {
       CHECK(scales[p] == expected[p].scale);
       CHECK(mins[p] == expected[p].min);

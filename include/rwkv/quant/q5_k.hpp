@@ -36,8 +36,7 @@ struct Q5_K {
 
   static constexpr int zero = 0;
   static RWKV_INLINE Scales load_scales(const std::byte* block) noexcept {
-    const auto [scale, min] = load_scales_and_mins(block + 4);
-    return {.d = load_half(block), .dmin = load_half(block + 2), .scale = scale, .min = min};
+    return load_scales_and_mins(block);
   }
   static RWKV_INLINE Tile load_tile(const std::byte* block, std::size_t t) noexcept {
     Tile tile;

@@ -6,7 +6,7 @@
 // Freestanding.
 #pragma once
 
-#include <rwkv/simd/sixteen.hpp>
+#include <rwkv/quant/storage.hpp>
 
 namespace rwkv::inline RWKV_ABI::quant {
 
@@ -22,23 +22,20 @@ constexpr ScaleAndMin load_scale_and_min(const std::byte* p, std::size_t part) n
           byte(part + 4) >> 4 | byte(part) >> 6 << 4};
 }
 
-/// One to a byte, parts 0 to 7; what follows them is unspecified.
-struct ScalesAndMins {
-  simd::Sixteen scales;
-  simd::Sixteen mins;
-};
-
-/// All of them. Reads 16 bytes.
-RWKV_INLINE ScalesAndMins load_scales_and_mins(const std::byte* p) noexcept {
+/// The scales of a block that begins with d, dmin and these 12 bytes. Reads 20 bytes.
+RWKV_INLINE Scales load_scales_and_mins(const std::byte* block) noexcept {
   using simd::Sixteen;
   // Words of four bytes, as above: low parts, low parts, mixed, something else.
-  const Sixteen stored = Sixteen::load(p);
+  const Sixteen stored = Sixteen::load(block + 4);
   const Sixteen four(15);
   const Sixteen first = stored & Sixteen(63);
   const Sixteen high = stored >> 2 & Sixteen(48);
   const Sixteen low = Sixteen::second_in_turns<std::uint32_t>(stored & four, stored >> 4 & four);
   const Sixteen both = Sixteen::first_in_turns<std::uint32_t>(first, high | low);
-  return {both, Sixteen::second_in_turns<std::uint64_t>(both, both)};
+  return {.d = load_half(block),
+          .dmin = load_half(block + 2),
+          .scale = both,
+          .min = Sixteen::second_in_turns<std::uint64_t>(both, both)};
 }
 
 /// The bits must be zero before.
