@@ -137,6 +137,83 @@ TEST_CASE("gradients pass through the rounding") {
   }
 }
 
+TEST_CASE("gradients pass through the step of a block's rounding") {
+  Random random(7);
+  std::vector<float> x(3 * 64), dx(x.size());
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    x[i] = static_cast<float>(random.normal());
+    dx[i] = static_cast<float>(random.normal());
+  }
+  std::fill_n(x.begin() + 64, 32, 0.0f);
+  const std::vector<float> before = x, gradient = dx;
+  round_inputs_backward(Precision::exact, x.data(), dx.data(), 3, 64);
+  round_inputs_backward(Precision::int8, x.data(), dx.data(), 4, 48);
+  CHECK(x == before);
+  CHECK(dx == gradient);
+  round_inputs_backward(Precision::int8, x.data(), dx.data(), 3, 64);
+  std::vector<float> rounded = before;
+  round_inputs(Precision::int8, rounded.data(), 3, 64);
+  CHECK(x == rounded);
+  for (std::size_t block = 0; block < x.size(); block += 32) {
+    // Rounding is homogeneous of the first degree, so that x and its gradient have Euler's product.
+    double of_x = 0.0, of_rounded = 0.0;
+    std::size_t changed = 0, largest = block;
+    for (std::size_t i = block; i < block + 32; ++i) {
+      of_x += static_cast<double>(before[i]) * static_cast<double>(dx[i]);
+      of_rounded += static_cast<double>(rounded[i]) * static_cast<double>(gradient[i]);
+      changed += dx[i] != gradient[i];
+      if (std::abs(before[i]) > std::abs(before[largest])) largest = i;
+    }
+    CHECK(of_x == doctest::Approx(of_rounded).epsilon(1e-5));
+    CHECK(changed == (before[largest] == 0.0f ? 0 : 1));
+    CHECK((dx[largest] != gradient[largest]) == (before[largest] != 0.0f));
+  }
+}
+
+TEST_CASE("scaling a product's inputs up and its weights down changes nothing, in gradients too") {
+  // d loss / d log(scale) of what makes the inputs is that of the weights they meet. It would not
+  // be if the inputs' gradients passed the rounding alone: their share in the loss is that of the
+  // rounded inputs.
+  const Parameters p = test::random_parameters(layout_for(32), 8);
+  Parameters multiplied(p.shared_layout()), gradient(p.shared_layout());
+  round_weights(p, multiplied);
+  Random random(9);
+  const auto tokens = test::random_tokens(50, 24, random);
+  std::vector<Sample> batch(1);
+  batch[0].tokens = tokens;
+  Serial serial;
+  Objective(p.shared_layout(), for_int8()).gradient(p, batch, {.parameters = &gradient}, serial);
+  const auto by_scale = [&](std::initializer_list<const char*> names, const std::string& prefix) {
+    double sum = 0.0;
+    for (const std::string name : names) {
+      const auto tensors = p.layout().tensors();
+      const TensorInfo& t = *std::find_if(tensors.begin(), tensors.end(), [&](const TensorInfo& i) {
+        return i.name == prefix + name;
+      });
+      const auto x = multiplied.values(t), d = gradient.values(t);
+      for (std::size_t i = 0; i < x.size(); ++i)
+        sum += static_cast<double>(x[i]) * static_cast<double>(d[i]);
+    }
+    return sum;
+  };
+  const auto same = [](double a, double b) {
+    CHECK(std::abs(a) > 1e-4);
+    CHECK(a == doctest::Approx(b).epsilon(1e-3));
+  };
+  for (const std::string block : {"blocks.0.", "blocks.1."}) {
+    CAPTURE(block);
+    double products = by_scale({"att.receptance.weight", "att.key.weight", "att.value.weight",
+                                "att.w1", "att.a1", "att.g1"},
+                               block);
+    if (block == "blocks.1.") products += by_scale({"att.v1"}, block);
+    same(by_scale({"ln1.weight", "ln1.bias"}, block), products);
+    same(by_scale({"att.g2"}, block), by_scale({"att.output.weight"}, block));
+    same(by_scale({"ln2.weight", "ln2.bias"}, block), by_scale({"ffn.key.weight"}, block));
+    same(by_scale({"ffn.key.weight"}, block), 2.0 * by_scale({"ffn.value.weight"}, block));
+  }
+  same(by_scale({"ln_out.weight", "ln_out.bias"}, ""), by_scale({"head.weight"}, ""));
+}
+
 TEST_CASE("hybrids are refused") {
   SparseLayout sparse;
   sparse.blocks = 1;

@@ -68,15 +68,18 @@ inline void channel_mix_backward(const DynamicShape& shape, const BlockTensors<c
     kernels::map<Lanes>({0, count * f}, [=]<class V>(std::size_t i) {
       const V x = V::load(h + i);
       (x * x).store(h2 + i);
+    });
+    round_inputs_backward(rows.precision, h2, dh, count, f);
+    kernels::map<Lanes>({0, count * f}, [=]<class V>(std::size_t i) {
+      const V x = V::load(h + i);
       ((x + x) * V::load(dh + i)).store(dh + i);
     });
     multiply(dh, p.ffn_key, s.dx, count, f, c);
+    mix(n, p.ffn_x_k, begin, count, c, s.x);
+    round_inputs_backward(rows.precision, s.x, s.dx, count, c);
     mix_backward(n, p.ffn_x_k, begin, count, c, s.dx, g.ffn_x_k);
     if (g.ffn_key == nullptr) return;
-    round_inputs(rows.precision, h2, count, f);
     add_outer(dy, h2, g.ffn_value, count, c, f);
-    mix(n, p.ffn_x_k, begin, count, c, s.x);
-    round_inputs(rows.precision, s.x, count, c);
     add_outer(dh, s.x, g.ffn_key, count, f, c);
   });
   shifted_norm_backward(p.ln2_weight, g.ln2_weight, g.ln2_bias, rows, layer, &State<>::ffn_x_prev,

@@ -11,15 +11,21 @@
 
 namespace rwkv::inline RWKV_ABI::train {
 
+/// What a LayerNorm does after standardising: out = weight * x_hat + bias.
+inline void affine(const float* weight, const float* bias, const float* x_hat, float* out,
+                   std::size_t c) {
+  kernels::map<Lanes>({0, c}, [=]<class V>(std::size_t j) {
+    fma(V::load(x_hat + j), V::load(weight + j), V::load(bias + j)).store(out + j);
+  });
+}
+
 /// x [R, C] = LN(emb[token])
 inline void embed_forward(const GlobalTensors<const float*>& p, std::span<const Token> tokens,
                           const ShiftedNormTape& t, float* x, std::size_t c) {
   for (std::size_t row = 0; row < tokens.size(); ++row) {
-    float *x_hat = t.x_hat + row * c, *out = x + row * c;
+    float* const x_hat = t.x_hat + row * c;
     t.scale[row] = standardise(p.emb + tokens[row] * c, x_hat, c, kernels::layer_norm_epsilon);
-    kernels::map<Lanes>({0, c}, [=]<class V>(std::size_t j) {
-      fma(V::load(x_hat + j), V::load(p.ln0_weight + j), V::load(p.ln0_bias + j)).store(out + j);
-    });
+    affine(p.ln0_weight, p.ln0_bias, x_hat, x + row * c, c);
   }
 }
 
@@ -123,12 +129,9 @@ inline double head_rows(const DynamicShape& shape, const GlobalTensors<const flo
     const std::size_t count = std::min(s.block, rows - begin);
     float scales[row_block];
     for (std::size_t row = 0; row < count; ++row) {
-      float *x_hat = x + (begin + row) * c, *u = s.u + row * c;
+      float *const x_hat = x + (begin + row) * c, *const u = s.u + row * c;
       scales[row] = standardise(x_hat, x_hat, c, kernels::layer_norm_epsilon);
-      kernels::map<Lanes>({0, c}, [=]<class V>(std::size_t j) {
-        fma(V::load(x_hat + j), V::load(p.ln_out_weight + j), V::load(p.ln_out_bias + j))
-            .store(u + j);
-      });
+      affine(p.ln_out_weight, p.ln_out_bias, x_hat, u, c);
     }
     round_inputs(task.precision, s.u, count, c);
     multiply_transposed(s.u, p.head, s.logits, count, c, vocab);
@@ -145,6 +148,11 @@ inline double head_rows(const DynamicShape& shape, const GlobalTensors<const flo
     }
     if (!task.gradient) continue;
     multiply(s.logits, p.head, s.du, count, vocab, c);
+    if (task.precision != Precision::exact) {
+      for (std::size_t row = 0; row < count; ++row)
+        affine(p.ln_out_weight, p.ln_out_bias, x + (begin + row) * c, s.u + row * c, c);
+      round_inputs_backward(task.precision, s.u, s.du, count, c);
+    }
     if (g.head != nullptr) add_outer(s.logits, s.u, g.head, count, vocab, c);
     for (std::size_t row = 0; row < count; ++row) {
       float *x_hat = x + (begin + row) * c, *d = s.du + row * c;

@@ -105,7 +105,7 @@ class TimeMix {
     for_row_blocks(rows_.count, [&](std::size_t begin, std::size_t count) {
       for (std::size_t row = begin; row < begin + count; ++row)
         finish(row, s_.z + (row - begin) * c_);
-      round_output_inputs(count);
+      round_inputs(output_precision(), s_.z, count, c_);
       multiply_transposed(s_.z, p_.output, x + begin * c_, count, c_, c_, Store::add);
     });
   }
@@ -119,13 +119,14 @@ class TimeMix {
     for_row_blocks(rows_.count, [&](std::size_t begin, std::size_t count) {
       const float* dout = dx + begin * c_;
       multiply(dout, p_.output, s_.dx, count, c_, c_);
+      for (std::size_t row = begin; row < begin + count; ++row)
+        gate(row, s_.z + (row - begin) * c_);
+      round_inputs_backward(output_precision(), s_.z, s_.dx, count, c_);
       for (std::size_t row = begin; row < begin + count; ++row) {
         derive(row);
-        finish_backward(row, s_.dx + (row - begin) * c_, s_.z + (row - begin) * c_, g);
+        finish_backward(row, s_.dx + (row - begin) * c_, g);
       }
-      if (g.output == nullptr) return;
-      round_output_inputs(count);
-      add_outer(dout, s_.z, g.output, count, c_, c_);
+      if (g.output != nullptr) add_outer(dout, s_.z, g.output, count, c_, c_);
     });
     for (const SequenceRows& q : rows_.sequences)
       for (std::size_t h = 0; h < shape_.heads(); ++h) recurrence_backward(q, h);
@@ -143,8 +144,8 @@ class TimeMix {
   [[nodiscard]] bool first() const noexcept { return v_first_ == nullptr; }
 
   /// Block 0's output matrix keeps 16 bits.
-  void round_output_inputs(std::size_t count) const {
-    if (!first()) round_inputs(rows_.precision, s_.z, count, c_);
+  [[nodiscard]] Precision output_precision() const noexcept {
+    return first() ? Precision::exact : rows_.precision;
   }
 
   /// out += x_mixed low1 f low2, keeping f(x_mixed low1) in `low`.
@@ -293,11 +294,10 @@ class TimeMix {
     }
   }
 
-  /// dz -> dy, dg, and what r, k* and v receive besides the recurrence; z again.
-  void finish_backward(std::size_t row, const float* dz_row, float* z_row,
+  /// dz -> dy, dg, and what r, k* and v receive besides the recurrence.
+  void finish_backward(std::size_t row, const float* dz_row,
                        const BlockTensors<float*>& grad) const {
     const std::size_t n = head_size_;
-    gate(row, z_row);
     for (std::size_t h = 0; h < shape_.heads(); ++h) {
       const std::size_t at = row * c_ + h * n, head = row * shape_.heads() + h;
       const float *y_hat = t_.y_hat + at, *v = t_.v + at, *g = t_.g + at, *r = t_.r + at,
@@ -428,45 +428,42 @@ class TimeMix {
     const std::size_t at = begin * c_;
     const bool wanted = g.receptance != nullptr;
     const auto input = [&](const float* mu) {
-      if (wanted) mix(n_, mu, begin, count, c_, s_.x);
+      if (wanted || rows_.precision != Precision::exact) mix(n_, mu, begin, count, c_, s_.x);
       return static_cast<const float*>(s_.x);
     };
-    const auto square = [&](const float* weight, const float* dy, float* dweight, Store store) {
-      multiply(dy + at, weight, s_.dx, count, c_, c_, store);
-      if (!wanted) return;
-      round_inputs(rows_.precision, s_.x, count, c_);
-      add_outer(dy + at, s_.x, dweight, count, c_, c_);
+    const auto square = [&](const float* mu, const float* weight, const float* dy, float* dweight) {
+      input(mu);
+      multiply(dy + at, weight, s_.dx, count, c_, c_);
+      round_inputs_backward(rows_.precision, s_.x, s_.dx, count, c_);
+      if (wanted) add_outer(dy + at, s_.x, dweight, count, c_, c_);
     };
     const auto low = [&](const float* mu, const float* m1, const float* m2, const float* dy,
                          float* dm1, float* dm2, std::size_t rank, const float* activation,
-                         auto derivative) {
+                         Store store, auto derivative) {
       low_rank_backward(input(mu), m1, m2, dm1, dm2, rank, activation + begin * rank, dy + at,
-                        s_.dx, count, Store::replace, derivative);
+                        s_.dx, count, store, derivative);
     };
     const auto done = [&](const float* mu, float* dmu) {
       mix_backward(n_, mu, begin, count, c_, s_.dx, dmu);
     };
     const auto linear = []<class V>(V) { return V::broadcast(1.0f); };
 
-    input(p_.x_r);
-    square(p_.receptance, s_.dr, g.receptance, Store::replace);
+    square(p_.x_r, p_.receptance, s_.dr, g.receptance);
     done(p_.x_r, g.x_r);
-    input(p_.x_k);
-    square(p_.key, s_.dk, g.key, Store::replace);
+    square(p_.x_k, p_.key, s_.dk, g.key);
     done(p_.x_k, g.x_k);
-    const float* xv = input(p_.x_v);
+    square(p_.x_v, p_.value, s_.dv, g.value);
     if (!first())
-      low_rank_backward(xv, p_.v1, p_.v2, g.v1, g.v2, shape_.value_rank(),
-                        t_.low_v + begin * shape_.value_rank(), s_.db + at, s_.dx, count,
-                        Store::replace, linear);
-    square(p_.value, s_.dv, g.value, first() ? Store::replace : Store::add);
+      low(p_.x_v, p_.v1, p_.v2, s_.db, g.v1, g.v2, shape_.value_rank(), t_.low_v, Store::add,
+          linear);
     done(p_.x_v, g.x_v);
-    low(p_.x_w, p_.w1, p_.w2, s_.dw, g.w1, g.w2, shape_.decay_rank(), t_.low_w,
+    low(p_.x_w, p_.w1, p_.w2, s_.dw, g.w1, g.w2, shape_.decay_rank(), t_.low_w, Store::replace,
         []<class V>(V tanh) { return V::broadcast(1.0f) - tanh * tanh; });
     done(p_.x_w, g.x_w);
-    low(p_.x_a, p_.a1, p_.a2, s_.da, g.a1, g.a2, shape_.icl_rank(), t_.low_a, linear);
+    low(p_.x_a, p_.a1, p_.a2, s_.da, g.a1, g.a2, shape_.icl_rank(), t_.low_a, Store::replace,
+        linear);
     done(p_.x_a, g.x_a);
-    low(p_.x_g, p_.g1, p_.g2, s_.dg, g.g1, g.g2, shape_.gate_rank(), t_.low_g,
+    low(p_.x_g, p_.g1, p_.g2, s_.dg, g.g1, g.g2, shape_.gate_rank(), t_.low_g, Store::replace,
         []<class V>(V sigmoid) { return sigmoid * (V::broadcast(1.0f) - sigmoid); });
     done(p_.x_g, g.x_g);
   }
