@@ -34,9 +34,9 @@ inline void round_inputs(Precision precision, float* x, std::size_t rows, std::s
   }
 }
 
-/// The backward pass: rounds x, and dx, the gradient of the rounded inputs, becomes that of x. With
-/// q = step * code and step = |x_m| / 127, x_m being the largest of a block,
-///   dx_i += 0,   dx_m += sum_i dx_i (q_i - x_i) / x_m.
+/// The backward pass: rounds x, and turns dx from the gradient of the rounded inputs q into that of
+/// x. Of a block only the largest input x_m gets another one, through the step |x_m| / 127:
+///   dx_m += sum_i dx_i (q_i - x_i) / x_m
 inline void round_inputs_backward(Precision precision, float* x, float* dx, std::size_t rows,
                                   std::size_t cols) {
   constexpr std::size_t n = kernels::tile_cols;
