@@ -116,6 +116,45 @@ TEST_CASE("every block type: right tensors, right blocks, same bytes on any numb
   }
 }
 
+TEST_CASE("matrices to keep have 16 bits among blocks, also when the model itself names them") {
+  const test::TemporaryDirectory directory;
+  const auto with = [&](rwkv::io::Checkpoint checkpoint, const rwkv::ConvertOptions& options) {
+    rwkv::convert(checkpoint, directory / "m.gguf", options);
+    return read(directory / "m.gguf");
+  };
+  const auto differing = [](const rwkv::io::Checkpoint& a, const rwkv::io::Checkpoint& b) {
+    std::string names;
+    for (const auto& [name, tensor] : a.tensors)
+      if (b.get(name).dtype != tensor.dtype) names += name + ' ';
+    return names;
+  };
+  const std::string value = "blocks.0.att.value.weight", key = "blocks.1.ffn.key.weight";
+  const auto checkpoint = test::sample_checkpoint(wide);
+  const auto plain = with(checkpoint, {.type = DType::q4_0});
+  const auto one = with(checkpoint, {.type = DType::q4_0, .keep = {value}});
+  CHECK(differing(one, plain) == value + ' ');
+  CHECK(one.get(value).dtype == DType::f16);
+  CHECK(one.get(value).values() == checkpoint.get(value).values());
+
+  // What was kept once is kept again, and another besides.
+  const auto both = with(one, {.type = DType::q8_0, .keep = {key, value, "head.weight", key}});
+  CHECK(both.metadata.at("rwkv.keep") == value + ',' + key + ",head.weight");
+  CHECK(both.get("head.weight").dtype == DType::f16);
+  CHECK(differing(both, with(checkpoint, {.type = DType::q8_0})) ==
+        value + ' ' + key + " head.weight ");
+  rwkv::convert(both, directory / "m.st", {.format = FileFormat::safetensors});
+  CHECK(differing(with(read(directory / "m.st"), {.type = DType::q8_0}), both) == "");
+
+  auto refused = checkpoint;
+  for (const char* name : {"blocks.0.ln1.weight", "value", "", "blocks.2.att.value.weight"}) {
+    CAPTURE(name);
+    CHECK_THROWS_WITH_AS(with(checkpoint, {.keep = {name}}), doctest::Contains("is no matrix"),
+                         rwkv::Error);
+    refused.metadata.insert_or_assign("rwkv.keep", value + ',' + name);
+    CHECK_THROWS_WITH_AS(with(refused, {}), doctest::Contains("metadata rwkv.keep"), rwkv::Error);
+  }
+}
+
 TEST_CASE("blocks of the wanted type are copied, not encoded again") {
   const test::TemporaryDirectory directory;
   rwkv::convert(test::sample_checkpoint(wide), directory / "once.gguf", {.type = DType::q4_k});

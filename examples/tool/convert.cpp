@@ -52,6 +52,7 @@ void run(const Convert& o) {
   options.format = format_for(o);
   options.type = rwkv::type_named(o.type).value();  // main.cpp lets no other names through
   options.self_test = o.self_test;
+  options.keep = o.keep;
   if (!o.vocab.empty()) options.vocabulary = vocabulary_in(o.vocab);
   rwkv::ThreadPool pool(o.threads);
   const auto checkpoint = o.shape.empty() ? rwkv::io::read_checkpoint(o.model)

@@ -193,6 +193,8 @@ int parse_and_run(int argc, char** argv) {
       ->check(CLI::IsMember({"0.1b", "0.4b", "1.5b", "2.9b"}));
   sub->add_option("--calibrate", convert.calibrate,
                   "a text: round with least error where the model's activations are large on it");
+  sub->add_option("--keep", convert.keep,
+                  "official name of a matrix that stays 16 bits among blocks (repeatable)");
   sub->add_flag("!--no-self-test", convert.self_test, "write no self-test for `rwkv verify`");
   add_threads(sub, convert.threads);
 

@@ -109,6 +109,7 @@ struct Convert {
   std::string vocab;
   std::string shape;
   std::string calibrate;
+  std::vector<std::string> keep;
   bool self_test = true;
   std::size_t threads = 0;
 };
@@ -135,6 +136,12 @@ struct CompileRegex {
   std::string out;
 };
 void run(const CompileRegex&);
+
+struct Match {
+  std::string model;
+  std::string file = "-";
+};
+void run(const Match&);
 
 struct Train {
   std::string text;

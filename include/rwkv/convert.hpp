@@ -25,6 +25,9 @@ struct ConvertOptions {
   /// The vocabulary to embed instead of the one in the checkpoint. GGUF files of models with 256
   /// tokens and no vocabulary say that tokens are bytes.
   std::optional<io::Vocabulary> vocabulary = {};
+  /// Official names of matrices that keep 16 bits where they would become blocks, besides those
+  /// that the model itself names (see `keep_key`).
+  std::vector<std::string> keep = {};
   /// Computes a self-test from the written weights and puts it into the file (see verify.hpp).
   bool self_test = true;
   /// How much errors in the columns of a matrix matter, by official name: see
@@ -34,7 +37,39 @@ struct ConvertOptions {
   std::function<void(double)> progress = {};
 };
 
+/// Metadata in which a model says which matrices conversions should leave 16 bits: official names
+/// with commas between them. Converted models say so again.
+inline constexpr std::string_view keep_key = "rwkv.keep";
+
 namespace detail {
+
+/// What to keep, the model's wishes first. Throws Error (argument, format) for a name that is none
+/// of a matrix.
+[[nodiscard]] inline std::vector<std::string> kept_tensors(const io::Checkpoint& checkpoint,
+                                                           std::span<const io::LayoutEntry> layout,
+                                                           const ConvertOptions& options) {
+  std::vector<std::string> kept;
+  const auto add = [&](const std::string& name, ErrorCategory category, std::string_view what) {
+    const auto entry = std::find_if(layout.begin(), layout.end(),
+                                    [&](const io::LayoutEntry& e) { return e.name == name; });
+    if (entry == layout.end() || entry->role == io::Role::vector)
+      fail_with(category, checkpoint.source, ": ", std::string(what), " ",
+                io::detail::printable(name), ", which is no matrix of this model");
+    if (std::find(kept.begin(), kept.end(), name) == kept.end()) kept.push_back(name);
+  };
+  if (const auto it = checkpoint.metadata.find(std::string(keep_key));
+      it != checkpoint.metadata.end()) {
+    std::string_view names = it->second;
+    for (bool more = true; more;) {
+      const std::size_t end = names.find(',');
+      add(std::string(names.substr(0, end)), ErrorCategory::format, "metadata rwkv.keep names");
+      more = end != std::string_view::npos;
+      if (more) names.remove_prefix(end + 1);
+    }
+  }
+  for (const std::string& name : options.keep) add(name, ErrorCategory::argument, "to keep");
+  return kept;
+}
 
 [[nodiscard]] inline std::optional<io::Vocabulary> vocabulary_for(const io::Checkpoint& checkpoint,
                                                                   const ConvertOptions& options,
@@ -63,7 +98,9 @@ namespace detail {
 
 /// What this library needs to know about a model besides its tensors, and room for a self-test.
 [[nodiscard]] inline io::Metadata own_metadata(const io::Checkpoint& checkpoint,
-                                               const ConvertOptions& options, std::size_t vocab) {
+                                               const ConvertOptions& options,
+                                               std::span<const std::string> keep,
+                                               std::size_t vocab) {
   io::Metadata metadata;
   if (options.self_test) {
     SelfTest none{some_tokens(vocab), std::min(vocab, self_test_top), {}, {}};
@@ -76,6 +113,9 @@ namespace detail {
                 io::detail::printable(it->second), " (known: standard, extended)");
     metadata.insert(*it);
   }
+  std::string names;
+  for (const std::string& name : keep) names += (names.empty() ? "" : ",") + name;
+  if (!names.empty()) metadata.emplace(keep_key, names);
   return metadata;
 }
 
@@ -134,8 +174,9 @@ void add_self_test(Writer& out, Exec& exec) {
 
 /// Writes `checkpoint` to `path` in another format and type, as a whole or not at all. The same
 /// input gives the same bytes for every executor. Throws `Error`: (argument) for a type that the
-/// format does not have or a vocabulary larger than the model's, (format, unsupported) for a
-/// checkpoint that is no RWKV-7 model, (numeric) for numbers that the type cannot hold, (io).
+/// format does not have, a vocabulary larger than the model's, or a matrix to keep that the model
+/// does not have, (format, unsupported) for a checkpoint that is no RWKV-7 model, (numeric) for
+/// numbers that the type cannot hold, (io).
 ///
 /// A GGUF file of a model with extended eigenvalues has the architecture "rwkv7-extended", so that
 /// programs which do not know them refuse it. One thread converts 10 to 60 million numbers per
@@ -152,10 +193,11 @@ void convert(const io::Checkpoint& checkpoint, const std::filesystem::path& path
   const std::vector<io::LayoutEntry> layout = io::layout_of(dimensions);
   io::check_layout(checkpoint, layout);
   auto vocabulary = detail::vocabulary_for(checkpoint, options, dimensions.vocab);
-  io::Metadata metadata = detail::own_metadata(checkpoint, options, dimensions.vocab);
+  const std::vector<std::string> keep = detail::kept_tensors(checkpoint, layout, options);
+  io::Metadata metadata = detail::own_metadata(checkpoint, options, keep, dimensions.vocab);
 
-  const auto plan =
-      gguf ? io::plan_gguf(checkpoint, layout, type) : io::plan_official(checkpoint, layout, type);
+  const auto plan = gguf ? io::plan_gguf(checkpoint, layout, type, keep)
+                         : io::plan_official(checkpoint, layout, type);
   std::vector<io::TensorEntry> entries;
   for (const auto& tensor : plan) entries.push_back(tensor.entry);
   detail::ConvertProgress progress(plan, options);

@@ -66,7 +66,7 @@ TEST_CASE("tensors have the names and shapes that llama.cpp asks for") {
   const auto checkpoint = test::sample_checkpoint(sizes);
   const auto layout = rwkv::io::layout_of(rwkv::io::dimensions_of(checkpoint));
   std::map<std::string, std::vector<std::size_t>> shapes;
-  for (const auto& tensor : rwkv::io::plan_gguf(checkpoint, layout, DType::f16))
+  for (const auto& tensor : rwkv::io::plan_gguf(checkpoint, layout, DType::f16, {}))
     CHECK(shapes.emplace(tensor.entry.name, tensor.entry.shape).second);
 
   const std::size_t c = sizes.embed;

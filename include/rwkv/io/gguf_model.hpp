@@ -146,17 +146,20 @@ inline void add_gguf_vocabulary(GgufMetadata& to, const Vocabulary& vocabulary, 
 }
 
 /// The tensors of a GGUF file of `checkpoint`, which has `layout`, in the types of a model "in
-/// `target`".
+/// `target`"; those named in `keep` have 16 bits where they would become blocks.
 [[nodiscard]] inline std::vector<PlannedTensor> plan_gguf(const Checkpoint& checkpoint,
                                                           std::span<const LayoutEntry> layout,
-                                                          DType target) {
+                                                          DType target,
+                                                          std::span<const std::string> keep) {
   std::vector<PlannedTensor> plan;
   const auto add = [&](const std::string& name, const LayoutEntry& entry, const Tensor& tensor) {
     const bool transposed = entry.role == Role::low_rank;
     LayoutEntry stored = entry;
     if (transposed) std::swap(stored.shape[0], stored.shape[1]);
     if (entry.role == Role::vector) stored.shape = {detail::element_count(entry.shape).value_or(0)};
-    const DType type = weight_type(stored, tensor.dtype, target);
+    const bool kept =
+        is_block(target) && std::find(keep.begin(), keep.end(), entry.name) != keep.end();
+    const DType type = weight_type(stored, tensor.dtype, kept ? half_width(tensor.dtype) : target);
     plan.push_back({{name, type, std::move(stored.shape)},
                     entry.name,
                     {transposed ? tensor.transposed() : tensor}});

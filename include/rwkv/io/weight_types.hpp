@@ -41,25 +41,30 @@ enum class Role : std::uint8_t {
   return std::nullopt;
 }
 
+/// The 16 bits of a tensor that is stored as `stored` so far.
+[[nodiscard]] constexpr DType half_width(DType stored) noexcept {
+  return stored == DType::bf16 ? DType::bf16 : DType::f16;
+}
+
 /// The type for the tensor `name` with rows of `cols` elements, stored as `stored` so far, of a
 /// model "in `target`": f32, f16, bf16 or a block type.
 [[nodiscard]] constexpr DType weight_type(Role role, std::string_view name, std::size_t cols,
                                           DType stored, DType target) noexcept {
-  const DType half_width = stored == DType::bf16 ? DType::bf16 : DType::f16;
-  const auto blocks = [&](DType type) { return fitting_type(type, cols).value_or(half_width); };
+  const DType half = half_width(stored);
+  const auto blocks = [&](DType type) { return fitting_type(type, cols).value_or(half); };
   switch (role) {
     case Role::vector:
       return DType::f32;
     case Role::low_rank:
       if (name.ends_with(".att.w1") || name.ends_with(".att.w2")) return DType::f32;
-      return is_block(target) ? half_width : target;
+      return is_block(target) ? half : target;
     case Role::table:
     case Role::head:
       if (!is_block(target)) return target;
       return blocks(target == DType::q8_0 ? target : DType::q6_k);
     default:
       if (!is_block(target)) return target;
-      return name == "blocks.0.att.output.weight" ? half_width : blocks(target);
+      return name == "blocks.0.att.output.weight" ? half : blocks(target);
   }
 }
 
