@@ -44,8 +44,8 @@ void spit(const std::filesystem::path& path, std::string_view text) {
 class Shell {
  public:
   Outcome run(const std::string& arguments) const {
-    const std::string command = "cd '" + path("").string() + "' && '" RWKV_TOOL "' " + arguments +
-                                " >stdout.txt 2>stderr.txt </dev/null";
+    const std::string command = "cd '" + path("").string() + "' && '" RWKV_TOOL "' </dev/null " +
+                                arguments + " >stdout.txt 2>stderr.txt";
     const int status = std::system(command.c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, slurp(path("stdout.txt")),
             slurp(path("stderr.txt"))};
@@ -354,9 +354,9 @@ TEST_CASE("what convert refuses leaves an earlier file") {
     check_refused(shell.run(from + " /dev/full --format gguf --no-self-test"));
   CHECK(slurp(shell.path("m.gguf")) == "earlier");
   CHECK(slurp(shell.path("m.st")) == "earlier");
-  for (const char* usage :
-       {"convert", "convert a", "convert a b.gguf --type q9", "convert a b.gguf --format pth",
-        "convert --shape 0.1b", "convert a b.gguf --shape 0.1b", "verify"}) {
+  for (const char* usage : {"convert", "convert a", "convert a b.gguf --type q9",
+                            "convert a b.gguf --format pth", "convert --shape 0.1b",
+                            "convert a b.gguf --keep", "convert a b.gguf --shape 0.1b", "verify"}) {
     CAPTURE(usage);
     CHECK(shell.run(usage).status == 2);
   }
@@ -370,6 +370,14 @@ TEST_CASE("a regular expression becomes a model file") {
   CHECK(j["eigenvalues"] == "extended");
   check_refused(shell.run("compile-regex '(ab' --out bad.safetensors"));
   CHECK_FALSE(std::filesystem::exists(shell.path("bad.safetensors")));
+
+  spit(shell.path("text"), "ab\nabba\n\nababab\nab\xff\nab");
+  CHECK(shell.run("match ab.safetensors text").out == "ab\n\nababab\nab\n");
+  CHECK(shell.run("match ab.safetensors - <text").out == "ab\n\nababab\nab\n");
+  CHECK(shell.run("match ab.safetensors").out.empty());
+  check_refused(shell.run("match ab.safetensors missing"));
+  check_refused(shell.run("match ab.safetensors ."));
+  check_refused(shell.run("match '" + model + "' text"));
 }
 
 TEST_CASE("tokenize goes there and back, byte for byte") {

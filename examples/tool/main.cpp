@@ -255,6 +255,11 @@ int parse_and_run(int argc, char** argv) {
   sub->add_option("PATTERN", regex.pattern, "what a whole text must look like")->required();
   sub->add_option("--out", regex.out, "model to write")->required();
 
+  tool::Match match;
+  sub = add(app, "match", "the lines of a text that a compiled automaton accepts", match);
+  sub->add_option("MODEL", match.model, "what `rwkv compile-regex` wrote")->required();
+  sub->add_option("FILE", match.file, "text; - = standard input")->capture_default_str();
+
   tool::Train train;
   sub = add(app, "train", "train a model, its LoRA or only its initial state", train);
   auto* text = sub->add_option("--text", train.text, "train on this text");
