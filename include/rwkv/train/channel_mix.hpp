@@ -75,7 +75,8 @@ inline void channel_mix_backward(const DynamicShape& shape, const BlockTensors<c
       ((x + x) * V::load(dh + i)).store(dh + i);
     });
     multiply(dh, p.ffn_key, s.dx, count, f, c);
-    mix(n, p.ffn_x_k, begin, count, c, s.x);
+    if (g.ffn_key != nullptr || rows.precision != Precision::exact)
+      mix(n, p.ffn_x_k, begin, count, c, s.x);
     round_inputs_backward(rows.precision, s.x, s.dx, count, c);
     mix_backward(n, p.ffn_x_k, begin, count, c, s.dx, g.ffn_x_k);
     if (g.ffn_key == nullptr) return;
