@@ -110,13 +110,18 @@ inline rwkv::Tokenizer tokenizer_for(const std::string& vocab,
                   ": the model carries no vocabulary; name a vocabulary file with --vocab");
 }
 
-/// Everything in a file, or on standard input for "-".
-inline std::string read_all(const std::string& path) {
-  if (path == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
+inline std::ifstream open_file(const std::string& path) {
   if (std::filesystem::is_directory(path))
     rwkv::fail_with(rwkv::ErrorCategory::io, path, ": this is a folder, not a file");
   std::ifstream in(path, std::ios::binary);
   if (!in) rwkv::fail_with(rwkv::ErrorCategory::io, path, ": cannot be opened");
+  return in;
+}
+
+/// Everything in a file, or on standard input for "-".
+inline std::string read_all(const std::string& path) {
+  if (path == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
+  std::ifstream in = open_file(path);
   std::string text{std::istreambuf_iterator<char>(in), {}};
   if (in.bad()) rwkv::fail_with(rwkv::ErrorCategory::io, path, ": cannot be read");
   return text;

@@ -7,12 +7,7 @@ namespace tool {
 void run(const Match& options) {
   rwkv::automata::Recogniser model(rwkv::io::read_checkpoint(options.model));
   std::ifstream file;
-  if (options.file != "-") {
-    if (std::filesystem::is_directory(options.file))
-      rwkv::fail_with(rwkv::ErrorCategory::io, options.file, ": this is a folder, not a file");
-    file.open(options.file, std::ios::binary);
-    if (!file) rwkv::fail_with(rwkv::ErrorCategory::io, options.file, ": cannot be opened");
-  }
+  if (options.file != "-") file = open_file(options.file);
   std::istream& in = options.file == "-" ? std::cin : file;
   for (std::string line; std::getline(in, line);) {
     model.reset();
