@@ -339,6 +339,21 @@ TEST_CASE("convert looks at a text first") {
   CHECK_FALSE(std::filesystem::exists(shell.path("x.gguf")));
 }
 
+TEST_CASE("an option that can be repeated takes one value each time, not the files after it") {
+  const Shell shell;
+  const std::string kept = "--keep blocks.1.att.value.weight --keep blocks.1.ffn.key.weight ";
+  const std::string from = "convert --type q8_0 --no-self-test ";
+  REQUIRE(shell.run(from + quoted(model) + " plain.gguf").status == 0);
+  REQUIRE(shell.run(from + kept + quoted(model) + " kept.gguf").status == 0);
+  const auto q8_0 = [&](const std::string& file) {
+    const auto info = nlohmann::json::parse(shell.run("info --json " + file).out);
+    return info["dtypes"]["q8_0"].get<int>();
+  };
+  CHECK(q8_0("kept.gguf") == q8_0("plain.gguf") - 2);
+  check_refused(shell.run(from + "--keep nonsense " + quoted(model) + " x.gguf"));
+  check_refused(shell.run("generate --prompt a --stop x missing.safetensors"));
+}
+
 TEST_CASE("what convert refuses leaves an earlier file") {
   const Shell shell;
   spit(shell.path("m.gguf"), "earlier");

@@ -126,7 +126,8 @@ int parse_and_run(int argc, char** argv) {
       ->excludes(prompt);
   sub->add_option("--tokens", generate.tokens, "how many tokens to generate at most")
       ->capture_default_str();
-  sub->add_option("--stop", generate.stop, "stop when this text appears (repeatable)");
+  sub->add_option("--stop", generate.stop, "stop when this text appears (repeatable)")
+      ->allow_extra_args(false);
   sub->add_option("--state-in", generate.state_in, "start from this state file (or tuned state)");
   sub->add_option("--state-out", generate.state_out, "write the final state to this file");
   add_sampling(sub, generate.sampling);
@@ -194,7 +195,8 @@ int parse_and_run(int argc, char** argv) {
   sub->add_option("--calibrate", convert.calibrate,
                   "a text: round with least error where the model's activations are large on it");
   sub->add_option("--keep", convert.keep,
-                  "official name of a matrix that stays 16 bits among blocks (repeatable)");
+                  "official name of a matrix that stays 16 bits among blocks (repeatable)")
+      ->allow_extra_args(false);
   sub->add_flag("!--no-self-test", convert.self_test, "write no self-test for `rwkv verify`");
   add_threads(sub, convert.threads);
 
