@@ -146,6 +146,73 @@ TEST_CASE("separate samples, masked and of any length, resume as well") {
   CHECK(test::same_bits(a.model().values(), c.model().values()));
 }
 
+TEST_CASE("a step: twice the rate for w0, weight decay for large matrices, one limit for all") {
+  // RWKV-LM's groups: `att.w0` at twice the rate, decay for two-dimensional tensors called
+  // `.weight`, neither for the rest. The formulas are AdamW's, in double.
+  TrainerOptions o = options();
+  o.optimizer = {.weight_decay = 0.5, .clip = 0.3};
+  o.schedule = {.initial = 0.02, .final = 0.001, .steps = 4, .warm_up = 1};
+  const TextWindows data(text(2000), 37, 11);
+  Trainer<TextWindows> t(test::random_parameters(tiny(), 3), data, o);
+  Serial serial;
+  TextWindows same = data;
+  Objective objective(tiny(), o.objective);
+  Parameters gradient(tiny());
+  std::vector<Sample> samples(o.batch);
+  const std::size_t size = gradient.values().size();
+  std::vector<double> x(t.model().values().begin(), t.model().values().end()), m(size), v(size);
+  const std::vector<double> rates{0.0002, 0.02, 0.001 + 0.0095 * 1.5};
+  for (int step = 1; step <= 3; ++step) {
+    same.next(samples);
+    objective.gradient(t.model(), samples, {.parameters = &gradient, .initial = nullptr}, serial);
+    double norm = 0.0;
+    for (const float g : gradient.values()) norm += double{g} * double{g};
+    norm = std::sqrt(norm);
+    REQUIRE(norm > o.optimizer.clip);
+    const StepReport report = t.step(serial);
+    CHECK(report.gradient_norm == doctest::Approx(norm).epsilon(1e-6));
+    const double rate = rates[static_cast<std::size_t>(step - 1)];
+    CHECK(report.learning_rate == doctest::Approx(rate).epsilon(1e-9));
+    for (const TensorInfo& info : gradient.layout().tensors()) {
+      CAPTURE(info.name);
+      const bool w0 = info.name.ends_with(".att.w0");
+      const bool decays = info.name.ends_with(".weight") && info.shape.size() == 2;
+      const double own = rate * (w0 ? 2.0 : 1.0);
+      double error = 0.0;
+      for (std::size_t i = info.offset; i < info.offset + info.size; ++i) {
+        const double g = double{gradient.values()[i]} * 0.3 / norm;
+        m[i] = 0.9 * m[i] + 0.1 * g;
+        v[i] = 0.99 * v[i] + 0.01 * g * g;
+        if (decays) x[i] -= own * 0.5 * x[i];
+        if (v[i] > 0.0)
+          x[i] -= own * (m[i] / (1.0 - std::pow(0.9, step))) /
+                  std::sqrt(v[i] / (1.0 - std::pow(0.99, step)));
+        error = std::max(error, std::abs(double{t.model().values()[i]} - x[i]));
+      }
+      CHECK(error <= 1e-6);
+    }
+  }
+}
+
+TEST_CASE("neither a state nor adapters get weight decay") {
+  Serial serial;
+  for (const Mode mode : {Mode::state, Mode::lora}) {
+    CAPTURE(static_cast<int>(mode));
+    TrainerOptions o = options();
+    o.mode = mode;
+    std::vector<Trainer<TextWindows>> trainers;
+    for (const double decay : {0.0, 10.0}) {
+      o.optimizer.weight_decay = decay;
+      trainers.emplace_back(initialise(tiny(), 3), TextWindows(text(2000), 37, 11), o);
+      for (int i = 0; i < 3; ++i) trainers.back().step(serial);
+    }
+    if (mode == Mode::state)
+      CHECK(test::same_bits(trainers[0].state().values(), trainers[1].state().values()));
+    else
+      CHECK(test::same_bits(trainers[0].lora().values(), trainers[1].lora().values()));
+  }
+}
+
 TEST_CASE("frozen modes leave everything else alone") {
   Serial serial;
   SUBCASE("state") {
