@@ -14,6 +14,8 @@
 #include <vector>
 
 #if defined(__linux__)
+#include <dlfcn.h>
+#include <pthread.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -149,6 +151,59 @@ TEST_CASE("a number of threads that nobody can count is refused") {
   constexpr std::size_t most = std::numeric_limits<std::size_t>::max();
   CHECK_THROWS_AS(ThreadPool{most}, std::exception);
 }
+
+// Where a worker can be met between its last look for work and its sleep: glibc's wait for a
+// condition, replaced in this program (before 2.34 that needs libdl, and sanitizers replace it
+// too).
+#if defined(__GLIBC__) && !defined(RWKV_TEST_SANITIZER)
+#if __GLIBC_PREREQ(2, 34)
+
+namespace {
+std::atomic<bool> waits_are_slow = false;
+std::atomic<int> waits = 0;
+
+/// True once a worker is about to wait for a condition. A pool may sleep in another way.
+bool worker_on_its_way() {
+  for (int ms = 0; ms < 300 && waits == 0; ++ms)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  return waits.exchange(0) != 0;
+}
+}  // namespace
+
+extern "C" __attribute__((visibility("default"))) int pthread_cond_wait(pthread_cond_t* condition,
+                                                                        pthread_mutex_t* mutex) {
+  static const auto original = reinterpret_cast<int (*)(pthread_cond_t*, pthread_mutex_t*)>(
+      ::dlsym(RTLD_NEXT, "pthread_cond_wait"));
+  if (waits_are_slow) {
+    ++waits;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  return original(condition, mutex);
+}
+
+TEST_CASE("a worker is woken by what comes between its last look for work and its sleep") {
+  // In a process of its own: who misses the call sleeps forever.
+  const pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    ::alarm(10);
+    waits_are_slow = true;
+    bool fine = true;
+    for (const std::size_t threads : {2u, 4u}) {
+      ThreadPool pool(threads);
+      for (int round = 0; round < 4 && worker_on_its_way(); ++round)
+        fine = each_once(pool, 2 * threads) && fine;
+      (void)worker_on_its_way();
+    }
+    _exit(fine ? 0 : 1);
+  }
+  int status = -1;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(status == 0);  // SIGALRM: a worker was not woken
+}
+
+#endif
+#endif
 
 #if defined(__linux__) && !defined(RWKV_TEST_SANITIZER)  // sanitizers need all the address space
 TEST_CASE("threads that the system refuses are an exception, not the end of the program") {
