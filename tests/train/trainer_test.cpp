@@ -203,7 +203,7 @@ TEST_CASE("neither a state nor adapters get weight decay") {
     std::vector<Trainer<TextWindows>> trainers;
     for (const double decay : {0.0, 10.0}) {
       o.optimizer.weight_decay = decay;
-      trainers.emplace_back(initialise(tiny(), 3), TextWindows(text(2000), 37, 11), o);
+      trainers.emplace_back(test::random_parameters(tiny(), 3), TextWindows(text(2000), 37, 11), o);
       for (int i = 0; i < 3; ++i) trainers.back().step(serial);
     }
     if (mode == Mode::state)
