@@ -173,7 +173,17 @@ TEST_CASE("headers that are not safetensors are refused with the reason") {
   CHECK(mentions(refusal(R"({"x":{}})"), "lacks dtype"));
   CHECK(mentions(refusal(R"({"x":{"dtype":"F32","shape":[]}})"), "lacks dtype"));
   CHECK(mentions(refusal(R"({"x":{"size":1}})"), "unexpected field"));
-  CHECK(mentions(refusal(R"({"x":{"dtype":"F32","dtype":"F32"}})"), "unexpected field"));
+  for (const char* field : {R"("dtype":"F32")", R"("shape":[])", R"("data_offsets":[0,4])"}) {
+    const std::string all = R"("dtype":"F32","shape":[],"data_offsets":[0,4])";
+    std::string others = all;
+    others.erase(all.find(field), std::strlen(field) + 1);
+    if (others.back() == ',') others.pop_back();
+    CAPTURE(field);
+    CHECK(refusal("{\"x\":{" + all + "}}", 4) == "accepted");
+    CHECK(mentions(refusal("{\"x\":{" + all + "," + field + "}}", 4), "unexpected field"));
+    CHECK(mentions(refusal("{\"x\":{" + others + "}}", 4), "lacks dtype"));
+    CHECK(mentions(refusal("{\"x\":{" + all + "},\"y\":{}}", 4), "lacks dtype"));
+  }
   CHECK(mentions(refusal(R"({"x":{"dtype":1}})"), "a number"));
   CHECK(mentions(refusal(R"({"x":{"dtype":["F32"]}})"), "an array"));
   CHECK(mentions(refusal(R"({"x":{"shape":["1"]}})"), "a string"));
@@ -182,11 +192,21 @@ TEST_CASE("headers that are not safetensors are refused with the reason") {
   CHECK(mentions(refusal(R"({"x":{"shape":[1.5]}})"), "64-bit"));
   CHECK(mentions(refusal(R"({"x":{"shape":[99999999999999999999]}})"), "64-bit"));
   CHECK(mentions(refusal(R"({"x":{"shape":[1,1,1,1,1,1,1,1,1]}})"), "8 dimensions"));
+  CHECK(refusal(R"({"x":{"dtype":"F32","shape":[1,1,1,2,1,1,1,1],"data_offsets":[0,8]}})", 8) ==
+        "accepted");
+  CHECK(mentions(refusal(R"({"x":{"shape":[{}]}})"), "an object"));
+  CHECK(mentions(refusal(R"({"x":{"shape":"1"}})"), "a string"));
+  CHECK(mentions(refusal(R"({"x":"F32"})"), "a string"));
+  CHECK(mentions(refusal(R"({"x":[1]})"), "an array"));
+  CHECK(mentions(refusal(R"({"x":{"data_offsets":[]}})"), "no pair"));
   CHECK(mentions(refusal(R"({"x":{"data_offsets":[1]}})"), "no pair"));
   CHECK(mentions(refusal(R"({"x":{"data_offsets":[1,2,3]}})"), "no pair"));
   CHECK(mentions(refusal(R"({"x":{"dtype":{}}})"), "an object"));
   CHECK(mentions(refusal(R"({"x":null})"), "null"));
   CHECK(mentions(refusal(R"({"__metadata__":{"a":1}})"), "a number"));
+  CHECK(mentions(refusal(R"({"__metadata__":{"a":{}}})"), "an object"));
+  CHECK(refusal(R"({"__metadata__":{},"x":{"dtype":"F32","shape":[],"data_offsets":[0,4]}})", 4) ==
+        "accepted");
   CHECK(mentions(refusal(R"({"__metadata__":{"a":"1","a":"2"}})"), "twice"));
   CHECK(mentions(refusal(R"({"__metadata__":"a"})"), "a string"));
   CHECK(mentions(refusal(R"({"__metadata__":{"a":["b"]}})"), "an array"));
@@ -209,6 +229,8 @@ TEST_CASE("tensors must match their bytes, and the bytes their tensors") {
   CHECK(mentions(two(0, 4, 4, 9), "lies at bytes 4 to 9"));
   CHECK(mentions(two(4, 0, 4, 8), "lies at bytes 4 to 0"));
   CHECK(mentions(two(0, 3, 3, 8), "does not fill the 3 bytes"));
+  CHECK(mentions(two(0, 5, 5, 8), "does not fill the 5 bytes"));
+  CHECK(mentions(two(0, 4, 5, 8), "does not fill the 3 bytes"));
   CHECK(mentions(two(0, ~std::uint64_t{0}, 4, 8), "lies at bytes"));
   CHECK(mentions(refusal('{' + entry("a", "[1]", 0, 4) + ',' + entry("a", "[1]", 4, 8) + '}', 8),
                  "\"a\" twice"));
@@ -220,6 +242,40 @@ TEST_CASE("tensors must match their bytes, and the bytes their tensors") {
   CHECK(mentions(refusal('{' + entry("a", "[0,18446744073709551615,2]", 0, 0) + '}'),
                  "does not fill"));
   CHECK(refusal('{' + entry("a", "[0,3]", 0, 0) + '}') == "accepted");
+  // Tensors without elements may lie wherever a tensor begins or ends, and nowhere else.
+  const auto with_empty = [&](std::uint64_t at) {
+    return refusal('{' + entry("a", "[2]", 0, 8) + ',' + entry("b", "[0]", at, at) + '}', 8);
+  };
+  CHECK(with_empty(0) == "accepted");
+  CHECK(with_empty(8) == "accepted");
+  CHECK(mentions(with_empty(4), "overlap at data byte 4"));
+  CHECK(mentions(with_empty(9), "lies at bytes 9 to 9"));
+}
+
+TEST_CASE("tensors need not be aligned, nor in the order of their names") {
+  const std::string header = R"({"a":{"dtype":"F64","shape":[],"data_offsets":[5,13]},)"
+                             R"("b":{"dtype":"F32","shape":[1],"data_offsets":[1,5]},)"
+                             R"("c":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})";
+  test::Writer out;
+  out.put(std::uint64_t{header.size()}).text(header);
+  out.put(std::uint8_t{7}).put(2.5f).put(-3.25);
+  const auto checkpoint = parse(out.bytes);
+  CHECK(checkpoint.get("a").values<double>() == std::vector<double>{-3.25});
+  CHECK(checkpoint.get("b").values() == std::vector<float>{2.5f});
+  CHECK(checkpoint.get("c").values() == std::vector<float>{7});
+}
+
+TEST_CASE("a file is recognised by a plausible length and a brace") {
+  const auto begins = [](std::uint64_t length, const char* text) {
+    return rwkv::io::is_safetensors(test::Writer().put(length).text(text).bytes);
+  };
+  CHECK(begins(2, "{}"));
+  CHECK(begins(2, "{"));
+  CHECK_FALSE(begins(2, ""));
+  CHECK_FALSE(begins(2, " {}"));
+  CHECK(begins(100'000'000, "{"));
+  CHECK_FALSE(begins(100'000'001, "{"));
+  CHECK_FALSE(rwkv::io::is_safetensors({}));
 }
 
 TEST_CASE("an element type without a DType is unsupported, by name") {
@@ -250,6 +306,13 @@ TEST_CASE("lengths that point past the end are refused") {
     const Bytes bytes = test::Writer().put(length).text("{}").bytes;
     CHECK(test::read_or_refuse(bytes, parse) != "read");
   }
+  // The format's own limit, and one more.
+  const auto sentence = [](std::uint64_t length) {
+    return test::read_or_refuse(test::Writer().put(length).text("{}").bytes, parse);
+  };
+  CHECK(mentions(sentence(100'000'000), "ends in the middle of the safetensors header"));
+  CHECK(mentions(sentence(100'000'001), "more than the format allows"));
+  CHECK(sentence(2) == "read");
 }
 
 TEST_CASE("damaged files are read or refused") {
