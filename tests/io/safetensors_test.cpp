@@ -103,6 +103,34 @@ TEST_CASE("data is aligned as far as the format allows") {
   }
 }
 
+TEST_CASE("tensors are ordered so that each is aligned for its elements; headers end on 64 bytes") {
+  const std::vector<float> floats(16);
+  const std::vector<rwkv::half> halves(3);
+  const std::vector<std::uint8_t> byte(1);
+  const std::vector<NamedTensor> tensors{named_tensor<std::uint8_t>("a", {1}, byte),
+                                         named_tensor<rwkv::half>("b", {3}, halves),
+                                         named_tensor<float>("c", {1}, std::span(floats).first(1)),
+                                         named_tensor<float>("d", {16}, floats)};
+  for (std::size_t length = 0; length < 70; ++length) {
+    const Bytes bytes = serialize_safetensors(tensors, {{"k", std::string(length, 'v')}});
+    std::uint64_t header = 0;
+    std::memcpy(&header, bytes.data(), 8);
+    CHECK((8 + header) % 64 == 0);
+    const auto json = reinterpret_cast<const char*>(bytes.data()) + 8;
+    const std::string_view text(json, static_cast<std::size_t>(header));
+    CHECK(text.size() - text.find_last_of('}') <= 64);  // no more padding than it takes
+    const auto checkpoint = parse(bytes);
+    const auto offset = [&](const char* name) {
+      return checkpoint.get(name).bytes.data() - bytes.data() -
+             static_cast<std::ptrdiff_t>(8 + header);
+    };
+    CHECK(offset("d") == 0);
+    CHECK(offset("c") == 64);
+    CHECK(offset("b") == 68);
+    CHECK(offset("a") == 74);
+  }
+}
+
 TEST_CASE("the file that is written holds the bytes that are serialised") {
   const test::TemporaryDirectory directory;
   const std::vector<float> values{1, 2};
@@ -128,7 +156,10 @@ TEST_CASE("a file written piece by piece is the one that is written at once") {
     out.append(bytes.first(bytes.size() / 2));
     CHECK_THROWS_AS(out.append(Bytes(1000)), Error);
     if (i == 3) CHECK_THROWS_AS(out.commit(), Error);
-    out.append(bytes.subspan(bytes.size() / 2));
+    const std::size_t rest = bytes.size() - bytes.size() / 2;
+    if (rest > 0) out.append(bytes.subspan(bytes.size() / 2, rest - 1));
+    if (i == out.order().back() && rest > 0) CHECK_THROWS_AS(out.commit(), Error);
+    if (rest > 0) out.append(bytes.last(1));
   }
   out.replace("k", "value");
   out.commit();
@@ -151,10 +182,14 @@ TEST_CASE("what cannot be written is refused, and nothing is written") {
   const auto good = named_tensor<float>("x", {2}, values);
   CHECK(category_of({good, good}) == ErrorCategory::argument);
   CHECK(category_of({named_tensor<float>("x", {3}, values)}) == ErrorCategory::argument);
+  CHECK(category_of({named_tensor<float>("x", {1}, values)}) == ErrorCategory::argument);
   CHECK(category_of({{"x", DType::q4_0, {0}, {}}}) == ErrorCategory::argument);
   CHECK(category_of({named_tensor<float>("\xff", {2}, values)}) == ErrorCategory::argument);
   CHECK(category_of({named_tensor<float>("__metadata__", {2}, values)}) == ErrorCategory::argument);
   CHECK(category_of({good}, {{"k", "\xc0\x80"}}) == ErrorCategory::argument);
+  CHECK(category_of({good}, {{"\xc0\x80", "v"}}) == ErrorCategory::argument);
+  const rwkv::io::TensorEntry huge{"x", DType::f32, {std::size_t{1} << 32, std::size_t{1} << 32}};
+  CHECK_THROWS_AS(rwkv::io::SafetensorsWriter(directory / "m", {}, std::span(&huge, 1)), Error);
   CHECK(directory.entries().empty());
 }
 
@@ -276,6 +311,9 @@ TEST_CASE("a file is recognised by a plausible length and a brace") {
   CHECK(begins(100'000'000, "{"));
   CHECK_FALSE(begins(100'000'001, "{"));
   CHECK_FALSE(rwkv::io::is_safetensors({}));
+  const Bytes more = test::Writer().put(std::uint64_t{2}).text("{}").bytes;
+  CHECK(rwkv::io::is_safetensors(std::span(more).first(9)));
+  CHECK_FALSE(rwkv::io::is_safetensors(std::span(more).first(8)));
 }
 
 TEST_CASE("an element type without a DType is unsupported, by name") {
