@@ -109,6 +109,7 @@ TEST_CASE("views that leave their storage are refused") {
   CHECK(mentions(refusal(with_view(0, {1}, {1, 1})), "strides for shape"));
   CHECK(mentions(refusal(with_view(0, std::vector<std::size_t>(9, 1), {})), "9 dimensions"));
   CHECK(mentions(refusal(with_view(0, {1}, {1}, 5)), "24 bytes, not 5"));
+  CHECK(mentions(refusal(with_view(0, {1}, {1}, 7)), "24 bytes, not 7"));
   CHECK(mentions(refusal(with_view(0, {1}, {1}, -6)), "-6 elements"));
   CHECK(mentions(refusal(with_view(0, {1}, {1}, 6, "DoubleStorage")), "type f64"));
 }
@@ -124,8 +125,8 @@ TEST_CASE("a storage may serve several tensors, but not pretend to be a large mo
     zip.add("m/data/0", Bytes(240'000));
     return zip.finish();
   };
-  CHECK(refusal(sharing(3)) == "read");
-  CHECK(mentions(refusal(sharing(30)), "share their storages"));
+  CHECK(refusal(sharing(4)) == "read");
+  CHECK(mentions(refusal(sharing(5)), "share their storages"));
 }
 
 TEST_CASE("only what a state dict needs is executed") {
@@ -254,7 +255,28 @@ TEST_CASE("archives that torch.save does not write are refused") {
                  }),
                  "not little-endian"));
   CHECK(mentions(build([&](auto& zip) { zip.add("a/data.pkl", Bytes((4u << 20) + 1)); }),
-                 "4194305 bytes"));
+                 "the pickle has 4194305 bytes"));
+  CHECK(mentions(build([&](auto& zip) { zip.add("a/data.pkl", Bytes(4u << 20)); }),
+                 "pickle instruction"));
+  for (const char* order : {"littl", "little ", "LITTLE"})
+    CHECK(mentions(build([&](auto& zip) {
+                     zip.add("a/data.pkl", pickle);
+                     zip.add("a/data/0", four);
+                     zip.add("a/byteorder", test::Writer().text(order).bytes);
+                   }),
+                   "not little-endian"));
+  // A key is looked up whole, not what fits a limit.
+  const std::string key(64, '7');
+  const auto keyed = [&](const std::string& wanted) {
+    PickleWriter named;
+    named.op("}").text("x").tensor("FloatStorage", wanted, 1, 0, {1}, {1}).op("s");
+    return build([&](auto& zip) {
+      zip.add("a/data.pkl", named.finish());
+      zip.add("a/data/" + key, four);
+    });
+  };
+  CHECK(keyed(key) == "read");
+  CHECK(mentions(keyed(key + '7'), "is missing"));
 }
 
 TEST_CASE("directories that lie about the archive are refused") {
@@ -268,6 +290,7 @@ TEST_CASE("directories that lie about the archive are refused") {
   std::uint32_t directory = 0;
   std::memcpy(&directory, good.data() + end + 16, 4);
   CHECK(refusal(good) == "read");
+  CHECK(mentions(damaged(end + 4, std::uint16_t{1}), "split into several files"));
   CHECK(mentions(damaged(end + 8, std::uint16_t{3}), "split into several files"));
   CHECK(mentions(damaged(end + 8, std::uint32_t{0xffffffff}), "65535 entries"));
   CHECK(mentions(damaged(end + 12, std::uint32_t{0xffffffff}), "does not fit"));
@@ -285,6 +308,55 @@ TEST_CASE("directories that lie about the archive are refused") {
   std::memcpy(&size, good.data() + directory + 20, 4);
   const std::uint64_t longer = (std::uint64_t{size + 64} << 32) + size + 64;
   CHECK(mentions(damaged(directory + 20, longer), "ZIP entries overlap"));
+  const std::uint64_t by_one = (std::uint64_t{size + 1} << 32) + size + 1;
+  CHECK(mentions(damaged(directory + 20, by_one), "ZIP entries overlap"));
+}
+
+TEST_CASE("entries end before the directory, and are listed in any order") {
+  const Bytes pickle =
+      PickleWriter().op("}").text("x").tensor("FloatStorage", "0", 1, 0, {1}, {1}).op("s").finish();
+  ZipWriter zip({.zip64 = false});
+  zip.add("data.pkl", pickle);
+  zip.add("data/0", Bytes(4));
+  zip.add("data/1", Bytes(4));
+  const Bytes good = zip.finish();
+  const std::size_t end = good.size() - 22;
+  const std::size_t last = end - 46 - 6, before = last - 46 - 6;  // records and names
+  CHECK(refusal(good) == "read");
+
+  Bytes longer = good;
+  for (const std::size_t at : {last + 20, last + 24}) longer[at] = std::byte{5};
+  CHECK(mentions(refusal(longer), "ends in the middle of a ZIP entry"));
+  Bytes into_next = good;
+  for (const std::size_t at : {before + 20, before + 24}) into_next[at] = std::byte{5};
+  CHECK(mentions(refusal(into_next), "ZIP entries overlap"));
+
+  Bytes swapped = good;
+  const auto record = [](Bytes& bytes, std::size_t at) {
+    return bytes.begin() + static_cast<std::ptrdiff_t>(at);
+  };
+  std::swap_ranges(record(swapped, before), record(swapped, last), record(swapped, last));
+  CHECK(swapped != good);
+  CHECK(refusal(swapped) == "read");
+}
+
+TEST_CASE("an archive may have a comment of up to 65535 bytes, also one like an end record") {
+  const Bytes good = test::to_pth(test::sample_model({.layers = 1}));
+  const auto commented = [&](std::size_t length, const std::string& text) {
+    Bytes bytes = good;
+    const auto field = static_cast<std::uint16_t>(length);
+    std::memcpy(bytes.data() + bytes.size() - 2, &field, 2);
+    for (std::size_t i = 0; i < length; ++i)
+      bytes.push_back(i < text.size() ? static_cast<std::byte>(text[i]) : std::byte{' '});
+    return refusal(bytes);
+  };
+  CHECK(commented(1, "") == "read");
+  CHECK(commented(65535, "") == "read");
+  CHECK(mentions(commented(65536, ""), "no directory"));
+  CHECK(commented(40, "PK\5\6 and no end record") == "read");
+  CHECK(commented(40, "PK\5\6" + std::string(18, '\0')) == "read");
+  const Bytes empty = test::Writer().text("PK\5\6").raw(Bytes(18)).bytes;
+  CHECK(mentions(refusal(empty), "no data.pkl"));
 }
 
 TEST_CASE("ZIP64 fields may lie too") {
@@ -302,6 +374,28 @@ TEST_CASE("ZIP64 fields may lie too") {
   CHECK(mentions(damaged(record + 32, huge), "entries does not fit"));
   CHECK(mentions(damaged(record + 40, huge), "does not fit"));
   CHECK(mentions(damaged(record + 48, huge), "does not fit"));
+  // The last entry's record ends in an extra field 1 of 24 bytes. Of another number it says
+  // nothing.
+  Bytes other = good;
+  other[record - 28] = std::byte{2};
+  CHECK(refusal(other) != "read");
+  // What fits 32 bits stands in the record, and only the rest in the field; behind it, others, and
+  // bytes that are too few for one.
+  Bytes mixed = good;
+  std::size_t entry = record - 28;
+  while (std::memcmp(mixed.data() + entry, "PK\1\2", 4) != 0) --entry;
+  for (const std::size_t at : {entry + 20, entry + 24})
+    std::memcpy(mixed.data() + at, good.data() + record - 24, 4);
+  std::memcpy(mixed.data() + record - 24, good.data() + record - 8, 8);
+  const auto with_rest = [&](std::uint8_t length) {  // a field 7 after the 12 bytes of field 1
+    mixed[record - 26] = std::byte{8};
+    const Bytes rest = test::Writer().put<std::uint16_t>(7).put<std::uint16_t>(length).bytes;
+    std::copy(rest.begin(), rest.end(), mixed.begin() + static_cast<std::ptrdiff_t>(record - 16));
+    return refusal(mixed);
+  };
+  CHECK(with_rest(12) == "read");
+  CHECK(with_rest(9) == "read");
+  CHECK(mentions(with_rest(13), "ends in the middle of a ZIP extra field"));
   for (std::size_t at = record - 24; at < record; at += 8)  // sizes, offset of the last entry
     for (const std::uint64_t value : {huge, huge - 63, std::uint64_t{1} << 63})
       CHECK(damaged(at, value) != "read");
