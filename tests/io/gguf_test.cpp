@@ -119,6 +119,10 @@ TEST_CASE("the vocabulary is decoded") {
     gguf.numbers("tokenizer.ggml.token_type", {3, 1});
     CHECK(mentions(refusal(gguf.finish()), "2 token types for 12 tokens"));
   }
+  SUBCASE("types of a greater length") {
+    gguf.numbers("tokenizer.ggml.token_type", std::vector<std::int32_t>(13, 1));
+    CHECK(mentions(refusal(gguf.finish()), "13 token types for 12 tokens"));
+  }
 }
 
 TEST_CASE("damaged escapes in the vocabulary are refused, other tokenizers left alone") {
@@ -130,6 +134,11 @@ TEST_CASE("damaged escapes in the vocabulary are refused, other tokenizers left 
   };
   for (const char* token : {R"(\x)", R"(\x1)", R"(\xg0)", R"(\x-1)", R"(ab\)"})
     CHECK(mentions(refusal(with_token(token, "rwkv")), "escape"));
+  // The byte behind the second token is the length of the third, 49: a digit.
+  GgufWriter digit = rwkv7();
+  digit.text("tokenizer.ggml.model", "rwkv");
+  digit.texts("tokenizer.ggml.tokens", {"<s>", R"(\x4)", std::string(49, 'n')});
+  CHECK(mentions(refusal(digit.finish()), "escape"));
   const Bytes other = with_token(R"(\x)", "gpt2");
   CHECK(!parse(other).vocabulary.has_value());
 }
@@ -187,6 +196,10 @@ TEST_CASE("shapes that do not fit are refused") {
                  "not [6, ...]"));
   CHECK(mentions(tensor_refusal("blk.0.time_mix_w1.weight", {4}, 0, 16), "is no matrix"));
   CHECK(mentions(tensor_refusal("blk.0.time_mix_r_k.weight", {4}, 0, 16), "no heads"));
+  GgufWriter heads = rwkv7();
+  heads.number("rwkv7.wkv.head_size", 4);
+  heads.tensor("blk.0.time_mix_r_k.weight", {6}, 0, Bytes(24));
+  CHECK(mentions(refusal(heads.finish()), "6 elements, which are no heads"));
   CHECK(mentions(tensor_refusal("output.weight", {3}, 0, 8), "needs") == false);
   CHECK(mentions(tensor_refusal("output.weight", {9}, 0, 32), "lies at 0 of 32 data bytes"));
   constexpr std::size_t huge = std::size_t{1} << 33;
@@ -219,6 +232,66 @@ TEST_CASE("offsets that lie are refused") {
   CHECK(mentions(with_offset(33), "no multiple of 32"));
   CHECK(mentions(with_offset(96), "lies at 96 of 128"));
   CHECK(mentions(with_offset(~std::uint64_t{31}), "lies at 18446744073709551584"));
+  Bytes cut = good;
+  cut.pop_back();
+  CHECK(mentions(refusal(cut), "lies at 64 of 127 data bytes"));
+}
+
+TEST_CASE("tensors lie in any order, and without elements anywhere within the data") {
+  const auto with_offsets = [](std::size_t second, std::uint64_t first_offset,
+                               std::uint64_t second_offset) {
+    test::Writer out;
+    const auto text = [&](const std::string& value) {
+      out.put(std::uint64_t{value.size()}).text(value);
+    };
+    out.text("GGUF").put<std::uint32_t>(3).put(std::uint64_t{2}).put(std::uint64_t{1});
+    text("general.architecture");
+    out.put<std::uint32_t>(8);
+    text("rwkv7");
+    const auto tensor = [&](const char* name, std::size_t size, std::uint64_t offset) {
+      text(name);
+      out.put<std::uint32_t>(1).put(std::uint64_t{size}).put<std::uint32_t>(0).put(offset);
+    };
+    tensor("output_norm.weight", 16, first_offset);
+    tensor("output_norm.bias", second, second_offset);
+    out.align(32).raw(Bytes(64 + 4 * second));
+    return refusal(out.bytes);
+  };
+  CHECK(with_offsets(8, 0, 64) == "read");
+  CHECK(with_offsets(8, 32, 0) == "read");
+  CHECK(mentions(with_offsets(8, 0, 32), "overlap"));
+  CHECK(with_offsets(0, 0, 0) == "read");
+  CHECK(with_offsets(0, 0, 32) == "read");
+  CHECK(with_offsets(0, 0, 64) == "read");
+  CHECK(mentions(with_offsets(0, 0, 96), "lies at 96 of 64"));
+}
+
+TEST_CASE("an alignment that the file names holds for tensors and data") {
+  const auto aligned = [](std::uint32_t alignment, std::uint64_t offset) {
+    test::Writer out;
+    const auto text = [&](const std::string& value) {
+      out.put(std::uint64_t{value.size()}).text(value);
+    };
+    out.text("GGUF").put<std::uint32_t>(2).put(std::uint64_t{1}).put(std::uint64_t{2});
+    text("general.architecture");
+    out.put<std::uint32_t>(8);
+    text("rwkv7");
+    text("general.alignment");
+    out.put<std::uint32_t>(4).put(alignment);
+    text("output_norm.weight");
+    out.put<std::uint32_t>(1).put(std::uint64_t{1}).put<std::uint32_t>(0).put(offset);
+    out.align(alignment).raw(Bytes(static_cast<std::size_t>(offset))).put(2.5f);
+    if (const std::string sentence = refusal(out.bytes); sentence != "read") return sentence;
+    return parse(out.bytes).get("ln_out.weight").values() == std::vector<float>{2.5f}
+               ? std::string("read")
+               : std::string("misread");
+  };
+  CHECK(aligned(8, 8) == "read");
+  CHECK(aligned(32, 32) == "read");
+  CHECK(aligned(64, 64) == "read");
+  CHECK(aligned(256, 0) == "read");
+  CHECK(mentions(aligned(8, 4), "no multiple of 8"));
+  CHECK(mentions(aligned(64, 32), "no multiple of 64"));
 }
 
 TEST_CASE("headers that lie are refused") {
@@ -228,6 +301,15 @@ TEST_CASE("headers that lie are refused") {
     return Writer().put(std::uint64_t{1}).text("k").put(type);
   };
   CHECK(mentions(raw_refusal(0, 0, {}, 1), "GGUF version 1"));
+  CHECK(mentions(raw_refusal(0, 0, {}, 2), "architecture (none)"));
+  CHECK(mentions(raw_refusal(0, 0, {}, 3), "architecture (none)"));
+  CHECK(mentions(raw_refusal(0, 0, {}, 4), "GGUF version 4"));
+  // As many of the smallest as there is room for: an empty name and a byte, an empty name and
+  // zeros.
+  CHECK(mentions(raw_refusal(0, 1, Bytes(13)), "architecture (none)"));
+  CHECK(mentions(raw_refusal(0, 1, Bytes(12)), "more than the file can hold"));
+  CHECK(mentions(raw_refusal(1, 0, Bytes(24)), "the padding before the data"));
+  CHECK(mentions(raw_refusal(1, 0, Bytes(23)), "more than the file can hold"));
   CHECK(mentions(raw_refusal(0, 0, {}, 0x03000000), "a big-endian file"));
   CHECK(mentions(raw_refusal(huge, 0, Bytes(64)), "more than the file can hold"));
   CHECK(mentions(raw_refusal(0, huge, Bytes(64)), "more than the file can hold"));
@@ -238,6 +320,10 @@ TEST_CASE("headers that lie are refused") {
     return raw_refusal(0, 1, key(9).put(type).put(count).raw(Bytes(64)).bytes);
   };
   CHECK(mentions(array(8, huge), "promises"));
+  CHECK(mentions(array(8, 8), "architecture (none)"));
+  CHECK(mentions(array(8, 9), "promises 9 texts"));
+  CHECK(mentions(array(4, 16), "architecture (none)"));
+  CHECK(mentions(array(4, 17), "promises 17 values"));
   CHECK(mentions(array(4, huge / 4 + 2), "promises"));
   CHECK(mentions(array(9, 1), "elements of type 9"));
   CHECK(mentions(array(99, 1), "elements of type 99"));
