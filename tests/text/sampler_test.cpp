@@ -209,7 +209,11 @@ TEST_CASE("each filter alone, on a distribution that can be read") {
   CHECK(support({.top_p = 0.71f}) == "123");
   CHECK(support({.top_p = 1, .top_k = 1}) == "1");
   CHECK(support({.top_p = 1, .top_k = 2}) == "13");
+  CHECK(support({.top_p = 1, .top_k = 3}) == "123");
   CHECK(support({.top_p = 1, .top_k = 4}) == "0123");
+  CHECK(support({.top_p = 1, .top_k = 5}) == "0123");
+  CHECK(support({.top_p = 0.995f}) == "0123");
+  CHECK(support({.top_p = 0.89f}) == "123");
   CHECK(support({.top_p = 1, .min_p = 0.26f}) == "123");
   CHECK(support({.top_p = 1, .min_p = 0.6f}) == "13");
   CHECK(support({.top_p = 1, .min_p = 1}) == "1");
