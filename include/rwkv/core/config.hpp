@@ -2,6 +2,23 @@
 // Ground floor: what the compiler and the target offer. Freestanding: no heap, no exceptions.
 #pragma once
 
+// What would compute wrong numbers without a word is refused.
+#if defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) || \
+    (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) || defined(_M_FP_FAST)
+#error \
+    "rwkv needs IEEE arithmetic with NaNs: compile the files that include it without -ffast-math, -Ofast, -funsafe-math-optimizations, -ffinite-math-only or /fp:fast (or put -fno-fast-math behind it)."
+#endif
+// 16: only _Float16 is kept in 16 bits.
+#if (defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0 && __FLT_EVAL_METHOD__ != 16) || \
+    (defined(_M_IX86_FP) && _M_IX86_FP < 2)
+#error \
+    "rwkv needs floats that are rounded to float after every operation: on 32-bit x86 compile with -msse2 -mfpmath=sse, or /arch:SSE2."
+#endif
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error \
+    "rwkv needs a little-endian processor: model files are little-endian and are used where they lie."
+#endif
+
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
