@@ -56,8 +56,11 @@ struct WideLanes {
   friend WideLanes select_less(WideLanes a, WideLanes b, WideLanes x, WideLanes y) noexcept {
     return make([&](std::size_t i) { return select_less(a.v[i], b.v[i], x.v[i], y.v[i]); });
   }
-  friend WideLanes exp2_of_shifted(WideLanes s) noexcept {
-    return make([&](std::size_t i) { return exp2_of_shifted(s.v[i]); });
+  friend WideLanes add_exponent_bias(WideLanes s) noexcept {
+    return make([&](std::size_t i) { return add_exponent_bias(s.v[i]); });
+  }
+  friend WideLanes exp2_of_biased(WideLanes b) noexcept {
+    return make([&](std::size_t i) { return exp2_of_biased(b.v[i]); });
   }
 
  private:

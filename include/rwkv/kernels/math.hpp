@@ -22,7 +22,8 @@ RWKV_INLINE L exp(L x) noexcept {
   const auto c = [](float f) { return L::broadcast(f); };
   const L clamped = max(c(-87.33f), min(c(88.37f), x));
   const L shifted = fma(clamped, c(0x1.715476p0f), c(shift));  // n = round(x / ln 2)
-  const L n = shifted - c(shift);
+  const L biased = add_exponent_bias(shifted);
+  const L n = biased - c(shift + 127.0f);
   L r = fma(n, c(-0x1.62e4p-1f),
             clamped);  // r = x - n ln 2, ln 2 in two parts; the first product is exact
   r = fma(n, c(-0x1.7f7d1cp-20f), r);
@@ -32,7 +33,7 @@ RWKV_INLINE L exp(L x) noexcept {
   q = fma(q, r, c(0x1.555492p-3f));
   q = fma(q, r, c(0x1.fffffcp-2f));
   const L p = fma(r * r, q, r) + c(1.0f);
-  return select_less(x, c(-87.33f), c(0.0f), p * exp2_of_shifted(shifted));
+  return select_less(x, c(-87.33f), c(0.0f), p * exp2_of_biased(biased));
 }
 
 /// 1 / (1 + e^-x), never below 4e-39; exactly 1 from x = 17 on.

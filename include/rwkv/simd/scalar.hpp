@@ -50,6 +50,9 @@ struct Scalar {
 
   /// a * b + c, with one rounding wherever the processor has the instruction.
   friend Scalar fma(Scalar a, Scalar b, Scalar c) noexcept {
+#if defined(__clang__)
+#pragma clang fp reassociate(off)  // see add_exponent_bias
+#endif
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__AVX512F__)
     return {fused_multiply_add(a.v, b.v, c.v)};
 #else
@@ -64,10 +67,15 @@ struct Scalar {
   friend Scalar select_less(Scalar a, Scalar b, Scalar x, Scalar y) noexcept {
     return a.v < b.v ? x : y;
   }
-  /// 2^n where n is the integer in the low bits of `shifted` = n + 1.5 * 2^23, -126 <= n <= 127.
-  friend Scalar exp2_of_shifted(Scalar shifted) noexcept {
-    const auto bits = std::bit_cast<std::uint32_t>(shifted.v);
-    return {std::bit_cast<float>((bits + 127u) << 23)};
+  /// n + 127 + 1.5 * 2^23 of `shifted` = n + 1.5 * 2^23, where n is an integer, -126 <= n <= 127.
+  /// An addition to the bits: clang says by no macro that it may reorder sums, and would cancel
+  /// (x + shift) - shift.
+  friend Scalar add_exponent_bias(Scalar shifted) noexcept {
+    return {std::bit_cast<float>(std::bit_cast<std::uint32_t>(shifted.v) + 127u)};
+  }
+  /// 2^n of that.
+  friend Scalar exp2_of_biased(Scalar biased) noexcept {
+    return {std::bit_cast<float>(std::bit_cast<std::uint32_t>(biased.v) << 23)};
   }
 };
 

@@ -44,9 +44,12 @@ struct Avx2 {
   RWKV_INLINE friend Avx2 select_less(Avx2 a, Avx2 b, Avx2 x, Avx2 y) noexcept {
     return {_mm256_blendv_ps(y.v, x.v, _mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ))};
   }
-  RWKV_INLINE friend Avx2 exp2_of_shifted(Avx2 shifted) noexcept {
-    const __m256i biased = _mm256_add_epi32(_mm256_castps_si256(shifted.v), _mm256_set1_epi32(127));
-    return {_mm256_castsi256_ps(_mm256_slli_epi32(biased, 23))};
+  RWKV_INLINE friend Avx2 add_exponent_bias(Avx2 shifted) noexcept {
+    return {_mm256_castsi256_ps(
+        _mm256_add_epi32(_mm256_castps_si256(shifted.v), _mm256_set1_epi32(127)))};
+  }
+  RWKV_INLINE friend Avx2 exp2_of_biased(Avx2 biased) noexcept {
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(biased.v), 23))};
   }
 };
 
@@ -101,9 +104,12 @@ struct Avx512Lanes {
                                              Avx512Lanes y) noexcept {
     return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), y.v, x.v)};
   }
-  RWKV_INLINE friend Avx512Lanes exp2_of_shifted(Avx512Lanes shifted) noexcept {
-    const __m512i biased = _mm512_add_epi32(_mm512_castps_si512(shifted.v), _mm512_set1_epi32(127));
-    return {_mm512_castsi512_ps(_mm512_slli_epi32(biased, 23))};
+  RWKV_INLINE friend Avx512Lanes add_exponent_bias(Avx512Lanes shifted) noexcept {
+    return {_mm512_castsi512_ps(
+        _mm512_add_epi32(_mm512_castps_si512(shifted.v), _mm512_set1_epi32(127)))};
+  }
+  RWKV_INLINE friend Avx512Lanes exp2_of_biased(Avx512Lanes biased) noexcept {
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(biased.v), 23))};
   }
 };
 

@@ -118,7 +118,15 @@ struct Vector {
 #endif
 
   friend Vector operator+(Vector a, Vector b) noexcept { return {a.v + b.v}; }
-  friend Vector operator-(Vector a, Vector b) noexcept { return {a.v - b.v}; }
+  friend Vector operator-(Vector a, Vector b) noexcept {
+#if defined(__clang__) && defined(__SSE2__)
+    // Changes nothing but where sums may be reordered: (a - b) * c would become a * c - b * c in
+    // exp.
+    return {Batch(__arithmetic_fence(static_cast<typename Batch::register_type>(a.v - b.v)))};
+#else
+    return {a.v - b.v};
+#endif
+  }
   friend Vector operator*(Vector a, Vector b) noexcept { return {a.v * b.v}; }
   friend Vector operator/(Vector a, Vector b) noexcept {
 #if defined(__aarch64__)  // xsimd 8.1 approximates here
@@ -149,8 +157,11 @@ struct Vector {
   friend Vector select_less(Vector a, Vector b, Vector x, Vector y) noexcept {
     return {xsimd::select(a.v < b.v, x.v, y.v)};
   }
-  friend Vector exp2_of_shifted(Vector shifted) noexcept {
-    return {Vector::as_float((Vector::as_int(shifted.v) + IntBatch(127)) << 23)};
+  friend Vector add_exponent_bias(Vector shifted) noexcept {
+    return {Vector::as_float(Vector::as_int(shifted.v) + IntBatch(127))};
+  }
+  friend Vector exp2_of_biased(Vector biased) noexcept {
+    return {Vector::as_float(Vector::as_int(biased.v) << 23)};
   }
 
  private:
