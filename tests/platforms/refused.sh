@@ -12,7 +12,7 @@ try() {
   local words=$1 out
   shift
   out=$(echo '#include <rwkv/core/config.hpp>' |
-    "$1" -std=c++20 "${@:2}" -Iinclude -fsyntax-only -x c++ - 2>&1)
+    "$1" -std=c++20 "${@:2}" -Iinclude -w -fsyntax-only -x c++ - 2>&1)
   if [ -z "$words" ] && [ -z "$out" ]; then return; fi
   if [ -n "$words" ] && [[ $out == *"error: "*"$words"* ]]; then return; fi
   printf '%s: expected "%s", got\n%s\n' "$*" "$words" "$out"
