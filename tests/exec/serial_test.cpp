@@ -45,6 +45,16 @@ TEST_CASE("Serial calls every index once, in order, also in constant expressions
   }() == 10);
 }
 
+TEST_CASE("shares of as many items as there may be") {
+  constexpr std::size_t items = ~std::size_t{0} - 7;
+  CHECK(rwkv::share(items, 5, 0, 8).begin == 0);
+  for (std::size_t i = 0; i < 5; ++i) {
+    const rwkv::Range r = rwkv::share(items, 5, i, 8);
+    CHECK(r.end == (i == 4 ? items : rwkv::share(items, 5, i + 1, 8).begin));
+    CHECK(r.end - r.begin - items / 40 * 8 <= 8);
+  }
+}
+
 TEST_CASE("shares are contiguous, cover everything once, and are cut at multiples of the grain") {
   for (std::size_t items = 0; items <= 100; ++items)
     for (std::size_t workers = 1; workers <= 20; ++workers)

@@ -187,9 +187,21 @@ TEST_CASE("inputs are prepared as each matrix wants them") {
 TEST_CASE("small work stays with the caller; no more workers than there are") {
   static_assert(kernels::workers_for(0, 8) == 1);
   static_assert(kernels::workers_for(1000, 8) == 1);
-  static_assert(kernels::workers_for(std::size_t{1} << 20, 1) == 1);
-  static_assert(kernels::workers_for(std::size_t{1} << 17, 8) == 3);
-  static_assert(kernels::workers_for(std::size_t{1} << 40, 8) == 8);
+  static_assert(kernels::workers_for(std::uint64_t{1} << 20, 1) == 1);
+  static_assert(kernels::workers_for(std::uint64_t{1} << 17, 8) == 3);
+  static_assert(kernels::workers_for(std::uint64_t{1} << 40, 8) == 8);
+}
+
+TEST_CASE("shares of any work cover it, also where a product with the workers would overflow") {
+  for (const std::uint64_t work : {std::uint64_t{0}, std::uint64_t{1000}, ~std::uint64_t{0}}) {
+    CHECK(kernels::share_begin(work, 7, 0) == 0);
+    for (std::uint64_t i = 0; i < 7; ++i) {
+      const std::uint64_t size =
+          kernels::share_begin(work, 7, i + 1) - kernels::share_begin(work, 7, i);
+      CHECK(size - work / 7 <= 1);
+    }
+    CHECK(kernels::share_begin(work, 7, 7) == work);
+  }
 }
 
 TEST_CASE("for_each calls every index once, with no more workers than indices") {

@@ -39,8 +39,12 @@ struct Range {
 constexpr Range share(std::size_t items, std::size_t workers, std::size_t index,
                       std::size_t grain = 1) noexcept {
   const std::size_t grains = (items + grain - 1) / grain;
-  const std::size_t begin = grains * index / workers * grain;
-  const std::size_t end = grains * (index + 1) / workers * grain;
+  // n * i / workers, without a product that may overflow
+  const auto cut = [&](std::size_t i) {
+    return (grains / workers * i + grains % workers * i / workers) * grain;
+  };
+  const std::size_t begin = cut(index);
+  const std::size_t end = cut(index + 1);
   return {begin < items ? begin : items, end < items ? end : items};
 }
 

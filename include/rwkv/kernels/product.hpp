@@ -20,16 +20,22 @@ struct Product {
 
 /// How many workers `work` multiply-adds are worth: below this share, a fork-join costs more than
 /// it saves.
-constexpr std::size_t workers_for(std::size_t work, std::size_t concurrency) noexcept {
-  constexpr std::size_t worth_a_worker = std::size_t{1} << 16;
-  const std::size_t wanted = 1 + work / worth_a_worker;
-  return wanted < concurrency ? wanted : concurrency;
+constexpr std::size_t workers_for(std::uint64_t work, std::size_t concurrency) noexcept {
+  constexpr std::uint64_t worth_a_worker = std::uint64_t{1} << 16;
+  const std::uint64_t wanted = 1 + work / worth_a_worker;
+  return wanted < concurrency ? static_cast<std::size_t>(wanted) : concurrency;
+}
+
+/// Where the share of worker `index` begins, which is where the one before it ends.
+constexpr std::uint64_t share_begin(std::uint64_t work, std::uint64_t workers,
+                                    std::uint64_t index) noexcept {
+  return work / workers * index + work % workers * index / workers;  // work * index may overflow
 }
 
 /// Calls f(i) for i in [0, n), each costing about `cost` multiply-adds.
 template <class Exec, class F>
 void for_each(std::size_t n, std::size_t cost, Exec& exec, F&& f) {
-  const std::size_t wanted = workers_for(n * cost, exec.concurrency());
+  const std::size_t wanted = workers_for(std::uint64_t{n} * cost, exec.concurrency());
   const std::size_t workers = wanted < n ? wanted : n;
   exec.parallel(workers, [&, n, workers](std::size_t worker) {
     const Range mine = share(n, workers, worker);
@@ -81,28 +87,31 @@ void run(const Product<Matrix> (&products)[N], std::size_t rows, std::byte* scra
              [&](std::size_t m) { prepare<L>(how, p.x + m * p.ldx, prepared[i], m); });
   }
 
-  // Work is counted in inputs x panels x bytes. Workers cut it into equal shares; a cut inside a
-  // matrix is rounded down to a pair of panels, which those of floats are read in.
-  std::size_t total = 0;
-  std::size_t weights = 0;
+  // Work is counted in inputs x panels x bytes, which 32 bits would not hold for large matrices.
+  // Workers cut it into equal shares; a cut inside a matrix is rounded down to a pair of panels,
+  // which those of floats are read in.
+  std::uint64_t total = 0;
+  std::uint64_t weights = 0;
   for (const Product<Matrix>& p : products) {
-    total += panels_for(p.w.rows) * p.w.cols * weight_cost(p.w);
-    weights += panels_for(p.w.rows) * panel_rows * p.w.cols;
+    const std::uint64_t inputs = std::uint64_t{panels_for(p.w.rows)} * p.w.cols;
+    total += inputs * weight_cost(p.w);
+    weights += inputs * panel_rows;
   }
   const std::size_t workers = workers_for(weights * rows, exec.concurrency());
   exec.parallel(workers, [&, total, workers, rows](std::size_t worker) {
-    const Range mine = share(total, workers, worker);
-    std::size_t before = 0;
+    const std::uint64_t from = share_begin(total, workers, worker);
+    const std::uint64_t to = share_begin(total, workers, worker + 1);
+    std::uint64_t before = 0;
     for (std::size_t i = 0; i < N; ++i) {
       const Product<Matrix>& p = products[i];
       const std::size_t panels = panels_for(p.w.rows);
-      const std::size_t panel_cost = p.w.cols * weight_cost(p.w);
-      const auto cut = [&](std::size_t at) {
+      const std::uint64_t panel_cost = std::uint64_t{p.w.cols} * weight_cost(p.w);
+      const auto cut = [&](std::uint64_t at) {
         if (at <= before || panel_cost == 0) return std::size_t{0};
-        const std::size_t panel = (at - before) / panel_cost;
-        return panel < panels ? panel - panel % 2 : panels;
+        const std::uint64_t panel = (at - before) / panel_cost;
+        return panel < panels ? static_cast<std::size_t>(panel - panel % 2) : panels;
       };
-      const Range range{cut(mine.begin), cut(mine.end)};
+      const Range range{cut(from), cut(to)};
       before += panels * panel_cost;
       if (range.begin >= range.end) continue;
       multiply<L>(p.w, range, ProductInputs{p.x, p.ldx, prepared[i]}, rows, p.y, p.ldy);
