@@ -106,7 +106,9 @@ TEST_CASE("a number of rows that no memory can hold is refused") {
   const Dynamic shape(Static{}.dimensions());
   CHECK_THROWS_AS(Workspace(shape, dynamic / 2), std::bad_alloc);
   // With so many rows the number of floats overflows to exactly nothing.
-  CHECK_THROWS_AS(Workspace(shape, std::size_t{1} << 60), std::bad_alloc);
+  CHECK_THROWS_AS(Workspace(shape, ~(dynamic >> 4)), std::bad_alloc);
+  // And with these to few.
+  CHECK_THROWS_AS(Workspace(shape, dynamic / (12 * 64 + 128) + 1), std::bad_alloc);
 }
 
 TEST_CASE("a static workspace is a plain object that sizeof measures") {

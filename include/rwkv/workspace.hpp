@@ -35,7 +35,8 @@ constexpr std::size_t hidden_width(const Dimensions& d) noexcept {
 inline constexpr std::size_t embed_buffers = 12;
 
 constexpr std::size_t workspace_floats(const Dimensions& d, std::size_t rows) noexcept {
-  return rows * (embed_buffers * row_stride(d.embed, rows) + row_stride(hidden_width(d), rows));
+  return product_or_most(
+      rows, embed_buffers * row_stride(d.embed, rows) + row_stride(hidden_width(d), rows));
 }
 
 /// Bytes for the prepared inputs (kernels/product.hpp) of one row: those of receptance, key and
@@ -89,7 +90,7 @@ class Workspace {
         stride_(detail::row_stride(shape.embed(), rows_)),
         hidden_stride_(detail::row_stride(detail::hidden_width(shape.dimensions()), rows_)),
         floats_(detail::workspace_floats(shape.dimensions(), rows_)),
-        prepared_(rows_ * detail::prepared_bytes(shape.dimensions())),
+        prepared_(product_or_most(rows_, detail::prepared_bytes(shape.dimensions()))),
         logits_(shape.vocab()),
         segments_(rows_),
         previous_(rows_) {

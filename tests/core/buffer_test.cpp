@@ -122,4 +122,9 @@ TEST_CASE("a size that no memory can hold is refused, also when its bytes overfl
   constexpr std::size_t most = std::numeric_limits<std::size_t>::max();
   for (const std::size_t n : {most, most / 2, most / sizeof(int) + 2})
     CHECK_THROWS_AS(Dynamic{n}, std::bad_alloc);
+  using rwkv::product_or_most;
+  static_assert(product_or_most(6, 7) == 42);
+  static_assert(product_or_most(most, 0) == 0);
+  static_assert(product_or_most(most / 5, 5) == most);
+  CHECK_THROWS_AS(Dynamic{product_or_most(most / 5 + 1, 5)}, std::bad_alloc);
 }

@@ -13,6 +13,11 @@
 
 namespace rwkv::inline RWKV_ABI {
 
+/// a * b, or where that overflows the largest number, of which no Buffer can be.
+constexpr std::size_t product_or_most(std::size_t a, std::size_t b) noexcept {
+  return b != 0 && a > SIZE_MAX / b ? SIZE_MAX : a * b;
+}
+
 /// `N` elements inside the object; `N == dynamic`: on the heap. A value type; T must be trivial.
 template <class T, std::size_t N>
 class Buffer {

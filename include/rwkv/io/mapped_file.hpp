@@ -44,6 +44,9 @@ class MappedFile {
       refuse(name, error ? error.message() : std::generic_category().message(ENOENT));
     if (std::filesystem::is_directory(status)) refuse(name, "it is a directory");
     if (!std::filesystem::is_regular_file(status)) refuse(name, "it is not a regular file");
+    const std::uintmax_t size = std::filesystem::file_size(path, error);
+    if (!error && size > PTRDIFF_MAX)
+      refuse(name, std::to_string(size) + " bytes do not fit the address space of this program");
     if (!map(name)) read(name);
     if (bytes_.empty()) fail_with(ErrorCategory::format, name, ": is empty");
   }
