@@ -354,12 +354,13 @@ void coded_single(const CodedMatrix& w, Range panels, const PreparedRows& x, flo
     coded_single<L, layout>(w, panels, x, y);
     return true;
   };
-  const auto try_types = [&]<DType... Types>(std::integer_sequence<DType, Types...>) {
+  const auto try_types = [&]<DType... Types>() {
     return (try_type(std::integral_constant<DType, Types>{}) || ...);
   };
-  [[maybe_unused]] const bool found = try_types(
-      std::integer_sequence<DType, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q8_0,
-                            DType::q2_k, DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k>{});
+  [[maybe_unused]] const bool found =
+      try_types
+          .template operator()<DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q8_0,
+                               DType::q2_k, DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k>();
   RWKV_ASSERT(found);
 }
 
