@@ -11,9 +11,15 @@
 #include <rwkv/core/argmax.hpp>
 #include <rwkv/model.hpp>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <numeric>
+
+#if !defined(__cpp_lib_to_chars)
+#include <locale>
+#include <sstream>
+#endif
 
 namespace rwkv::inline RWKV_ABI {
 
@@ -74,6 +80,26 @@ template <class T>
   return text;
 }
 
+/// Reads a number that a space or `end` follows; where it ends, or null.
+template <class T>
+[[nodiscard]] const char* read_number(const char* at, const char* end, T& number) {
+#if !defined(__cpp_lib_to_chars)  // libc++ reads only integers that way
+  if constexpr (std::is_floating_point_v<T>) {
+    const char* const stop = std::find(at, end, ' ');
+    std::istringstream text(std::string(at, stop));
+    text.imbue(std::locale::classic());
+    double wide = 0;  // so that small numbers are not refused as underflow
+    text >> wide;
+    number = static_cast<T>(wide);
+    return !text.fail() && text.peek() == std::istringstream::traits_type::eof() ? stop : nullptr;
+  } else
+#endif
+  {
+    const auto [stop, error] = std::from_chars(at, end, number);
+    return error == std::errc{} && (stop == end || *stop == ' ') ? stop : nullptr;
+  }
+}
+
 template <class T>
 [[nodiscard]] std::vector<T> numbers_in(const io::Checkpoint& checkpoint, const char* key) {
   const auto it = checkpoint.metadata.find(key);
@@ -85,8 +111,8 @@ template <class T>
   while (true) {
     while (at != end && *at == ' ') ++at;
     if (at == end) return numbers;
-    const auto [stop, error] = std::from_chars(at, end, numbers.emplace_back());
-    if (error != std::errc{} || (stop != end && *stop != ' '))
+    const char* const stop = read_number(at, end, numbers.emplace_back());
+    if (stop == nullptr)
       fail_with(ErrorCategory::format, checkpoint.source, ": ", key, " is damaged at byte ",
                 at - it->second.data());
     at = stop;
