@@ -90,8 +90,8 @@ struct HybridConfig {
 
   /// Throws Error (argument) if the numbers contradict each other.
   void validate(const std::string& source) const {
-    constexpr std::size_t limit = std::size_t{1}
-                                  << 40;  // keeps every product below far from overflow
+    // Keeps every product below far from overflow.
+    constexpr std::size_t limit = std::size_t{1} << (sizeof(std::size_t) < 8 ? 20 : 40);
     if (chunk == 0 || chunk > limit)
       fail_with(ErrorCategory::argument, source, ": chunk is ", chunk);
     if (top_k == 0 || top_k > largest_top_k)

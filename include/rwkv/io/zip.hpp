@@ -140,7 +140,7 @@ class ZipReader {
     if (offset > data_end_)
       refuse("the ZIP entry ", printable(name), " begins at ", offset, ", past the data");
     const auto begin = static_cast<std::size_t>(offset);
-    Cursor in(bytes_.subspan(begin, data_end_ - begin), source_);
+    Cursor in(bytes_.subspan(begin, static_cast<std::size_t>(data_end_) - begin), source_);
     if (in.text(4, "a ZIP entry") != "PK\3\4")
       refuse("there is no ZIP entry ", printable(name), " at ", offset);
     in.take(22, "a ZIP entry");

@@ -43,7 +43,7 @@ class FixedExp {
     const auto q = static_cast<std::uint64_t>(static_cast<std::int64_t>(octaves));
     // 2^-q = 2^-whole * 2^-(step / 256) * exp(-t), the last by its series up to t^2
     const std::uint64_t whole = q >> 32;
-    const std::uint64_t step = q >> 24 & 255;
+    const std::size_t step = q >> 24 & 255;
     const std::uint64_t t = (q & 0xffffff) * ln2 >> 32;
     const std::uint64_t series = (std::uint64_t{1} << 32) - t + (t * t >> 33);
     return detail::fixed_exp_steps[step] * series >> (23 + whole);

@@ -65,7 +65,7 @@ class EpochOrder {
       begin_epoch();
       on_epoch(random_);
     }
-    return order_[position_.next++];
+    return order_[static_cast<std::size_t>(position_.next++)];
   }
 
   [[nodiscard]] const DataPosition& position() const noexcept { return position_; }

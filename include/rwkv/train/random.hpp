@@ -40,11 +40,11 @@ class Random {
   }
 
   /// Uniform in [0, n), n > 0, without bias.
-  std::uint64_t below(std::uint64_t n) noexcept {
-    const std::uint64_t rejected = (0 - n) % n;  // 2^64 mod n
+  std::size_t below(std::size_t n) noexcept {
+    const std::uint64_t rejected = (std::uint64_t{0} - n) % n;  // 2^64 mod n
     std::uint64_t x = next();
     while (x < rejected) x = next();
-    return x % n;
+    return static_cast<std::size_t>(x % n);
   }
 
   /// Uniform in [0, 1), a multiple of 2^-53.
