@@ -114,10 +114,14 @@ TEST_CASE("self-tests that are missing or damaged are refused") {
   damaged("tokens", "99999999999999999999", "is damaged at byte 0");
   damaged("top_ids", "1 2 3.5", "is damaged at byte 4");
   damaged("top_ids", "1", "32 tokens, 1 ids");
-  damaged("top_logits", "nan", "32 tokens, 128 ids and 1 logits");
+  damaged("top_logits", "1.5", "32 tokens, 128 ids and 1 logits");
   auto checkpoint = with_test(model, [](SelfTest& t) { t.logits[5] = HUGE_VALF; });
-  CHECK_THROWS_WITH_AS((void)rwkv::verify(model, checkpoint), doctest::Contains("not finite"),
-                       Error);
+#if defined(__cpp_lib_to_chars)
+  const char* const complaint = "not finite";
+#else
+  const char* const complaint = "is damaged";  // streams do not read "inf"
+#endif
+  CHECK_THROWS_WITH_AS((void)rwkv::verify(model, checkpoint), doctest::Contains(complaint), Error);
   checkpoint = with_test(model, [](SelfTest&) {});
   checkpoint.metadata.erase("rwkv.self_test.top_ids");
   CHECK_THROWS_WITH_AS((void)rwkv::verify(model, checkpoint),
