@@ -56,7 +56,7 @@ class ObservedWeights {
       blocks_.push_back(observed(weights.block(i), "blocks." + std::to_string(i) + '.'));
     head_ = observed(weights.head(), "head.weight");
     // Nobody reads the logits: one pair of panels is enough to see the head's inputs.
-    head_.w.rows = head_.rows = std::min(head_.rows, 2 * kernels::panel_rows);
+    head_.w.rows = head_.rows = (std::min)(head_.rows, 2 * kernels::panel_rows);
   }
 
   [[nodiscard]] const AnyTable& emb() const noexcept { return weights_.emb(); }
@@ -143,7 +143,7 @@ template <Executor Exec = Serial>
   State<> state(model.shape());
   std::vector<float> logits(rows * model.shape().vocab());
   for (std::size_t done = 0; done < text.size(); done += rows) {
-    const Slot<> slot{&state, text.subspan(done, std::min(rows, text.size() - done))};
+    const Slot<> slot{&state, text.subspan(done, (std::min)(rows, text.size() - done))};
     const std::span<const Slot<>> slots(&slot, 1);
     const std::span<float> out(logits.data(), slot.tokens.size() * model.shape().vocab());
     detail::check_batch(model.shape(), slots, Logits::all, out, work);

@@ -103,7 +103,7 @@ namespace detail {
                                                std::size_t vocab) {
   io::Metadata metadata;
   if (options.self_test) {
-    SelfTest none{some_tokens(vocab), std::min(vocab, self_test_top), {}, {}};
+    SelfTest none{some_tokens(vocab), (std::min)(vocab, self_test_top), {}, {}};
     metadata = to_metadata(none);
   }
   if (const auto it = checkpoint.metadata.find("rwkv.eigenvalues");

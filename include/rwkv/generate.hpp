@@ -169,7 +169,7 @@ generate(const Model& model, State& state, Work& work, const Tokenizer& tokenize
       result.prompt_seconds = seconds_since(prompt_start);
       return result;
     }
-    const std::size_t rows = std::min(work.rows(), input.size() - result.prompt_tokens);
+    const std::size_t rows = (std::min)(work.rows(), input.size() - result.prompt_tokens);
     logits = model.forward(state, std::span<const Token>(input).subspan(result.prompt_tokens, rows),
                            work, exec);
     result.prompt_tokens += rows;
@@ -190,7 +190,7 @@ generate(const Model& model, State& state, Work& work, const Tokenizer& tokenize
   bool wanted = true;
   while (stream.reason() == StopReason::none && wanted && !cancelled()) {
     const Token token =
-        sampler.sample(logits.first(std::min(logits.size(), tokenizer.vocab_size())));
+        sampler.sample(logits.first((std::min)(logits.size(), tokenizer.vocab_size())));
     wanted = show(stream.push(token));
     if (stream.reason() == StopReason::stop_token) break;
     result.tokens.push_back(token);

@@ -60,7 +60,7 @@ class HybridWorkspace : public Workspace<DynamicShape> {
  private:
   static DynamicShape with_widest_ffn(const HybridShape& shape) {
     Dimensions d = shape.dimensions();
-    d.ffn = std::max(d.ffn, shape.sparse_ffn());
+    d.ffn = (std::max)(d.ffn, shape.sparse_ffn());
     return DynamicShape(d);
   }
 

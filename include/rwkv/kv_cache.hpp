@@ -302,7 +302,7 @@ class CachedHead {
     for (std::size_t e = entries.begin; e < entries.end;) {
       const std::size_t page = e / kernels::page_entries;
       const std::size_t first = page * kernels::page_entries;
-      const std::size_t end = std::min(entries.end, first + kernels::page_entries);
+      const std::size_t end = (std::min)(entries.end, first + kernels::page_entries);
       f(page, Range{e - first, end - first});
       e = end;
     }
@@ -320,7 +320,7 @@ class CachedHead {
       for (std::size_t c = 0; c < kernels::attention_width; ++c) {
         const float size = std::abs(x[c]);
         usable = usable && size < 0x1p120f;  // no NaN either
-        most = std::max(most, size);
+        most = (std::max)(most, size);
       }
       scale = std::bit_cast<float>((std::bit_cast<std::uint32_t>(most / 127.0f) + 0xffu) & ~0xffu);
       if (most < 0x1p-100f) scale = 0.0f;

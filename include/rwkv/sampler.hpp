@@ -128,8 +128,8 @@ class Sampler {
     std::int32_t magnitude = 0;
     for (const float x : x_) {
       const auto bits = std::bit_cast<std::int32_t>(x);
-      largest = std::max(largest, ordered(bits));
-      magnitude = std::max(magnitude, bits & INT32_MAX);
+      largest = (std::max)(largest, ordered(bits));
+      magnitude = (std::max)(magnitude, bits & INT32_MAX);
     }
     constexpr auto infinity = std::bit_cast<std::int32_t>(HUGE_VALF);
     if (magnitude > infinity || largest == infinity) {
@@ -152,11 +152,11 @@ class Sampler {
   // filter is a largest distance.
   Token draw(float largest) {
     for (float& x : x_) x = largest - x;
-    float limit = std::numeric_limits<float>::max();  // tokens at infinity are out
-    if (options_.top_p < 1) limit = std::min(limit, nucleus());
-    if (options_.min_p > 0) limit = std::min(limit, farthest_of_at_least(options_.min_p));
+    float limit = (std::numeric_limits<float>::max)();  // tokens at infinity are out
+    if (options_.top_p < 1) limit = (std::min)(limit, nucleus());
+    if (options_.min_p > 0) limit = (std::min)(limit, farthest_of_at_least(options_.min_p));
     if (options_.top_k > 0 && options_.top_k < x_.size())
-      limit = std::min(limit, nearest(options_.top_k));
+      limit = (std::min)(limit, nearest(options_.top_k));
     return pick(limit);
   }
 
@@ -164,7 +164,7 @@ class Sampler {
     return cut([this](float x) { return weight_(x); },
                [this](std::uint64_t total) {
                  const double share = std::ceil(options_.top_p * static_cast<double>(total));
-                 return std::max(std::uint64_t{1}, static_cast<std::uint64_t>(share));
+                 return (std::max)(std::uint64_t{1}, static_cast<std::uint64_t>(share));
                })
         .distance;
   }
@@ -180,7 +180,7 @@ class Sampler {
 
   [[nodiscard]] float nearest(std::uint64_t k) {
     const auto [distance, ties] = cut([](float x) { return std::uint64_t{x < HUGE_VALF}; },
-                                      [k](std::uint64_t total) { return std::min(k, total); });
+                                      [k](std::uint64_t total) { return (std::min)(k, total); });
     std::uint64_t seen = 0;
     for (float& x : x_)
       if (x == distance && seen++ >= ties) x = HUGE_VALF;
@@ -229,7 +229,7 @@ class Sampler {
     std::uint64_t total = 0;
     for (std::size_t b = 0, i = 0; i < x_.size(); ++b) {
       bins_[b] = 0;
-      for (const std::size_t end = std::min(i + block, x_.size()); i < end; ++i)
+      for (const std::size_t end = (std::min)(i + block, x_.size()); i < end; ++i)
         bins_[b] += weight(i);
       total += bins_[b];
     }

@@ -198,7 +198,7 @@ void sparse_attention(const SparseAttentionWeights<Matrix>& p, std::size_t index
     const std::size_t entries = segment.state->cache(index).size() + segment.rows / 2 + 1;
     reads += segment.rows * (config.mode == AttentionMode::full
                                  ? entries
-                                 : std::min(entries, config.chunk * config.top_k));
+                                 : (std::min)(entries, config.chunk * config.top_k));
   }
   const std::size_t cost = 2 * kernels::attention_width * reads / pass.segments;
   kernels::for_each(pass.segments * heads, cost, exec, [&](std::size_t task) {

@@ -44,7 +44,7 @@ class Tokenizer {
   /// The content of such a file. Throws `Error` naming `source`.
   [[nodiscard]] static Tokenizer from_vocab(std::string_view text,
                                             const std::string& source = "vocabulary") {
-    const std::size_t first = std::min(text.find_first_not_of(" \t\r\n"), text.size());
+    const std::size_t first = (std::min)(text.find_first_not_of(" \t\r\n"), text.size());
     return text.substr(first).starts_with('{') ? from_web_rwkv_json(text, source)
                                                : from_vocab_text(text, source);
   }
@@ -150,8 +150,8 @@ class Tokenizer {
       for (std::size_t i = 1; i < entries.size(); ++i)
         if (entries[i].bytes == entries[i - 1].bytes)
           fail_with(ErrorCategory::format, source, ": tokens ",
-                    std::min(entries[i - 1].token, entries[i].token), " and ",
-                    std::max(entries[i - 1].token, entries[i].token), " are both ",
+                    (std::min)(entries[i - 1].token, entries[i].token), " and ",
+                    (std::max)(entries[i - 1].token, entries[i].token), " are both ",
                     io::detail::printable(entries[i].bytes));
       return entries;
     }

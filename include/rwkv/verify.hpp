@@ -137,7 +137,7 @@ template <Executor Exec>
 template <Executor Exec = Serial>
 [[nodiscard]] SelfTest record_self_test(const Model<>& model, Exec&& exec = {}) {
   const std::size_t vocab = model.shape().vocab();
-  SelfTest test{detail::some_tokens(vocab), std::min(vocab, detail::self_test_top), {}, {}};
+  SelfTest test{detail::some_tokens(vocab), (std::min)(vocab, detail::self_test_top), {}, {}};
   const std::vector<float> logits = detail::all_logits(model, test.tokens, exec);
   std::vector<Token> order(vocab);
   for (std::size_t t = 0; t < test.tokens.size(); ++t) {
@@ -224,7 +224,7 @@ template <Executor Exec = Serial>
       // A NaN is the largest of errors.
       if (!(error <= result.largest_error))
         result.largest_error = std::isnan(error) ? HUGE_VAL : error;
-      result.largest_logit = std::max(result.largest_logit, std::abs(double{test->logits[i]}));
+      result.largest_logit = (std::max)(result.largest_logit, std::abs(double{test->logits[i]}));
     }
   }
   return result;

@@ -44,11 +44,11 @@ struct WideLanes {
   friend WideLanes fma(WideLanes a, WideLanes b, WideLanes c) noexcept {
     return make([&](std::size_t i) { return fma(a.v[i], b.v[i], c.v[i]); });
   }
-  friend WideLanes min(WideLanes a, WideLanes b) noexcept {
-    return make([&](std::size_t i) { return min(a.v[i], b.v[i]); });
+  friend WideLanes lesser(WideLanes a, WideLanes b) noexcept {
+    return make([&](std::size_t i) { return lesser(a.v[i], b.v[i]); });
   }
-  friend WideLanes max(WideLanes a, WideLanes b) noexcept {
-    return make([&](std::size_t i) { return max(a.v[i], b.v[i]); });
+  friend WideLanes greater(WideLanes a, WideLanes b) noexcept {
+    return make([&](std::size_t i) { return greater(a.v[i], b.v[i]); });
   }
   friend WideLanes sqrt(WideLanes a) noexcept {
     return make([&](std::size_t i) { return sqrt(a.v[i]); });

@@ -18,7 +18,7 @@ using StateId = std::uint32_t;
 /// Which symbol a byte stands for; several bytes may share one.
 class Alphabet {
  public:
-  static constexpr Symbol none = std::numeric_limits<Symbol>::max();
+  static constexpr Symbol none = (std::numeric_limits<Symbol>::max)();
 
   /// No byte stands for anything.
   Alphabet() { symbols_.fill(none); }

@@ -244,7 +244,7 @@ class GgufReader {
     tensor.shape.resize(rank);
     std::for_each(tensor.shape.rbegin(), tensor.shape.rend(), [&](std::size_t& d) {
       const auto size = in_.get<std::uint64_t>("a tensor");
-      if (size > std::numeric_limits<std::size_t>::max())
+      if (size > (std::numeric_limits<std::size_t>::max)())
         refuse_tensor(ErrorCategory::format, source_, tensor.name, " has dimension ", size);
       d = static_cast<std::size_t>(size);
     });

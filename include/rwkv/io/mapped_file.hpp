@@ -94,7 +94,7 @@ class MappedFile {
     struct stat info {};
     void* address = MAP_FAILED;
     if (::fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && info.st_size > 0 &&
-        static_cast<std::uintmax_t>(info.st_size) <= std::numeric_limits<std::size_t>::max())
+        static_cast<std::uintmax_t>(info.st_size) <= (std::numeric_limits<std::size_t>::max)())
       address =
           ::mmap(nullptr, static_cast<std::size_t>(info.st_size), PROT_READ, MAP_PRIVATE, fd, 0);
     ::close(fd);

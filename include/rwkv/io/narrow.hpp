@@ -48,7 +48,7 @@ struct Rows {
 
 /// The largest number of `type`.
 [[nodiscard]] constexpr float largest_of(DType type) noexcept {
-  return type == DType::f32    ? std::numeric_limits<float>::max()
+  return type == DType::f32    ? (std::numeric_limits<float>::max)()
          : type == DType::bf16 ? to_float(bfloat16{0x7f7f})
                                : quant::largest_value;  // f16, and blocks, whose scales are f16
 }
@@ -94,13 +94,13 @@ void narrow(const Tensor& tensor, DType type, const NarrowOptions& options, Exec
   const detail::Rows rows(tensor);
   constexpr std::size_t piece = std::size_t{1} << 22;
   const std::size_t workers = std::max<std::size_t>(1, exec.concurrency());
-  const std::size_t step = std::clamp(piece / rows.cols, workers, std::max(rows.count, workers));
+  const std::size_t step = std::clamp(piece / rows.cols, workers, (std::max)(rows.count, workers));
   const float largest = detail::largest_of(type);
   std::vector<float> values;
   std::vector<std::byte> bytes;
   std::vector<std::size_t> unfit(workers);
   for (std::size_t done = 0; done < rows.count; done += step) {
-    const std::size_t n = std::min(step, rows.count - done);
+    const std::size_t n = (std::min)(step, rows.count - done);
     values.resize(n * rows.cols);
     if (!is_block(type)) bytes.resize(bytes_of(type, values.size()));
     exec.parallel(workers, [&](std::size_t worker) {
@@ -112,8 +112,8 @@ void narrow(const Tensor& tensor, DType type, const NarrowOptions& options, Exec
         const auto bad = std::find_if_not(row.begin(), row.end(),
                                           [=](float v) { return v >= -largest && v <= largest; });
         if (bad != row.end())
-          unfit[worker] =
-              std::min(unfit[worker], r * rows.cols + static_cast<std::size_t>(bad - row.begin()));
+          unfit[worker] = (std::min)(unfit[worker],
+                                     r * rows.cols + static_cast<std::size_t>(bad - row.begin()));
         if (!is_block(type))
           detail::narrow_to(type, row, bytes.data() + bytes_of(type, r * rows.cols));
       }

@@ -112,7 +112,7 @@ struct SafetensorsPlan {
   plan.order.resize(tensors.size());
   std::iota(plan.order.begin(), plan.order.end(), std::size_t{0});
   const auto divisor = [&](std::size_t i) {
-    return std::min(std::countr_zero(bytes_of(tensors[i])), std::countr_zero(alignment));
+    return (std::min)(std::countr_zero(bytes_of(tensors[i])), std::countr_zero(alignment));
   };
   std::sort(plan.order.begin(), plan.order.end(), [&](std::size_t a, std::size_t b) {
     if (divisor(a) != divisor(b)) return divisor(a) > divisor(b);

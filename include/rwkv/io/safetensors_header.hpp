@@ -118,7 +118,7 @@ class SafetensorsHeaderEvents : public JsonEvents {
     if (entry_->second.shape.size() == max_rank)
       return stop("gives tensor " + printable(entry_->first) + " more than " +
                   std::to_string(max_rank) + " dimensions");
-    if (number > std::numeric_limits<std::size_t>::max()) return refuse("an absurd dimension");
+    if (number > (std::numeric_limits<std::size_t>::max)()) return refuse("an absurd dimension");
     entry_->second.shape.push_back(static_cast<std::size_t>(number));
     return true;
   }

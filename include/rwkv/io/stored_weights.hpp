@@ -83,7 +83,7 @@ class WeightArena {
     constexpr std::size_t per_line = alignment / sizeof(T);
     const std::size_t bytes =
         std::max<std::size_t>(1, (count + per_line - 1) / per_line) * alignment;
-    const std::size_t block = std::max(bytes, std::min(used_, most));
+    const std::size_t block = (std::max)(bytes, (std::min)(used_, most));
     used_ += bytes;
     if (bytes > left_) {
       blocks_.emplace_back(block);
@@ -362,7 +362,7 @@ class StoredWeights {
 
     [[nodiscard]] std::size_t kernels_workers(std::size_t elements, std::size_t panels) const {
       const std::size_t wanted = 1 + elements / (std::size_t{1} << 16);
-      return std::min({wanted, panels, static_cast<std::size_t>(exec.concurrency())});
+      return (std::min)({wanted, panels, static_cast<std::size_t>(exec.concurrency())});
     }
 
     template <class T>

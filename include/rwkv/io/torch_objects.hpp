@@ -104,7 +104,7 @@ class TorchObjects {
     std::vector<std::size_t> out;
     for (const Value& part : parts) {
       const auto size = get<std::int64_t>(part, what);
-      if (size < 0 || static_cast<std::uint64_t>(size) > std::numeric_limits<std::size_t>::max())
+      if (size < 0 || static_cast<std::uint64_t>(size) > (std::numeric_limits<std::size_t>::max)())
         refuse(source_, "has ", what, " with ", size);
       out.push_back(static_cast<std::size_t>(size));
     }

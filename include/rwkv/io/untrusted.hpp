@@ -25,7 +25,7 @@ inline constexpr std::size_t max_rank = 8;
 
 [[nodiscard]] constexpr std::optional<std::size_t> checked_product(std::size_t a,
                                                                    std::size_t b) noexcept {
-  if (b != 0 && a > std::numeric_limits<std::size_t>::max() / b) return std::nullopt;
+  if (b != 0 && a > (std::numeric_limits<std::size_t>::max)() / b) return std::nullopt;
   return a * b;
 }
 

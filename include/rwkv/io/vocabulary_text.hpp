@@ -49,9 +49,9 @@ namespace detail {
                                                      const std::string& source) {
   Vocabulary vocabulary;
   for (std::size_t number = 1; !text.empty(); ++number) {
-    const std::size_t end = std::min(text.find('\n'), text.size());
+    const std::size_t end = (std::min)(text.find('\n'), text.size());
     std::string_view line = text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
+    text.remove_prefix((std::min)(end + 1, text.size()));
     if (line.ends_with('\r')) line.remove_suffix(1);
     if (const std::string problem = detail::add_line(vocabulary, line); !problem.empty())
       fail_with(ErrorCategory::format, source, ": line ", number, ": ", problem);

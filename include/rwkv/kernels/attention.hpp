@@ -93,7 +93,7 @@ template <class L>
 float largest(const float* x, Range range, float floor) noexcept {
   std::size_t i = range.begin;
   L most = L::broadcast(floor);
-  for (; i + L::width <= range.end; i += L::width) most = max(most, L::load(x + i));
+  for (; i + L::width <= range.end; i += L::width) most = greater(most, L::load(x + i));
   alignas(alignment) float lanes[L::width];
   most.store(lanes);
   for (const float lane : lanes) floor = lane > floor ? lane : floor;

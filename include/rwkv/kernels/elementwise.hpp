@@ -79,7 +79,7 @@ void activate(Activation f, float* y, Range range) noexcept {
       break;
     case Activation::relu_squared:
       map<L>(range, [y]<class V>(std::size_t i) {
-        const V positive = max(V::broadcast(0.0f), V::load(y + i));
+        const V positive = greater(V::broadcast(0.0f), V::load(y + i));
         (positive * positive).store(y + i);
       });
       break;

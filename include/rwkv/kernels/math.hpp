@@ -20,7 +20,7 @@ template <class L>
 RWKV_INLINE L exp(L x) noexcept {
   constexpr float shift = 0x1.8p23f;  // adding it leaves the nearest integer in the low bits
   const auto c = [](float f) { return L::broadcast(f); };
-  const L clamped = max(c(-87.33f), min(c(88.37f), x));
+  const L clamped = greater(c(-87.33f), lesser(c(88.37f), x));
   const L shifted = fma(clamped, c(0x1.715476p0f), c(shift));  // n = round(x / ln 2)
   const L biased = add_exponent_bias(shifted);
   const L n = biased - c(shift + 127.0f);
@@ -54,9 +54,9 @@ RWKV_INLINE L tanh(L x) noexcept {
   p = fma(p, z, c(-0.053743497f));
   p = fma(p, z, c(0.13331491f));
   p = fma(p, z, c(-0.33333284f));
-  const L small = fma(x * z, p, x);
+  const L polynomial = fma(x * z, p, x);
   const L large = c(1.0f) - c(2.0f) / (exp(x + x) + c(1.0f));
-  return select_less(z, c(0.390625f), small, large);
+  return select_less(z, c(0.390625f), polynomial, large);
 }
 
 }  // namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL

@@ -43,7 +43,7 @@ inline Vec unit_length(const Vec& x) {
   double squares = 0.0;
   for (const double v : x) squares += v * v;
   Vec y(x);
-  for (double& v : y) v /= std::max(std::sqrt(squares), 1e-12);
+  for (double& v : y) v /= (std::max)(std::sqrt(squares), 1e-12);
   return y;
 }
 

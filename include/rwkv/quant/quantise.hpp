@@ -43,7 +43,7 @@ inline void check_quantise(std::span<const float> matrix, std::size_t rows, std:
   if (!importance.empty() && importance.size() != cols)
     fail_with(ErrorCategory::shape, importance.size(), " importances for ", cols, " columns");
   for (std::size_t c = 0; c < importance.size(); ++c)
-    if (!(importance[c] >= 0 && importance[c] <= std::numeric_limits<float>::max()))
+    if (!(importance[c] >= 0 && importance[c] <= (std::numeric_limits<float>::max)()))
       fail_with(ErrorCategory::numeric, "the importance of column ", c, " is ", importance[c]);
 }
 
@@ -68,7 +68,7 @@ template <class Exec = Serial>
   std::vector<std::size_t> unfit(workers);
   for (std::size_t done = 0; done < matrix.size();) {
     const auto slice =
-        matrix.subspan(done, std::min(matrix.size() - done, workers * elements_per_worker));
+        matrix.subspan(done, (std::min)(matrix.size() - done, workers * elements_per_worker));
     exec.parallel(workers, [&](std::size_t worker) {
       const Range mine = share(slice.size(), workers, worker, block);
       const auto in = slice.subspan(mine.begin, mine.end - mine.begin);

@@ -4,7 +4,7 @@
 // of loops. Freestanding.
 //
 // A lanes type L offers: width, load (float, half, bfloat16), store, broadcast, + - * /, and as
-// free functions fma, min, max, sqrt, select_less, and the two integer steps that exp needs
+// free functions fma, lesser, greater, sqrt, select_less, and the two integer steps that exp needs
 // (kernels/math.hpp).
 #pragma once
 
@@ -59,9 +59,10 @@ struct Scalar {
     return {a.v * b.v + c.v};
 #endif
   }
-  /// A NaN in `b` comes through; so callers put the variable second.
-  friend Scalar min(Scalar a, Scalar b) noexcept { return {a.v < b.v ? a.v : b.v}; }
-  friend Scalar max(Scalar a, Scalar b) noexcept { return {a.v > b.v ? a.v : b.v}; }
+  /// The lesser and the greater of two (not min and max, which <windows.h> defines). A NaN in `b`
+  /// comes through; so callers put the variable second.
+  friend Scalar lesser(Scalar a, Scalar b) noexcept { return {a.v < b.v ? a.v : b.v}; }
+  friend Scalar greater(Scalar a, Scalar b) noexcept { return {a.v > b.v ? a.v : b.v}; }
   friend Scalar sqrt(Scalar a) noexcept { return {square_root(a.v)}; }
   /// a < b ? x : y
   friend Scalar select_less(Scalar a, Scalar b, Scalar x, Scalar y) noexcept {

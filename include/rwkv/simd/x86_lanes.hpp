@@ -39,8 +39,8 @@ struct Avx2 {
   RWKV_INLINE friend Avx2 fma(Avx2 a, Avx2 b, Avx2 c) noexcept {
     return {_mm256_fmadd_ps(a.v, b.v, c.v)};
   }
-  RWKV_INLINE friend Avx2 min(Avx2 a, Avx2 b) noexcept { return {_mm256_min_ps(a.v, b.v)}; }
-  RWKV_INLINE friend Avx2 max(Avx2 a, Avx2 b) noexcept { return {_mm256_max_ps(a.v, b.v)}; }
+  RWKV_INLINE friend Avx2 lesser(Avx2 a, Avx2 b) noexcept { return {_mm256_min_ps(a.v, b.v)}; }
+  RWKV_INLINE friend Avx2 greater(Avx2 a, Avx2 b) noexcept { return {_mm256_max_ps(a.v, b.v)}; }
   RWKV_INLINE friend Avx2 select_less(Avx2 a, Avx2 b, Avx2 x, Avx2 y) noexcept {
     return {_mm256_blendv_ps(y.v, x.v, _mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ))};
   }
@@ -94,10 +94,10 @@ struct Avx512Lanes {
   RWKV_INLINE friend Avx512Lanes fma(Avx512Lanes a, Avx512Lanes b, Avx512Lanes c) noexcept {
     return {_mm512_fmadd_ps(a.v, b.v, c.v)};
   }
-  RWKV_INLINE friend Avx512Lanes min(Avx512Lanes a, Avx512Lanes b) noexcept {
+  RWKV_INLINE friend Avx512Lanes lesser(Avx512Lanes a, Avx512Lanes b) noexcept {
     return {_mm512_min_ps(a.v, b.v)};
   }
-  RWKV_INLINE friend Avx512Lanes max(Avx512Lanes a, Avx512Lanes b) noexcept {
+  RWKV_INLINE friend Avx512Lanes greater(Avx512Lanes a, Avx512Lanes b) noexcept {
     return {_mm512_max_ps(a.v, b.v)};
   }
   RWKV_INLINE friend Avx512Lanes select_less(Avx512Lanes a, Avx512Lanes b, Avx512Lanes x,

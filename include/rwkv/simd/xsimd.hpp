@@ -12,7 +12,13 @@
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
+#pragma push_macro("min")  // of <windows.h>; xsimd calls functions of these names
+#pragma push_macro("max")
+#undef min
+#undef max
 #include <xsimd/xsimd.hpp>
+#pragma pop_macro("min")
+#pragma pop_macro("max")
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
 #endif
@@ -145,8 +151,8 @@ struct Vector {
     return {xsimd::fma(a.v, b.v, c.v)};
 #endif
   }
-  friend Vector min(Vector a, Vector b) noexcept { return {xsimd::min(a.v, b.v)}; }
-  friend Vector max(Vector a, Vector b) noexcept { return {xsimd::max(a.v, b.v)}; }
+  friend Vector lesser(Vector a, Vector b) noexcept { return {(xsimd::min)(a.v, b.v)}; }
+  friend Vector greater(Vector a, Vector b) noexcept { return {(xsimd::max)(a.v, b.v)}; }
   friend Vector sqrt(Vector a) noexcept {
 #if defined(__aarch64__)  // xsimd 8.1 approximates here
     return {Batch(vsqrtq_f32(a.v))};

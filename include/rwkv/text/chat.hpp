@@ -37,8 +37,8 @@ enum class Think : std::uint8_t {
     out += text[i];
   }
   constexpr std::string_view white = " \t\n\v\f\r";
-  out.erase(std::min(out.find_last_not_of(white) + 1, out.size()));
-  out.erase(0, std::min(out.find_first_not_of(white), out.size()));
+  out.erase((std::min)(out.find_last_not_of(white) + 1, out.size()));
+  out.erase(0, (std::min)(out.find_first_not_of(white), out.size()));
   return out;
 }
 

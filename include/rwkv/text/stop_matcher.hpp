@@ -65,7 +65,7 @@ class StopMatcher {
   [[nodiscard]] std::size_t possible_beginning(std::string_view text) const noexcept {
     std::size_t longest = 0;
     for (const std::string& s : strings_)
-      for (std::size_t n = std::min(s.size() - 1, text.size()); n > longest; --n)
+      for (std::size_t n = (std::min)(s.size() - 1, text.size()); n > longest; --n)
         if (text.ends_with(std::string_view(s).substr(0, n))) longest = n;
     return longest;
   }

@@ -51,7 +51,7 @@ class AdamW {
       for (std::size_t i = s.begin; i < s.begin + s.size; i += piece) {
         const float* g = gradient.data() + i;
         sum += static_cast<double>(kernels::reduce<simd::Native>(
-            std::min(piece, s.begin + s.size - i), [g]<class V>(std::size_t j, V t) {
+            (std::min)(piece, s.begin + s.size - i), [g]<class V>(std::size_t j, V t) {
               const V x = V::load(g + j);
               return fma(x, x, t);
             }));

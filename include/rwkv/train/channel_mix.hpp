@@ -44,7 +44,7 @@ inline void channel_mix_forward(const DynamicShape& shape, const BlockTensors<co
     round_inputs(rows.precision, s.x, count, c);
     multiply_transposed(s.x, p.ffn_key, h, count, c, f);
     kernels::map<Lanes>({0, count * f}, [=]<class V>(std::size_t i) {
-      const V positive = max(V::broadcast(0.0f), V::load(h + i));
+      const V positive = greater(V::broadcast(0.0f), V::load(h + i));
       positive.store(h + i);
       (positive * positive).store(h2 + i);
     });

@@ -176,7 +176,7 @@ class SampleList {
   [[nodiscard]] Token largest_token() const noexcept {
     Token largest = 0;
     for (const Item& item : items_)
-      for (const Token t : item.tokens) largest = std::max(largest, t);
+      for (const Token t : item.tokens) largest = (std::max)(largest, t);
     return largest;
   }
   [[nodiscard]] std::uint64_t fingerprint() const noexcept {
@@ -215,7 +215,7 @@ class SampleList {
   std::vector<Sample> samples;
   for (std::size_t begin = 0; begin + 1 < tokens.size(); begin += length) {
     samples.emplace_back();
-    samples.back().tokens = tokens.subspan(begin, std::min(length + 1, tokens.size() - begin));
+    samples.back().tokens = tokens.subspan(begin, (std::min)(length + 1, tokens.size() - begin));
   }
   return samples;
 }

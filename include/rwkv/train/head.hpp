@@ -126,7 +126,7 @@ inline double head_rows(const DynamicShape& shape, const GlobalTensors<const flo
   const std::size_t c = shape.embed(), vocab = shape.vocab();
   double loss = 0.0;
   for (std::size_t begin = 0; begin < rows; begin += s.block) {
-    const std::size_t count = std::min(s.block, rows - begin);
+    const std::size_t count = (std::min)(s.block, rows - begin);
     float scales[row_block];
     for (std::size_t row = 0; row < count; ++row) {
       float *const x_hat = x + (begin + row) * c, *const u = s.u + row * c;

@@ -63,18 +63,18 @@ inline void orthogonal(Random& random, std::span<float> to, std::size_t rows, st
   // The second half of a low-rank map; the first half starts at zero.
   const auto low_rank = [&](float* to, std::size_t rank) {
     const double ratio = static_cast<double>(rank) / static_cast<double>(d.embed);
-    orthogonal(to, rank, d.embed, 0.1 * std::max(1.0, std::sqrt(ratio)));
+    orthogonal(to, rank, d.embed, 0.1 * (std::max)(1.0, std::sqrt(ratio)));
   };
 
   const GlobalTensors<float*> g = p.globals();
   fill(g.emb, d.vocab * d.embed, [&](double) { return 1e-4 * (2.0 * random.uniform() - 1.0); });
   const double head_ratio = static_cast<double>(d.vocab) / static_cast<double>(d.embed);
-  orthogonal(g.head, d.vocab, d.embed, 0.5 * std::max(1.0, std::sqrt(head_ratio)));
+  orthogonal(g.head, d.vocab, d.embed, 0.5 * (std::max)(1.0, std::sqrt(head_ratio)));
   constant(g.ln0_weight, 1.0);
   constant(g.ln_out_weight, 1.0);
 
   const auto channels = static_cast<double>(d.embed);
-  const double last_channel = std::max(1.0, channels - 1.0);
+  const double last_channel = (std::max)(1.0, channels - 1.0);
   const double half_head = (static_cast<double>(d.head_size) - 1.0) / 2.0;
   const auto linear = [&](double i) { return i / last_channel - 0.5; };
   const auto zigzag = [&](double i) {
@@ -86,8 +86,8 @@ inline void orthogonal(Random& random, std::span<float> to, std::size_t rows, st
   for (std::size_t l = 0; l < d.layers; ++l) {
     const BlockTensors<float*> b = p.block(l);
     const auto layer = static_cast<double>(l), layers = static_cast<double>(d.layers);
-    const double up = layer / std::max(1.0, layers - 1.0);  // 0 ... 1
-    const double down = 1.0 - layer / layers;               // 1 ... 1 / layers
+    const double up = layer / (std::max)(1.0, layers - 1.0);  // 0 ... 1
+    const double down = 1.0 - layer / layers;                 // 1 ... 1 / layers
 
     constant(b.ln1_weight, 1.0);
     constant(b.ln2_weight, 1.0);

@@ -56,11 +56,12 @@ inline std::vector<double> token_losses(Objective& objective, const Parameters& 
   std::vector<float> weights(full.size(), 1.0f);
   for (std::size_t w = options.targets; w < full.size(); w += options.targets) {
     const std::size_t first = w > options.context ? w - options.context : 0;
-    const std::size_t end = std::min(w + options.targets, full.size());
+    const std::size_t end = (std::min)(w + options.targets, full.size());
     const auto part =
         detail::token_losses(objective, parameters, tokens.subspan(first, end + 1 - first));
     for (std::size_t t = w; t < end; ++t)
-      weights[t] = static_cast<float>(std::min(options.most, std::exp(part[t - first] - full[t])));
+      weights[t] =
+          static_cast<float>((std::min)(options.most, std::exp(part[t - first] - full[t])));
   }
   return weights;
 }

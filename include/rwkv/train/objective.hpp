@@ -152,7 +152,7 @@ class Objective {
         total += static_cast<double>(predictions);
       } else {
         for (const float w : s.weights) {
-          if (!(w >= 0.0f && w <= std::numeric_limits<float>::max()))
+          if (!(w >= 0.0f && w <= (std::numeric_limits<float>::max)()))
             fail_with(ErrorCategory::argument, "sample ", i, " has the weight ", w);
           total += static_cast<double>(w);
         }
@@ -191,9 +191,9 @@ class Objective {
           r += batch[i].predictions();
           c += checkpoints(batch[i].predictions());
         }
-        sequences = std::max(sequences, g.end - g.begin);
-        rows = std::max(rows, r);
-        stored = std::max(stored, c);
+        sequences = (std::max)(sequences, g.end - g.begin);
+        rows = (std::max)(rows, r);
+        stored = (std::max)(stored, c);
       }
       w.pass.reserve(*layout_, rows, stored);
       w.rows.sequences.reserve(sequences);

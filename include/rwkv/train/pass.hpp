@@ -23,8 +23,8 @@ class Pass {
     Dimensions d = shape.dimensions();
     d.ffn = sparse.ffn;
     sparse_shape_ = DynamicShape(d);
-    rows_ = std::max(rows, rows_);
-    checkpoints_ = std::max(checkpoints, checkpoints_);
+    rows_ = (std::max)(rows, rows_);
+    checkpoints_ = (std::max)(checkpoints, checkpoints_);
     time_mix_.resize(shape.layers());
     channel_mix_.resize(shape.layers());
     sparse_attention_.resize(sparse.blocks);

@@ -64,7 +64,7 @@ struct TimeMixScratch {
       *p = arena.take(rows * s.embed());
     for (float** p : {&x, &dx, &z}) *p = arena.take(row_block * s.embed());
     low = arena.take(row_block *
-                     std::max({s.decay_rank(), s.icl_rank(), s.value_rank(), s.gate_rank()}));
+                     (std::max)({s.decay_rank(), s.icl_rank(), s.value_rank(), s.gate_rank()}));
     state = arena.take(s.head_size() * s.head_size());
     recurrence = arena.take(recurrence_scratch(s.head_size()));
   }
