@@ -191,9 +191,14 @@ struct Vector {
   }
   /// Zero-extended 16-bit words, `width` of them.
   [[maybe_unused]] static IntBatch load_u16(const std::uint16_t* p) noexcept {
+#if XSIMD_WITH_SSE2 && !XSIMD_WITH_AVX
+    const __m128i words = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+    return IntBatch(_mm_unpacklo_epi16(words, _mm_setzero_si128()));
+#else
     alignas(alignment) std::int32_t words[width];
     for (std::size_t i = 0; i < width; ++i) words[i] = p[i];
     return IntBatch::load_aligned(words);
+#endif
   }
 };
 
