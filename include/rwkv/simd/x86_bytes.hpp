@@ -173,7 +173,7 @@ struct VnniBytes : Avx512Bytes {
   }
   /// Multiplies w + 128, which is unsigned: the sum has to begin with minus 128 times the sum of x.
   RWKV_INLINE static Sum dot_signed(Sum sum, Register w, Register x) noexcept {
-    return dot(sum, _mm512_xor_si512(w, _mm512_set1_epi8(-128)), x);
+    return dot(sum, _mm512_xor_si512(w, _mm512_set1_epi8(static_cast<char>(-128))), x);
   }
   RWKV_INLINE static Sum begin_signed(const std::int32_t* offset) noexcept {
     return _mm512_set1_epi32(*offset);
