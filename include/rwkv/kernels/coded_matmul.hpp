@@ -39,34 +39,69 @@ struct CodedBlocking {
   static constexpr std::size_t last_rows = matrices ? 8 : 4;
 };
 
-/// The codes of group G (0 ... 7) of four inputs of a tile. `v` is where the lanes' codes begin.
-template <class B, unsigned Bits, std::size_t G>
-RWKV_INLINE typename B::Register unpack(const std::byte* v) noexcept {
+/// The codes of groups Q and Q + 4 (Q = 0 ... 3) of four inputs of a tile, whose lower bits are
+/// stored together. `v` is where the lanes' codes begin.
+template <class B, unsigned Bits, std::size_t Q>
+RWKV_INLINE void unpack(const std::byte* v, typename B::Register (&codes)[2]) noexcept {
   constexpr std::size_t vector = 4 * panel_rows;
   if constexpr (Bits == 8) {
-    return B::load(v + G * vector);
+    codes[0] = B::load(v + Q * vector);
+    codes[1] = B::load(v + (Q + 4) * vector);
   } else {
     constexpr unsigned high = Bits - 4;
-    const auto two = B::load(v + (high + G % 4) * vector);
-    const auto codes = G < 4 ? B::low(two) : B::high(two);
-    if constexpr (Bits == 4) {
-      return codes;
-    } else {
-      constexpr std::size_t groups = 8 / high;
-      return B::template with_bits<G % groups * high, high>(codes,
-                                                            B::load(v + G / groups * vector));
+    const auto two = B::load(v + (high + Q) * vector);
+    codes[0] = B::low(two);
+    codes[1] = B::high(two);
+    if constexpr (high == 1) {
+      const auto plane = B::load(v);
+      codes[0] = B::template with_bits<Q, 1>(codes[0], plane);
+      codes[1] = B::template with_bits<Q + 4, 1>(codes[1], plane);
+    }
+    if constexpr (high == 2) {
+      codes[0] = B::template with_bits<2 * Q, 2>(codes[0], B::load(v));
+      codes[1] = B::template with_bits<2 * Q, 2>(codes[1], B::load(v + vector));
     }
   }
 }
 
-/// Calls f(std::integral_constant<std::size_t, G>) for the groups of a tile; those whose codes are
-/// stored together follow each other, unless the halves of a tile are summed separately.
-template <std::size_t Parts, std::size_t I = 0, class F>
-RWKV_INLINE void for_each_group(F&& f) noexcept {
-  constexpr std::size_t group = Parts == 1 ? I / 2 + I % 2 * 4 : I;
-  f(std::integral_constant<std::size_t, group>{});
-  if constexpr (I < 7) for_each_group<Parts, I + 1>(f);
-}
+/// The same one after the other for Q = 0, 1, 2, 3, and for any number of bits.
+template <class B>
+class TileCodes {
+ public:
+  using Register = typename B::Register;
+
+  RWKV_INLINE TileCodes(const std::byte* v, unsigned bits) noexcept
+      : at_(v + (bits == 8 ? 0 : bits - 4) * vector), higher_{B::load(v), B::load(v + vector)} {}
+
+  RWKV_INLINE void next(unsigned bits, Register (&codes)[2]) noexcept {
+    const Register two = B::load(at_);
+    if (bits == 8) {
+      codes[0] = two;
+      codes[1] = B::load(at_ + 4 * vector);
+    } else {
+      codes[0] = B::low(two);
+      codes[1] = B::high(two);
+    }
+    if (bits == 5) {
+      codes[0] = B::template with_bits<0, 1>(codes[0], higher_[0]);
+      codes[1] = B::template with_bits<4, 1>(codes[1], higher_[0]);
+      higher_[0] = B::template drop<1>(higher_[0]);
+    }
+    if (bits == 6) {
+      RWKV_UNROLL
+      for (std::size_t h = 0; h < 2; ++h) {
+        codes[h] = B::template with_bits<0, 2>(codes[h], higher_[h]);
+        higher_[h] = B::template drop<2>(higher_[h]);
+      }
+    }
+    at_ += vector;
+  }
+
+ private:
+  static constexpr std::size_t vector = 4 * panel_rows;
+  const std::byte* at_;
+  Register higher_[2];  // bits, those of the next groups lowest
+};
 
 template <class B, unsigned Bits>
 RWKV_INLINE typename B::Sum dot(typename B::Sum sum, typename B::Register codes,
@@ -78,18 +113,18 @@ RWKV_INLINE typename B::Sum dot(typename B::Sum sum, typename B::Register codes,
 }
 
 /// What turns sums of products of codes of one vector of outputs (the first of which is `lanes`, 0
-/// ... 15) into the numbers they stand for, in the parts of a tile:
+/// ... 15) into the numbers they stand for, in the parts of a tile, at most Most:
 /// W[o][i] = scale[o] code[o][i] - offset[o]. Codes of 8 bits have no offset.
-template <class L, unsigned Bits, std::size_t Parts>
+template <class L, std::size_t Most>
 struct TileScales {
-  static constexpr bool has_offset = Bits != 8;
-  L scale[Parts];
-  L offset[Parts];
+  L scale[Most];
+  L offset[Most];
 
-  RWKV_INLINE TileScales(const CodedLayout& layout, const std::byte* group, const std::byte* tile,
-                         std::size_t lanes) noexcept {
+  RWKV_INLINE TileScales(const CodedLayout& layout, std::size_t parts, const std::byte* group,
+                         const std::byte* tile, std::size_t lanes) noexcept {
     using B = typename L::Bytes;
-    if (Parts == 1 && layout.form == ScaleForm::halves) {
+    const bool has_offset = layout.bits != 8;
+    if (parts == 1 && layout.form == ScaleForm::halves) {
       const auto* halves = reinterpret_cast<const half*>(tile) + lanes;
       scale[0] = L::load(halves);
       if (has_offset && layout.min) offset[0] = L::load(halves + panel_rows);
@@ -97,53 +132,79 @@ struct TileScales {
       const auto* halves = reinterpret_cast<const half*>(group) + lanes;
       const auto* bytes = reinterpret_cast<const std::int8_t*>(tile) + lanes;
       const L d = L::load(halves);
-      for (std::size_t p = 0; p < Parts; ++p)
-        scale[p] = d * B::template load_floats<L>(bytes + p * panel_rows);
+      RWKV_UNROLL
+      for (std::size_t p = 0; p < Most; ++p)
+        if (p < parts) scale[p] = d * B::template load_floats<L>(bytes + p * panel_rows);
       if (has_offset && layout.min) {
         const L dmin = L::load(halves + panel_rows);
-        for (std::size_t p = 0; p < Parts; ++p)
-          offset[p] = dmin * B::template load_floats<L>(bytes + (Parts + p) * panel_rows);
+        RWKV_UNROLL
+        for (std::size_t p = 0; p < Most; ++p)
+          if (p < parts)
+            offset[p] = dmin * B::template load_floats<L>(bytes + (parts + p) * panel_rows);
       }
     }
-    if (has_offset && !layout.min)
-      for (std::size_t p = 0; p < Parts; ++p)
-        offset[p] = scale[p] * L::broadcast(static_cast<float>(layout.zero));
+    if (has_offset && !layout.min) {
+      RWKV_UNROLL
+      for (std::size_t p = 0; p < Most; ++p)
+        if (p < parts) offset[p] = scale[p] * L::broadcast(static_cast<float>(layout.zero));
+    }
   }
 
   /// sum - offset times the sums of the inputs of the parts, or of all.
-  RWKV_INLINE L subtract_offset(L sum, const float* negative_sums) const noexcept {
-    if constexpr (has_offset && Parts == 1)
-      sum = fma(offset[0], L::broadcast(negative_sums[0] + negative_sums[1]), sum);
-    if constexpr (has_offset && Parts == 2) {
-      sum = fma(offset[0], L::broadcast(negative_sums[0]), sum);
-      sum = fma(offset[1], L::broadcast(negative_sums[1]), sum);
-    }
+  RWKV_INLINE L subtract_offset(L sum, const CodedLayout& layout, std::size_t parts,
+                                const float* negative_sums) const noexcept {
+    if (layout.bits == 8) return sum;
+    if (parts == 1) return fma(offset[0], L::broadcast(negative_sums[0] + negative_sums[1]), sum);
+    RWKV_UNROLL
+    for (std::size_t p = 0; p < Most; ++p)
+      sum = fma(offset[p], L::broadcast(negative_sums[p]), sum);
     return sum;
   }
 };
 
-/// Where the numbers of a quantised row are.
-struct CodedRow {
-  const std::int8_t* codes;
-  const float* steps;
-  const float* negative_sums;
-  const std::int32_t* offsets;
+/// Some quantised rows. Their numbers are found from where each row begins: few pointers fit the
+/// registers.
+template <std::size_t Rows>
+struct CodedRows {
+  const std::byte* row[Rows];
+  std::size_t to_steps, to_sums, to_offsets;  // bytes
 
-  CodedRow() = default;
-  CodedRow(const PreparedRows& x, std::size_t m) noexcept
-      : codes(x.codes(m)),
-        steps(x.steps(m)),
-        negative_sums(x.negative_sums(m)),
-        offsets(x.offsets(m)) {}
+  /// Rows first, first + 1, ...; beyond `end`, the last one again.
+  RWKV_INLINE CodedRows(const PreparedRows& x, std::size_t first, std::size_t end) noexcept
+      : to_steps(from(x, x.steps(0))),
+        to_sums(from(x, x.negative_sums(0))),
+        to_offsets(from(x, x.offsets(0))) {
+    RWKV_UNROLL
+    for (std::size_t r = 0; r < Rows; ++r)
+      row[r] = x.data + (first + r < end ? first + r : end - 1) * x.stride;
+  }
+
+  RWKV_INLINE const std::int8_t* codes(std::size_t r, std::size_t i) const noexcept {
+    return reinterpret_cast<const std::int8_t*>(row[r] + i);
+  }
+  // Of tile t:
+  RWKV_INLINE float step(std::size_t r, std::size_t t) const noexcept {
+    return *reinterpret_cast<const float*>(row[r] + to_steps + t * sizeof(float));
+  }
+  RWKV_INLINE const float* negative_sums(std::size_t r, std::size_t t) const noexcept {
+    return reinterpret_cast<const float*>(row[r] + to_sums + t * 2 * sizeof(float));
+  }
+  RWKV_INLINE const std::int32_t* offset(std::size_t r, std::size_t t) const noexcept {
+    return reinterpret_cast<const std::int32_t*>(row[r] + to_offsets + t * sizeof(float));
+  }
+
+ private:
+  RWKV_INLINE static std::size_t from(const PreparedRows& x, const void* p) noexcept {
+    return static_cast<std::size_t>(static_cast<const std::byte*>(p) - x.data);
+  }
 };
 
-/// What the sum of the products of tile t of a row begins with.
+/// What the sum of the products of a tile and a row begins with.
 template <class B, unsigned Bits>
-RWKV_INLINE typename B::Sum begin_sum([[maybe_unused]] const CodedRow& x,
-                                      [[maybe_unused]] std::size_t t) noexcept {
-  if constexpr (Bits == 8 && requires { B::begin_signed(x.offsets); }) {
+RWKV_INLINE typename B::Sum begin_sum([[maybe_unused]] const std::int32_t* offset) noexcept {
+  if constexpr (Bits == 8 && requires { B::begin_signed(offset); }) {
     static_assert(B::template lazy<Bits> == 8, "a tile is one sum");
-    return B::begin_signed(x.offsets + t);
+    return B::begin_signed(offset);
   } else {
     return B::zero();
   }
@@ -158,74 +219,91 @@ RWKV_INLINE void hold(Sum& sum) noexcept {
 /// The sums of products of the codes of V vectors of outputs in the parts of tile t, for Rows rows
 /// of quantised inputs.
 template <class B, unsigned Bits, std::size_t Parts, std::size_t Rows, std::size_t V>
-RWKV_INLINE void sum_tile(const std::byte* const (&at)[V], const CodedRow (&x)[Rows], std::size_t t,
+RWKV_INLINE void sum_tile(const std::byte* const (&at)[V], const CodedRows<Rows>& x, std::size_t t,
                           typename B::Wide (&wide)[V][Rows][Parts]) noexcept {
-  constexpr unsigned lazy = B::template lazy<Bits>;
-  typename B::Sum few[V][Rows];
-  std::size_t done = 0;
-  for_each_group<Parts>(
-      [&]<std::size_t G>(std::integral_constant<std::size_t, G>) RWKV_INLINE_LAMBDA {
-        constexpr std::size_t per_part = 8 / Parts;
-        constexpr std::size_t step = lazy < per_part ? lazy : per_part;
-        typename B::Register codes[V];
+  constexpr std::size_t lazy = B::template lazy<Bits>, per_part = 8 / Parts;
+  constexpr std::size_t step = lazy < per_part ? lazy : per_part;  // groups between widenings
+  typename B::Sum few[V][Rows][Parts];
+  const auto add_groups =
+      [&]<std::size_t Q>(std::integral_constant<std::size_t, Q>) RWKV_INLINE_LAMBDA {
+        typename B::Register codes[V][2];
         RWKV_UNROLL
-        for (std::size_t v = 0; v < V; ++v) codes[v] = unpack<B, Bits, G>(at[v]);
+        for (std::size_t v = 0; v < V; ++v) unpack<B, Bits, Q>(at[v], codes[v]);
         RWKV_UNROLL
-        for (std::size_t r = 0; r < Rows; ++r) {
-          const auto inputs = B::broadcast(x[r].codes + t * tile_cols + 4 * G);
-          const auto begin = begin_sum<B, Bits>(x[r], t);
-          RWKV_UNROLL
-          for (std::size_t v = 0; v < V; ++v) {
-            few[v][r] = dot<B, Bits>(done % step == 0 ? begin : few[v][r], codes[v], inputs);
-            hold<B>(few[v][r]);
-          }
-        }
-        ++done;
-        if (done % step != 0) return;
-        const std::size_t part = (done - 1) / per_part;
-        const bool first = (done - step) % per_part == 0;
-        RWKV_UNROLL
-        for (std::size_t v = 0; v < V; ++v) {
+        for (std::size_t h = 0; h < 2; ++h) {
+          const std::size_t part = Parts == 1 ? 0 : h;
+          const std::size_t done = Parts == 1 ? 2 * Q + h : Q;  // groups of this part
           RWKV_UNROLL
           for (std::size_t r = 0; r < Rows; ++r) {
-            auto& sum = wide[v][r][part];
-            sum = first ? B::widen(few[v][r]) : B::add_wide(sum, B::widen(few[v][r]));
-            if constexpr (lazy == 1) hold<B>(sum);
+            const auto inputs = B::broadcast(x.codes(r, t * tile_cols + h * tile_cols / 2 + 4 * Q));
+            const auto begin = begin_sum<B, Bits>(x.offset(r, t));
+            RWKV_UNROLL
+            for (std::size_t v = 0; v < V; ++v) {
+              auto& sum = few[v][r][part];
+              sum = dot<B, Bits>(done % step == 0 ? begin : sum, codes[v][h], inputs);
+              hold<B>(sum);
+            }
+          }
+          if ((done + 1) % step == 0) {
+            RWKV_UNROLL
+            for (std::size_t v = 0; v < V; ++v) {
+              RWKV_UNROLL
+              for (std::size_t r = 0; r < Rows; ++r) {
+                auto& sum = wide[v][r][part];
+                const auto more = B::widen(few[v][r][part]);
+                sum = done < step ? more : B::add_wide(sum, more);
+                if constexpr (lazy == 1) hold<B>(sum);
+              }
+            }
           }
         }
-      });
+      };
+  add_groups(std::integral_constant<std::size_t, 0>{});
+  add_groups(std::integral_constant<std::size_t, 1>{});
+  add_groups(std::integral_constant<std::size_t, 2>{});
+  add_groups(std::integral_constant<std::size_t, 3>{});
 }
 
 /// The same, two groups and two rows at a time.
-template <MatrixBytes B, unsigned Bits, std::size_t Parts, std::size_t Rows, std::size_t G = 0>
-RWKV_INLINE void sum_pairs(const std::byte* v, const CodedRow (&x)[Rows], std::size_t t,
+template <MatrixBytes B, unsigned Bits, std::size_t Parts, std::size_t Rows>
+RWKV_INLINE void sum_pairs(const std::byte* v, const CodedRows<Rows>& x, std::size_t t,
                            typename B::Pair (&sum)[Rows / 2][Parts]) noexcept {
-  const auto codes = B::pair(unpack<B, Bits, G>(v), unpack<B, Bits, G + 1>(v));
-  const std::size_t at = t * tile_cols + 4 * G;
-  constexpr std::size_t part = G / (8 / Parts);
-  RWKV_UNROLL
-  for (std::size_t r = 0; r < Rows / 2; ++r)
-    B::dot(sum[r][part], codes, B::load_pair(x[2 * r].codes + at, x[2 * r + 1].codes + at));
-  if constexpr (G + 2 < 8) sum_pairs<B, Bits, Parts, Rows, G + 2>(v, x, t, sum);
+  const auto add_groups =
+      [&]<std::size_t Q>(std::integral_constant<std::size_t, Q>) RWKV_INLINE_LAMBDA {
+        typename B::Register first[2], second[2];
+        unpack<B, Bits, Q>(v, first);
+        unpack<B, Bits, Q + 1>(v, second);
+        RWKV_UNROLL
+        for (std::size_t h = 0; h < 2; ++h) {
+          const auto codes = B::pair(first[h], second[h]);
+          const std::size_t at = t * tile_cols + h * tile_cols / 2 + 4 * Q;
+          RWKV_UNROLL
+          for (std::size_t r = 0; r < Rows / 2; ++r)
+            B::dot(sum[r][Parts == 1 ? 0 : h], codes,
+                   B::load_pair(x.codes(2 * r, at), x.codes(2 * r + 1, at)));
+        }
+      };
+  add_groups(std::integral_constant<std::size_t, 0>{});
+  add_groups(std::integral_constant<std::size_t, 2>{});
 }
 
 /// sum + what the integer sums of a tile's parts stand for, for a row of inputs with this step and
 /// these sums.
-template <class L, unsigned Bits, std::size_t Parts>
-RWKV_INLINE L add_parts(L sum, const TileScales<L, Bits, Parts>& scales,
+template <class L, std::size_t Parts>
+RWKV_INLINE L add_parts(L sum, const CodedLayout& layout, const TileScales<L, Parts>& scales,
                         const typename L::Bytes::Wide (&wide)[Parts], L step,
                         const float* negative_sums) noexcept {
   RWKV_UNROLL
   for (std::size_t p = 0; p < Parts; ++p)
     sum = fma(L::Bytes::template to_float<L>(wide[p]), scales.scale[p] * step, sum);
-  return scales.subtract_offset(sum, negative_sums);
+  return scales.subtract_offset(sum, layout, Parts, negative_sums);
 }
 
 /// Adds one tile to the sums of V vectors of outputs, `apart` bytes from each other, for Rows rows
 /// of quantised inputs.
 template <class L, unsigned Bits, std::size_t Parts, std::size_t Rows, std::size_t V>
 RWKV_INLINE void add_tile(const CodedLayout& layout, const std::byte* group, const std::byte* tile,
-                          std::size_t apart, std::size_t lanes, const CodedRow (&x)[Rows],
+                          std::size_t apart, std::size_t lanes, const CodedRows<Rows>& x,
                           std::size_t t, L (&sum)[V][Rows]) noexcept {
   using B = typename L::Bytes;
   const std::byte* at[V];
@@ -246,53 +324,56 @@ RWKV_INLINE void add_tile(const CodedLayout& layout, const std::byte* group, con
 
   RWKV_UNROLL
   for (std::size_t v = 0; v < V; ++v) {
-    const TileScales<L, Bits, Parts> scales(layout, group + v * apart, tile + v * apart, lanes);
+    const TileScales<L, Parts> scales(layout, Parts, group + v * apart, tile + v * apart, lanes);
     RWKV_UNROLL
     for (std::size_t r = 0; r < Rows; ++r)
-      sum[v][r] = add_parts(sum[v][r], scales, wide[v][r], L::broadcast(x[r].steps[t]),
-                            x[r].negative_sums + 2 * t);
+      sum[v][r] = add_parts(sum[v][r], layout, scales, wide[v][r], L::broadcast(x.step(r, t)),
+                            x.negative_sums(r, t));
   }
 }
 
-/// The same for rows of inputs as they are.
-template <class L, unsigned Bits, std::size_t Parts, std::size_t Rows>
+/// The same for rows of inputs as they are. The layout is read at run time: products of floats take
+/// so long that nobody notices, and one function does for all.
+template <class L, std::size_t Rows>
 RWKV_INLINE void add_tile_exactly(const CodedLayout& layout, const std::byte* group,
                                   const std::byte* tile, std::size_t lanes,
                                   const float* const (&x)[Rows],
                                   const float* const (&negative_sums)[Rows], std::size_t t,
                                   L (&sum)[Rows]) noexcept {
   using B = typename L::Bytes;
-  const std::byte* v = tile + layout.code_offset() + 4 * lanes;
+  TileCodes<B> codes(tile + layout.code_offset() + 4 * lanes, layout.bits);
   L product[2][Rows];
   RWKV_UNROLL
   for (std::size_t r = 0; r < Rows; ++r) product[0][r] = product[1][r] = L::broadcast(0.0f);
-  for_each_group<2>([&]<std::size_t G>(std::integral_constant<std::size_t, G>) RWKV_INLINE_LAMBDA {
-    const auto codes = unpack<B, Bits, G>(v);
+  for (std::size_t i = t * tile_cols; i < t * tile_cols + tile_cols / 2; i += 4) {
+    typename B::Register four[2];
+    codes.next(layout.bits, four);
     const auto add = [&]<unsigned Byte>(std::integral_constant<unsigned, Byte>) RWKV_INLINE_LAMBDA {
-      const L code = B::template byte_to_float<L, Byte, Bits == 8>(codes);
       RWKV_UNROLL
-      for (std::size_t r = 0; r < Rows; ++r) {
-        product[G / 4][r] =
-            fma(code, L::broadcast(x[r][t * tile_cols + 4 * G + Byte]), product[G / 4][r]);
-        hold(product[G / 4][r]);
+      for (std::size_t h = 0; h < 2; ++h) {
+        const L code = B::template byte_to_float<L, Byte>(four[h]);
+        RWKV_UNROLL
+        for (std::size_t r = 0; r < Rows; ++r) {
+          const L input = L::broadcast(x[r][i + h * tile_cols / 2 + Byte]);
+          product[h][r] = fma(code, input, product[h][r]);
+          hold(product[h][r]);
+        }
       }
     };
     add(std::integral_constant<unsigned, 0>{});
     add(std::integral_constant<unsigned, 1>{});
     add(std::integral_constant<unsigned, 2>{});
     add(std::integral_constant<unsigned, 3>{});
-  });
+  }
 
-  const TileScales<L, Bits, Parts> scales(layout, group, tile, lanes);
+  const std::size_t parts = layout.parts();
+  const TileScales<L, 2> scales(layout, parts, group, tile, lanes);
   RWKV_UNROLL
   for (std::size_t r = 0; r < Rows; ++r) {
-    if constexpr (Parts == 1) {
-      sum[r] = fma(scales.scale[0], product[0][r] + product[1][r], sum[r]);
-    } else {
-      sum[r] = fma(scales.scale[0], product[0][r], sum[r]);
-      sum[r] = fma(scales.scale[1], product[1][r], sum[r]);
-    }
-    sum[r] = scales.subtract_offset(sum[r], negative_sums[r] + 2 * t);
+    if (parts == 1) product[0][r] = product[0][r] + product[1][r];
+    sum[r] = fma(scales.scale[0], product[0][r], sum[r]);
+    if (parts == 2) sum[r] = fma(scales.scale[1], product[1][r], sum[r]);
+    sum[r] = scales.subtract_offset(sum[r], layout, parts, negative_sums[r] + 2 * t);
   }
 }
 
@@ -300,10 +381,13 @@ RWKV_INLINE void add_tile_exactly(const CodedLayout& layout, const std::byte* gr
 template <class F>
 RWKV_INLINE void for_each_tile(const CodedLayout& layout, const std::byte* panel, std::size_t cols,
                                F&& f) noexcept {
+  const std::size_t per_group = layout.tiles_per_group(), tile_bytes = layout.tile_bytes();
   const std::byte* group = panel;
-  for (std::size_t t = 0; t < cols / tile_cols; group += layout.group_bytes())
-    for (std::size_t k = 0; k < layout.tiles_per_group(); ++k, ++t)
-      f(group, group + layout.header_bytes() + k * layout.tile_bytes(), t);
+  for (std::size_t t = 0; t < cols / tile_cols;) {
+    const std::byte* tile = group + layout.header_bytes();
+    for (std::size_t k = 0; k < per_group; ++k, ++t, tile += tile_bytes) f(group, tile, t);
+    group = tile;
+  }
 }
 
 /// Stores one vector of outputs of panel p.
@@ -325,7 +409,7 @@ RWKV_INLINE void store_outputs(L sum, std::size_t rows, std::size_t p, std::size
 template <class L, CodedLayout Layout>
 void coded_single(const CodedMatrix& w, Range panels, const PreparedRows& x, float* y) noexcept {
   constexpr std::size_t vectors = panel_rows / L::width;
-  const CodedRow row[1] = {{x, 0}};
+  const CodedRows<1> row(x, 0, 1);
   const std::size_t panel_bytes = Layout.bytes_per_panel(w.cols);
   for (std::size_t p = panels.begin; p < panels.end; ++p) {
     L sum[vectors][1][1];
@@ -370,13 +454,12 @@ template <class L, unsigned Bits, std::size_t Parts, std::size_t Rows>
 void coded_block(const CodedMatrix& w, Range panels, const PreparedRows& x, std::size_t first,
                  std::size_t end, float* y, std::size_t ldy) noexcept {
   constexpr std::size_t V = CodedBlocking<L, Bits, Parts>::panels;
-  const CodedLayout layout = w.layout;
+  CodedLayout layout = w.layout;
+  layout.bits = Bits;
   const std::size_t panel_bytes = layout.bytes_per_panel(w.cols);
   const std::size_t found = panels.end - panels.begin;
   const std::size_t apart = found == V ? panel_bytes : 0;  // a panel without partner is its own
-  CodedRow row[Rows];
-  for (std::size_t r = 0; r < Rows; ++r)
-    row[r] = CodedRow(x, first + r < end ? first + r : end - 1);
+  const CodedRows<Rows> row(x, first, end);
   for (std::size_t lanes = 0; lanes < panel_rows; lanes += L::width) {
     L sum[V][Rows];
     RWKV_UNROLL
@@ -423,7 +506,7 @@ void coded_panels(const CodedMatrix& w, Range panels, const PreparedRows& x, std
 
 /// One panel for rows [first, first + Rows) of inputs as they are; beyond `end`, the last one
 /// again.
-template <class L, unsigned Bits, std::size_t Parts, std::size_t Rows>
+template <class L, std::size_t Rows>
 void coded_exact(const CodedMatrix& w, std::size_t p, const ProductInputs& x, std::size_t first,
                  std::size_t end, float* y, std::size_t ldy) noexcept {
   const CodedLayout layout = w.layout;
@@ -439,34 +522,27 @@ void coded_exact(const CodedMatrix& w, std::size_t p, const ProductInputs& x, st
     L sum[Rows];
     RWKV_UNROLL
     for (std::size_t r = 0; r < Rows; ++r) sum[r] = L::broadcast(0.0f);
-    for_each_tile(layout, panel, w.cols,
-                  [&](const std::byte* group, const std::byte* tile, std::size_t t)
-                      RWKV_INLINE_LAMBDA {
-                        add_tile_exactly<L, Bits, Parts, Rows>(layout, group, tile, lanes, inputs,
-                                                               negative_sums, t, sum);
-                      });
+    for_each_tile(
+        layout, panel, w.cols,
+        [&](const std::byte* group, const std::byte* tile, std::size_t t) RWKV_INLINE_LAMBDA {
+          add_tile_exactly<L, Rows>(layout, group, tile, lanes, inputs, negative_sums, t, sum);
+        });
     RWKV_UNROLL
     for (std::size_t r = 0; r < Rows; ++r)
       if (first + r < end) store_outputs(sum[r], w.rows, p, lanes, y + (first + r) * ldy);
   }
 }
 
-template <class L, unsigned Bits, std::size_t Parts>
-void coded_matmul(const CodedMatrix& w, Inputs inputs, Range panels, const ProductInputs& x,
-                  std::size_t rows, float* y, std::size_t ldy) noexcept {
-  if (inputs == Inputs::exact) {
-    constexpr std::size_t block = 4;
-    for (std::size_t p = panels.begin; p < panels.end; ++p)
-      if (rows == 1)
-        coded_exact<L, Bits, Parts, 1>(w, p, x, 0, 1, y, ldy);
-      else
-        for (std::size_t m = 0; m < rows; m += block)
-          coded_exact<L, Bits, Parts, block>(w, p, x, m, rows, y, ldy);
-  } else if (rows == 1) {
-    coded_single<L>(w, panels, x.prepared, y);
-  } else {
-    coded_panels<L, Bits, Parts>(w, panels, x.prepared, rows, y, ldy);
-  }
+/// Some panels for all rows of inputs as they are.
+template <class L>
+void coded_exact(const CodedMatrix& w, Range panels, const ProductInputs& x, std::size_t rows,
+                 float* y, std::size_t ldy) noexcept {
+  constexpr std::size_t block = 4;
+  for (std::size_t p = panels.begin; p < panels.end; ++p)
+    if (rows == 1)
+      coded_exact<L, 1>(w, p, x, 0, 1, y, ldy);
+    else
+      for (std::size_t m = 0; m < rows; m += block) coded_exact<L, block>(w, p, x, m, rows, y, ldy);
 }
 
 }  // namespace detail
@@ -478,8 +554,10 @@ void coded_matmul(const CodedMatrix& w, Inputs inputs, Range panels, const Produ
 template <class L>
 void coded_matmul(const CodedMatrix& w, Inputs inputs, Range panels, const ProductInputs& x,
                   std::size_t rows, float* y, std::size_t ldy) noexcept {
+  if (inputs == Inputs::exact) return detail::coded_exact<L>(w, panels, x, rows, y, ldy);
+  if (rows == 1) return detail::coded_single<L>(w, panels, x.prepared, y);
   const auto with = [&]<unsigned Bits, std::size_t Parts>() {
-    detail::coded_matmul<L, Bits, Parts>(w, inputs, panels, x, rows, y, ldy);
+    detail::coded_panels<L, Bits, Parts>(w, panels, x.prepared, rows, y, ldy);
   };
   switch (w.layout.bits) {
     case 4:

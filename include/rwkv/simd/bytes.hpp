@@ -65,6 +65,12 @@ struct PlainBytes {
     }
     return r;
   }
+  /// Each byte without its lowest bits: the others move down, and anything comes in at the top.
+  template <unsigned Bits>
+  static Register drop(Register r) noexcept {
+    for (std::uint32_t& lane : r.lane) lane >>= Bits;
+    return r;
+  }
 
   static Sum zero() noexcept { return {}; }
   /// sum + the products of unsigned codes below 64 and signed bytes.
@@ -96,14 +102,12 @@ struct PlainBytes {
     for (std::size_t k = 0; k < Width; ++k) f[k] = static_cast<float>(sum.lane[k]);
     return L::load(f);
   }
-  /// Byte `Byte` of every lane, as a number.
-  template <class L, unsigned Byte, bool Signed>
+  /// Byte `Byte` of every lane, which is signed, as a number.
+  template <class L, unsigned Byte>
   static L byte_to_float(Register r) noexcept {
     float f[Width];
-    for (std::size_t k = 0; k < Width; ++k) {
-      const auto byte = static_cast<std::uint8_t>(r.lane[k] >> (8 * Byte) & 0xff);
-      f[k] = Signed ? static_cast<float>(static_cast<std::int8_t>(byte)) : static_cast<float>(byte);
-    }
+    for (std::size_t k = 0; k < Width; ++k)
+      f[k] = static_cast<float>(static_cast<std::int8_t>(r.lane[k] >> (8 * Byte) & 0xff));
     return L::load(f);
   }
   /// `width` consecutive signed bytes as numbers.

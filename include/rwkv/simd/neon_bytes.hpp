@@ -37,6 +37,10 @@ struct NeonBytes {
     if constexpr (Shift < 4) moved = vshlq_n_u8(plane, 4 - Shift);
     return vorrq_u8(r, vandq_u8(moved, vdupq_n_u8(mask)));
   }
+  template <unsigned Bits>
+  RWKV_INLINE static Register drop(Register r) noexcept {
+    return vshrq_n_u8(r, Bits);
+  }
 
   RWKV_INLINE static Sum zero() noexcept { return vdupq_n_s32(0); }
   /// Codes below 64 are signed bytes too.
@@ -58,13 +62,10 @@ struct NeonBytes {
   RWKV_INLINE static L to_float(Wide sum) noexcept {
     return L::from(vcvtq_f32_s32(sum));
   }
-  template <class L, unsigned Byte, bool Signed>
+  template <class L, unsigned Byte>
   RWKV_INLINE static L byte_to_float(Register r) noexcept {
     const uint32x4_t left = vshlq_n_u32(vreinterpretq_u32_u8(r), 24 - 8 * Byte);
-    if constexpr (Signed)
-      return L::from(vcvtq_f32_s32(vshrq_n_s32(vreinterpretq_s32_u32(left), 24)));
-    else
-      return L::from(vcvtq_f32_u32(vshrq_n_u32(left, 24)));
+    return L::from(vcvtq_f32_s32(vshrq_n_s32(vreinterpretq_s32_u32(left), 24)));
   }
   template <class L>
   RWKV_INLINE static L load_floats(const std::int8_t* p) noexcept {

@@ -57,6 +57,10 @@ struct Avx2Bytes {
     if constexpr (Shift < 4) moved = _mm256_slli_epi16(plane, 4 - Shift);
     return _mm256_or_si256(r, _mm256_and_si256(moved, _mm256_set1_epi8(mask)));
   }
+  template <unsigned Bits>
+  RWKV_INLINE static Register drop(Register r) noexcept {
+    return _mm256_srli_epi16(r, Bits);
+  }
 
   RWKV_INLINE static Sum zero() noexcept { return _mm256_setzero_si256(); }
   /// Keeps a sum where it is: GCC would first compute all products, then add them.
@@ -76,11 +80,10 @@ struct Avx2Bytes {
   RWKV_INLINE static L to_float(Wide sum) noexcept {
     return L::from(_mm256_cvtepi32_ps(sum));
   }
-  template <class L, unsigned Byte, bool Signed>
+  template <class L, unsigned Byte>
   RWKV_INLINE static L byte_to_float(Register r) noexcept {
-    const __m256i left = _mm256_slli_epi32(r, 24 - 8 * static_cast<int>(Byte));
-    return L::from(
-        _mm256_cvtepi32_ps(Signed ? _mm256_srai_epi32(left, 24) : _mm256_srli_epi32(left, 24)));
+    if constexpr (Byte < 3) r = _mm256_slli_epi32(r, 24 - 8 * static_cast<int>(Byte));
+    return L::from(_mm256_cvtepi32_ps(_mm256_srai_epi32(r, 24)));
   }
   template <class L>
   RWKV_INLINE static L load_floats(const std::int8_t* p) noexcept {
@@ -127,6 +130,10 @@ struct Avx512Bytes {
     if constexpr (Shift < 4) moved = _mm512_slli_epi16(plane, 4 - Shift);
     return _mm512_or_si512(r, _mm512_and_si512(moved, _mm512_set1_epi8(mask)));
   }
+  template <unsigned Bits>
+  RWKV_INLINE static Register drop(Register r) noexcept {
+    return _mm512_srli_epi16(r, Bits);
+  }
 
   RWKV_INLINE static Sum zero() noexcept { return _mm512_setzero_si512(); }
   RWKV_INLINE static void hold(Sum& sum) noexcept { asm("" : "+v"(sum)); }
@@ -147,11 +154,10 @@ struct Avx512Bytes {
   RWKV_INLINE static L to_float(Wide sum) noexcept {
     return L::from(_mm512_cvtepi32_ps(sum));
   }
-  template <class L, unsigned Byte, bool Signed>
+  template <class L, unsigned Byte>
   RWKV_INLINE static L byte_to_float(Register r) noexcept {
-    const __m512i left = _mm512_slli_epi32(r, 24 - 8 * Byte);
-    return L::from(
-        _mm512_cvtepi32_ps(Signed ? _mm512_srai_epi32(left, 24) : _mm512_srli_epi32(left, 24)));
+    if constexpr (Byte < 3) r = _mm512_slli_epi32(r, 24 - 8 * static_cast<int>(Byte));
+    return L::from(_mm512_cvtepi32_ps(_mm512_srai_epi32(r, 24)));
   }
   template <class L>
   RWKV_INLINE static L load_floats(const std::int8_t* p) noexcept {
