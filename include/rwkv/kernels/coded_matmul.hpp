@@ -26,6 +26,11 @@ concept MatrixBytes = requires {
   typename B::Pair;
 };
 
+template <class B>
+inline constexpr bool plain = false;
+template <std::size_t Width>
+inline constexpr bool plain<simd::PlainBytes<Width>> = true;
+
 template <class L, unsigned Bits, std::size_t Parts>
 struct CodedBlocking {
   static constexpr bool matrices = MatrixBytes<typename L::Bytes>;
@@ -533,6 +538,73 @@ void coded_exact(const CodedMatrix& w, std::size_t p, const ProductInputs& x, st
   }
 }
 
+/// The codes of a tile of plain bytes, those of an output one after the other.
+template <class B>
+void unpack_plain(const std::byte* v, unsigned bits,
+                  std::int16_t (&out)[panel_rows][tile_cols]) noexcept {
+  for (std::size_t lanes = 0; lanes < panel_rows; lanes += B::width) {
+    TileCodes<B> codes(v + 4 * lanes, bits);
+    for (std::size_t i = 0; i < tile_cols / 2; i += 4) {
+      typename B::Register four[2];
+      codes.next(bits, four);
+      for (std::size_t h = 0; h < 2; ++h)
+        for (std::size_t k = 0; k < B::width; ++k)
+          for (unsigned byte = 0; byte < 4; ++byte)
+            out[lanes + k][h * tile_cols / 2 + i + byte] =
+                static_cast<std::int8_t>(four[h].lane[k] >> 8 * byte & 0xff);
+    }
+  }
+}
+
+/// Some panels for all rows of quantised inputs, where bytes are plain: one function for all
+/// layouts, whose sums of products compilers make vectors of.
+template <class L>
+void coded_plain(const CodedMatrix& w, Range panels, const PreparedRows& x, std::size_t rows,
+                 float* y, std::size_t ldy) noexcept {
+  constexpr std::size_t block = 4, half_tile = tile_cols / 2;
+  const CodedLayout layout = w.layout;
+  const std::size_t parts = layout.parts();
+  for (std::size_t p = panels.begin; p < panels.end; ++p)
+    for (std::size_t first = 0; first < rows; first += block) {
+      const std::size_t some = rows - first < block ? rows - first : block;
+      float sum[block][panel_rows] = {};
+      const auto add = [&](const std::byte* group, const std::byte* tile, std::size_t t) {
+        std::int16_t codes[panel_rows][tile_cols];
+        unpack_plain<typename L::Bytes>(tile + layout.code_offset(), layout.bits, codes);
+        float products[block][2][panel_rows];
+        for (std::size_t r = 0; r < some; ++r) {
+          std::int16_t inputs[tile_cols];
+          const std::int8_t* const from = x.codes(first + r) + t * tile_cols;
+          for (std::size_t i = 0; i < tile_cols; ++i) inputs[i] = from[i];
+          for (std::size_t o = 0; o < panel_rows; ++o) {
+            std::int32_t of_half[2] = {};
+            for (std::size_t i = 0; i < half_tile; ++i) of_half[0] += codes[o][i] * inputs[i];
+            for (std::size_t i = half_tile; i < tile_cols; ++i)
+              of_half[1] += codes[o][i] * inputs[i];
+            if (parts == 1) of_half[0] += of_half[1];
+            products[r][0][o] = static_cast<float>(of_half[0]);
+            products[r][1][o] = static_cast<float>(of_half[1]);
+          }
+        }
+        for (std::size_t lanes = 0; lanes < panel_rows; lanes += L::width) {
+          const TileScales<L, 2> scales(layout, parts, group, tile, lanes);
+          for (std::size_t r = 0; r < some; ++r) {
+            const L step = L::broadcast(x.steps(first + r)[t]);
+            L s = L::load(sum[r] + lanes);
+            for (std::size_t part = 0; part < parts; ++part)
+              s = fma(L::load(products[r][part] + lanes), scales.scale[part] * step, s);
+            scales.subtract_offset(s, layout, parts, x.negative_sums(first + r) + 2 * t)
+                .store(sum[r] + lanes);
+          }
+        }
+      };
+      for_each_tile(layout, w.data + p * layout.bytes_per_panel(w.cols), w.cols, add);
+      for (std::size_t r = 0; r < some; ++r)
+        for (std::size_t lanes = 0; lanes < panel_rows; lanes += L::width)
+          store_outputs(L::load(sum[r] + lanes), w.rows, p, lanes, y + (first + r) * ldy);
+    }
+}
+
 /// Some panels for all rows of inputs as they are.
 template <class L>
 void coded_exact(const CodedMatrix& w, Range panels, const ProductInputs& x, std::size_t rows,
@@ -555,21 +627,25 @@ template <class L>
 void coded_matmul(const CodedMatrix& w, Inputs inputs, Range panels, const ProductInputs& x,
                   std::size_t rows, float* y, std::size_t ldy) noexcept {
   if (inputs == Inputs::exact) return detail::coded_exact<L>(w, panels, x, rows, y, ldy);
-  if (rows == 1) return detail::coded_single<L>(w, panels, x.prepared, y);
-  const auto with = [&]<unsigned Bits, std::size_t Parts>() {
-    detail::coded_panels<L, Bits, Parts>(w, panels, x.prepared, rows, y, ldy);
-  };
-  switch (w.layout.bits) {
-    case 4:
-      return w.layout.parts() == 1 ? with.template operator()<4, 1>()
-                                   : with.template operator()<4, 2>();
-    case 5:
-      return with.template operator()<5, 1>();
-    case 6:
-      return with.template operator()<6, 2>();
-    default:
-      RWKV_ASSERT(w.layout.bits == 8);
-      return with.template operator()<8, 1>();
+  if constexpr (detail::plain<typename L::Bytes>) {
+    detail::coded_plain<L>(w, panels, x.prepared, rows, y, ldy);
+  } else {
+    if (rows == 1) return detail::coded_single<L>(w, panels, x.prepared, y);
+    const auto with = [&]<unsigned Bits, std::size_t Parts>() {
+      detail::coded_panels<L, Bits, Parts>(w, panels, x.prepared, rows, y, ldy);
+    };
+    switch (w.layout.bits) {
+      case 4:
+        return w.layout.parts() == 1 ? with.template operator()<4, 1>()
+                                     : with.template operator()<4, 2>();
+      case 5:
+        return with.template operator()<5, 1>();
+      case 6:
+        return with.template operator()<6, 2>();
+      default:
+        RWKV_ASSERT(w.layout.bits == 8);
+        return with.template operator()<8, 1>();
+    }
   }
 }
 
