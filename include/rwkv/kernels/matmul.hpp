@@ -79,35 +79,20 @@ struct InPairs {
 };
 
 /// y[m][o] (+)= sum over i in inputs of W[o][i] x[m][i], for Rows rows and Panels panels of
-/// outputs, whose columns are `stride` apart. `stored` outputs of the last panel exist. Continues
-/// from y unless inputs.begin is 0.
+/// outputs, whose columns are `stride` apart. Continues from y unless inputs.begin is 0.
 template <class Op, std::size_t Rows, std::size_t Panels>
 RWKV_INLINE void tile(const typename Op::Weight* const (&w)[Panels], std::size_t stride,
                       Range inputs, const typename Op::Input* x, std::size_t ldx, float* y,
-                      std::size_t ldy, std::size_t stored) noexcept {
+                      std::size_t ldy) noexcept {
   using L = typename Op::Lanes;
   constexpr std::size_t per_panel = panel_rows / L::width;
   constexpr std::size_t vectors = Panels * per_panel;
-  const bool partial = stored < panel_rows;
   L sum[Rows][vectors];
-  if (inputs.begin == 0) {
+  RWKV_UNROLL
+  for (std::size_t m = 0; m < Rows; ++m) {
     RWKV_UNROLL
-    for (std::size_t m = 0; m < Rows; ++m) {
-      RWKV_UNROLL
-      for (std::size_t q = 0; q < vectors; ++q) sum[m][q] = L::broadcast(0.0f);
-    }
-  } else {
-    RWKV_UNROLL
-    for (std::size_t m = 0; m < Rows; ++m) {
-      alignas(alignment) float last[panel_rows] = {};
-      if (partial)
-        std::memcpy(last, y + m * ldy + (Panels - 1) * panel_rows, stored * sizeof(float));
-      RWKV_UNROLL
-      for (std::size_t q = 0; q < vectors; ++q)
-        sum[m][q] = partial && q >= vectors - per_panel
-                        ? L::load(last + (q - (vectors - per_panel)) * L::width)
-                        : L::load(y + m * ldy + q * L::width);
-    }
+    for (std::size_t q = 0; q < vectors; ++q)
+      sum[m][q] = inputs.begin == 0 ? L::broadcast(0.0f) : L::load(y + m * ldy + q * L::width);
   }
 
   for (std::size_t i = inputs.begin; i < inputs.end; i += Op::inputs) {
@@ -127,14 +112,16 @@ RWKV_INLINE void tile(const typename Op::Weight* const (&w)[Panels], std::size_t
 
   RWKV_UNROLL
   for (std::size_t m = 0; m < Rows; ++m) {
-    alignas(alignment) float last[panel_rows];
     RWKV_UNROLL
-    for (std::size_t q = 0; q < vectors; ++q)
-      sum[m][q].store(partial && q >= vectors - per_panel
-                          ? last + (q - (vectors - per_panel)) * L::width
-                          : y + m * ldy + q * L::width);
-    if (partial) std::memcpy(y + m * ldy + (Panels - 1) * panel_rows, last, stored * sizeof(float));
+    for (std::size_t q = 0; q < vectors; ++q) sum[m][q].store(y + m * ldy + q * L::width);
   }
+}
+
+/// Copies some numbers of each of some rows.
+inline void copy_rows(const float* from, std::size_t ld_from, float* to, std::size_t ld_to,
+                      std::size_t rows, std::size_t count) noexcept {
+  for (std::size_t m = 0; m < rows; ++m)
+    std::memcpy(to + m * ld_to, from + m * ld_from, count * sizeof(float));
 }
 
 /// Rows [m, rows) for the panels, in blocks of at most Rows: of Rows, Rows / 2, ..., or `even`ly,
@@ -147,15 +134,27 @@ void row_blocks(const PanelMatrix<typename Op::Weight>& w, Range panels, Range i
   for (; even ? rows - m > blocks * (Rows - 1) : m + Rows <= rows; m += Rows, --blocks)
     for (std::size_t p = panels.begin; p < panels.end; p += Panels) {
       const std::size_t first = p * panel_rows;
-      const std::size_t left = w.rows - first - (Panels - 1) * panel_rows;
       const auto place = [&](std::size_t q) {
         return panel_place(p + q, panels_for(w.rows), w.cols);
       };
       const typename Op::Weight* panel[Panels];
       for (std::size_t q = 0; q < Panels; ++q) panel[q] = w.data + place(q).first;
+      // Unless all outputs exist, they are made elsewhere.
+      constexpr std::size_t all = Panels * panel_rows;
+      alignas(alignment) float elsewhere[Rows * all];
+      const std::size_t exist = w.rows - first < all ? w.rows - first : all;
+      float* const at = y + m * ldy + first;
+      float* to = at;
+      std::size_t ld = ldy;
+      if (exist < all) {
+        to = elsewhere;
+        ld = all;
+        std::memset(elsewhere, 0, sizeof elsewhere);
+        if (inputs.begin > 0) copy_rows(at, ldy, to, ld, Rows, exist);
+      }
       tile<Op, Rows, Panels>(panel, Panels > 1 ? 2 * panel_rows : place(0).stride, inputs,
-                             x + m * ldx, ldx, y + m * ldy + first, ldy,
-                             left < panel_rows ? left : panel_rows);
+                             x + m * ldx, ldx, to, ld);
+      if (exist < all) copy_rows(to, ld, at, ldy, Rows, exist);
     }
   if constexpr (Rows > 1) {
     constexpr std::size_t fewer = even ? Rows - 1 : Rows / 2;
