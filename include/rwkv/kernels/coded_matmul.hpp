@@ -395,18 +395,21 @@ RWKV_INLINE void for_each_tile(const CodedLayout& layout, const std::byte* panel
   }
 }
 
-/// Stores one vector of outputs of panel p.
-template <class L>
-RWKV_INLINE void store_outputs(L sum, std::size_t rows, std::size_t p, std::size_t lanes,
-                               float* y) noexcept {
+/// Stores one vector of outputs of panel p for the first `some` of the rows: by way of memory,
+/// since every row that is stored from its register is more code.
+template <class L, std::size_t Rows>
+RWKV_INLINE void store_outputs(const L (&sum)[Rows], std::size_t some, std::size_t rows,
+                               std::size_t p, std::size_t lanes, float* y,
+                               std::size_t ldy) noexcept {
+  alignas(alignment) float sums[Rows][L::width];
+  RWKV_UNROLL
+  for (std::size_t r = 0; r < Rows; ++r) sum[r].store(sums[r]);
   const std::size_t first = p * panel_rows + lanes;
-  if (first + L::width <= rows) {
-    sum.store(y + first);
-  } else if (first < rows) {
-    alignas(alignment) float last[L::width];
-    sum.store(last);
-    std::memcpy(y + first, last, (rows - first) * sizeof(float));
-  }
+  for (std::size_t r = 0; r < some; ++r)
+    if (first + L::width <= rows)
+      L::load(sums[r]).store(y + r * ldy + first);
+    else if (first < rows)
+      std::memcpy(y + r * ldy + first, sums[r], (rows - first) * sizeof(float));
 }
 
 /// A lone row. Its panels are read one after the other, a single stream of memory. The layout is a
@@ -430,7 +433,7 @@ void coded_single(const CodedMatrix& w, Range panels, const PreparedRows& x, flo
                       });
     RWKV_UNROLL
     for (std::size_t v = 0; v < vectors; ++v)
-      store_outputs(sum[v][0][0], w.rows, p, v * L::width, y);
+      store_outputs(sum[v][0], 1, w.rows, p, v * L::width, y, 0);
   }
 }
 
@@ -478,12 +481,10 @@ void coded_block(const CodedMatrix& w, Range panels, const PreparedRows& x, std:
           add_tile<L, Bits, Parts, Rows, V>(layout, group, tile, apart, lanes, row, t, sum);
         });
     RWKV_UNROLL
-    for (std::size_t v = 0; v < V; ++v) {
-      RWKV_UNROLL
-      for (std::size_t r = 0; r < Rows; ++r)
-        if (v < found && first + r < end)
-          store_outputs(sum[v][r], w.rows, panels.begin + v, lanes, y + (first + r) * ldy);
-    }
+    for (std::size_t v = 0; v < V; ++v)
+      if (v < found)
+        store_outputs(sum[v], end - first < Rows ? end - first : Rows, w.rows, panels.begin + v,
+                      lanes, y + first * ldy, ldy);
   }
 }
 
@@ -532,9 +533,8 @@ void coded_exact(const CodedMatrix& w, std::size_t p, const ProductInputs& x, st
         [&](const std::byte* group, const std::byte* tile, std::size_t t) RWKV_INLINE_LAMBDA {
           add_tile_exactly<L, Rows>(layout, group, tile, lanes, inputs, negative_sums, t, sum);
         });
-    RWKV_UNROLL
-    for (std::size_t r = 0; r < Rows; ++r)
-      if (first + r < end) store_outputs(sum[r], w.rows, p, lanes, y + (first + r) * ldy);
+    store_outputs(sum, end - first < Rows ? end - first : Rows, w.rows, p, lanes, y + first * ldy,
+                  ldy);
   }
 }
 
@@ -601,7 +601,8 @@ void coded_plain(const CodedMatrix& w, Range panels, const PreparedRows& x, std:
       for_each_tile(layout, w.data + p * layout.bytes_per_panel(w.cols), w.cols, add);
       for (std::size_t r = 0; r < some; ++r)
         for (std::size_t lanes = 0; lanes < panel_rows; lanes += L::width)
-          store_outputs(L::load(sum[r] + lanes), w.rows, p, lanes, y + (first + r) * ldy);
+          store_outputs<L, 1>({L::load(sum[r] + lanes)}, 1, w.rows, p, lanes, y + (first + r) * ldy,
+                              0);
     }
 }
 
