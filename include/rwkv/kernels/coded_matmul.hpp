@@ -246,7 +246,8 @@ RWKV_INLINE void sum_tile(const std::byte* const (&at)[V], const CodedRows<Rows>
             for (std::size_t v = 0; v < V; ++v) {
               auto& sum = few[v][r][part];
               sum = dot<B, Bits>(done % step == 0 ? begin : sum, codes[v][h], inputs);
-              hold<B>(sum);
+              // The compiler orders the two chains of a lone row better.
+              if constexpr (Rows > 1 || Parts == 1) hold<B>(sum);
             }
           }
           if ((done + 1) % step == 0) {
@@ -456,14 +457,24 @@ void coded_single(const CodedMatrix& w, Range panels, const PreparedRows& x, flo
   RWKV_ASSERT(found);
 }
 
+/// A layout with so many bits and parts, with what all of them have in common as constants.
+template <unsigned Bits, std::size_t Parts>
+RWKV_INLINE CodedLayout with_constants(CodedLayout layout) noexcept {
+  layout.bits = Bits;
+  if (Bits == 8) layout.form = ScaleForm::halves;
+  if (Parts == 2) layout.form = ScaleForm::bytes_of_half;
+  if (Bits == 8 || Bits == 6) layout.min = false;
+  return layout;
+}
+
 /// Panels [panels.begin, panels.end), at most V, for rows [first, first + Rows); beyond `end`, the
 /// last one again.
 template <class L, unsigned Bits, std::size_t Parts, std::size_t Rows>
 void coded_block(const CodedMatrix& w, Range panels, const PreparedRows& x, std::size_t first,
                  std::size_t end, float* y, std::size_t ldy) noexcept {
   constexpr std::size_t V = CodedBlocking<L, Bits, Parts>::panels;
-  CodedLayout layout = w.layout;
-  layout.bits = Bits;
+  const CodedLayout layout = with_constants<Bits, Parts>(w.layout);
+  RWKV_ASSERT(layout == w.layout);
   const std::size_t panel_bytes = layout.bytes_per_panel(w.cols);
   const std::size_t found = panels.end - panels.begin;
   const std::size_t apart = found == V ? panel_bytes : 0;  // a panel without partner is its own
