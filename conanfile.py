@@ -50,5 +50,8 @@ class RwkvRecipe(ConanFile):
         self.cpp_info.bindirs = []
         self.cpp_info.libdirs = []
         self.cpp_info.set_property("cmake_target_name", "rwkv::rwkv")
+        # rwkv::compiled, built by whoever links it.
+        self.cpp_info.set_property("cmake_build_modules",
+                                   ["share/cmake/rwkv/rwkvCompiledTarget.cmake"])
         if self.settings.get_safe("os") in ("Linux", "FreeBSD"):
             self.cpp_info.system_libs = ["pthread"]

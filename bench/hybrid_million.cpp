@@ -10,6 +10,7 @@
 #include <rwkv/hybrid.hpp>
 #include <rwkv/train/initialise.hpp>
 #include <rwkv/train/model_file.hpp>
+#include <rwkv/train/random.hpp>
 
 #include <algorithm>
 #include <chrono>

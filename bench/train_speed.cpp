@@ -5,6 +5,7 @@
 //   train_speed --layers 6 --embed 256 --head-size 64 --batch 8 --length 256 --threads 2
 #include "options.hpp"
 #include <rwkv/exec/thread_pool.hpp>
+#include <rwkv/simd/native.hpp>
 #include <rwkv/train.hpp>
 
 #include <algorithm>

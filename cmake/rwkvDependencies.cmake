@@ -17,9 +17,15 @@ macro(rwkv_find_dependency target)
   endif()
 endmacro()
 
-macro(rwkv_find_eigen_and_json)
-  rwkv_find_dependency(Eigen3::Eigen Eigen3 CONFIG)
+macro(rwkv_find_json)
   rwkv_find_dependency(nlohmann_json::nlohmann_json nlohmann_json CONFIG)
+endmacro()
+
+# Only rwkv/train.hpp includes Eigen; who does not train need not have it.
+macro(rwkv_find_eigen_if_any)
+  if(NOT TARGET Eigen3::Eigen)
+    find_package(Eigen3 CONFIG QUIET)
+  endif()
 endmacro()
 
 macro(rwkv_find_threads)

@@ -7,15 +7,17 @@ include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_DATADIR}/cmake/rwkv)
 install(TARGETS rwkv EXPORT rwkvTargets
   FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
+  FILE_SET definitions DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
   FILE_SET cuda_headers DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(EXPORT rwkvTargets NAMESPACE rwkv:: DESTINATION ${package_dir})
 
 configure_package_config_file(cmake/rwkvConfig.cmake.in ${PROJECT_BINARY_DIR}/rwkvConfig.cmake
-  INSTALL_DESTINATION ${package_dir})
+  INSTALL_DESTINATION ${package_dir} PATH_VARS CMAKE_INSTALL_INCLUDEDIR)
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/rwkvConfigVersion.cmake
   COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)  # until 1.0 a minor version may break the API
 install(FILES ${PROJECT_BINARY_DIR}/rwkvConfig.cmake ${PROJECT_BINARY_DIR}/rwkvConfigVersion.cmake
-  cmake/rwkvDependencies.cmake DESTINATION ${package_dir})
+  cmake/rwkvCompiled.cmake cmake/rwkvCompiledTarget.cmake cmake/rwkvDependencies.cmake
+  DESTINATION ${package_dir})
 
 set(pkgconfig_dir ${CMAKE_INSTALL_DATADIR}/pkgconfig)
 file(RELATIVE_PATH pc_prefix /${pkgconfig_dir} /)
@@ -23,7 +25,7 @@ set(pc_requires "")
 set(pc_cflags "")
 set(pc_libs "")
 if(RWKV_HOSTED)
-  string(APPEND pc_requires " eigen3 nlohmann_json")
+  string(APPEND pc_requires " nlohmann_json")
 endif()
 if(RWKV_USE_XSIMD)
   string(APPEND pc_requires " xsimd")

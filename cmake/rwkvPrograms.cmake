@@ -9,9 +9,10 @@ if(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
     target_compile_options(rwkv_warnings INTERFACE -Wno-psabi)
   endif()
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-    # False alarms of GCC 12 over strings and paths put together from parts (bug 105651 and kin).
+    # False alarms of GCC 12 over strings and paths put together from parts (bug 105651 and kin),
+    # and over options of which some are named.
     target_compile_options(rwkv_warnings INTERFACE
-      -Wno-restrict -Wno-stringop-overflow -Wno-array-bounds)
+      -Wno-restrict -Wno-stringop-overflow -Wno-array-bounds -Wno-maybe-uninitialized)
   endif()
   if(RWKV_WERROR)
     target_compile_options(rwkv_warnings INTERFACE -Werror)
@@ -33,8 +34,22 @@ if(RWKV_NATIVE)
   endforeach()
 endif()
 
-# rwkv_add_program(<target> <source>...): an executable that uses the library, at our warning level.
+foreach(target IN ITEMS rwkv_compiled rwkv_compiled_training)
+  if(TARGET ${target})
+    target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:rwkv_warnings> rwkv_native)
+  endif()
+endforeach()
+
+# rwkv_add_program(<target> <source>...): an executable that uses the compiled library, at our warning
+# level. It may include whatever the library includes.
 function(rwkv_add_program target)
   add_executable(${target} ${ARGN})
-  target_link_libraries(${target} PRIVATE rwkv::rwkv rwkv_warnings rwkv_native)
+  target_link_libraries(${target} PRIVATE rwkv_warnings rwkv_native rwkv::compiled
+    $<TARGET_NAME_IF_EXISTS:rwkv::compiled_training> rwkv::rwkv)
+endfunction()
+
+# The same for one that compiles the library itself.
+function(rwkv_add_header_only_program target)
+  add_executable(${target} ${ARGN})
+  target_link_libraries(${target} PRIVATE rwkv_warnings rwkv_native rwkv::rwkv)
 endfunction()

@@ -11,6 +11,8 @@
 #include <rwkv/model.hpp>
 #include <rwkv/tokenizer.hpp>
 #include <rwkv/train.hpp>
+#include <rwkv/train/algebra.hpp>
+#include <rwkv/train/head.hpp>
 
 #include <algorithm>
 #include <array>

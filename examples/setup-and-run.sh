@@ -14,7 +14,7 @@ mkdir -p "$build"
 "$root/cmake/install-packages.sh" g++ make cmake libeigen3-dev libxsimd-dev nlohmann-json3-dev \
   libcli11-dev
 
-if ! [ -x "$build/examples/rwkv" ]; then echo "Building the rwkv tool (a few minutes)" >&2; fi
+if ! [ -x "$build/examples/rwkv" ]; then echo "Building the rwkv tool (a minute or two)" >&2; fi
 if ! { cmake -S "$root" -B "$build" -DRWKV_BUILD_TESTS=OFF -DRWKV_BUILD_BENCH=OFF &&
   cmake --build "$build" --target rwkv_tool --parallel "$(nproc)"; } >"$log" 2>&1; then
   cat "$log" >&2

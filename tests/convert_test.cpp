@@ -5,6 +5,7 @@
 #include "support/sample_checkpoint.hpp"
 #include "support/temporary_directory.hpp"
 #include <rwkv/convert.hpp>
+#include <rwkv/io/layout.hpp>
 
 #include <doctest/doctest.h>
 

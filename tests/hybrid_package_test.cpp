@@ -5,6 +5,7 @@
 #include "support/golden.hpp"
 #include "support/sample_checkpoint.hpp"
 #include <rwkv/hybrid.hpp>
+#include <rwkv/io/hybrid_state_file.hpp>
 
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>

@@ -5,6 +5,7 @@
 #include "support/temporary_directory.hpp"
 #include <rwkv/exec/thread_pool.hpp>
 #include <rwkv/hybrid.hpp>
+#include <rwkv/io/safetensors_writer.hpp>
 #include <rwkv/model.hpp>
 
 #include <doctest/doctest.h>

@@ -3,6 +3,8 @@
 // everything at the last moment.
 #include "support/sample_hybrid.hpp"
 #include <rwkv/hybrid.hpp>
+#include <rwkv/kernels/chosen.hpp>
+#include <rwkv/sparse_attention.hpp>
 
 #include <doctest/doctest.h>
 
@@ -143,7 +145,7 @@ std::vector<float> stage(const rwkv::HybridModel& model, rwkv::HybridState& stat
         work.row(Work::normed, m)[c] = static_cast<float>(u[done + m][c]);
         work.row(Work::x, m)[c] = 0.0f;
       }
-    rwkv::sparse_attention<rwkv::simd::Native>(model.weights().sparse_block(0).att, 0,
+    rwkv::sparse_attention<rwkv::simd::Chosen>(model.weights().sparse_block(0).att, 0,
                                                rwkv::detail::Pass{n, 1}, work, exec);
     for (std::size_t m = 0; m < n; ++m)
       out.insert(out.end(), work.row(Work::x, m), work.row(Work::x, m) + channels);

@@ -4,6 +4,8 @@
 #include "support/numbers.hpp"
 #include "support/static_cases.hpp"
 #include "support/static_weights.hpp"
+#include <rwkv/simd/level.hpp>
+#include <rwkv/simd/native.hpp>
 #include <rwkv/static_model.hpp>
 
 #include <doctest/doctest.h>
@@ -59,12 +61,22 @@ TEST_CASE_TEMPLATE("StaticModel gives the bits of Model", Case, test::F32, test:
   const auto tokens = test::tokens_of<Case>();
   const Run want = run_dynamic<Case>();
 
+  const rwkv::StaticModel<Weights, rwkv::simd::Chosen> chosen(*weights);
+  rwkv::Workspace<Shape, 5> five;
+  check_same(run(chosen, rwkv::State<Shape>{}, five, tokens), want);
+
+  // Lanes named by type do not follow the processor, which may round fewer times than they do.
   const rwkv::StaticModel scalar(*weights);
   const rwkv::StaticModel<Weights, rwkv::simd::Native> vectors(*weights);
   rwkv::Workspace<Shape, 1> one;
-  check_same(run(scalar, rwkv::State<Shape>{}, one, tokens), want);
-  rwkv::Workspace<Shape, 5> five;
-  check_same(run(vectors, rwkv::State<Shape>{}, five, tokens), want);
+  const Run by_scalars = run(scalar, rwkv::State<Shape>{}, one, tokens);
+  check_same(run(vectors, rwkv::State<Shape>{}, five, tokens), by_scalars);
+  if (rwkv::simd::level() == rwkv::simd::Level::compiled) {
+    check_same(by_scalars, want);
+  } else {
+    for (std::size_t i = 0; i < want.logits.size(); ++i)
+      CHECK(by_scalars.logits[i] == doctest::Approx(want.logits[i]).epsilon(1e-4).scale(1.0));
+  }
 }
 
 TEST_CASE("Model with constant dimensions gives the bits of Model without") {
@@ -127,7 +139,8 @@ TEST_CASE("a model of one block has no value residual") {
   const rwkv::Model<> model(checkpoint);
   CHECK(model.shape().dimensions() == Shape{}.dimensions());
   const auto weights = test::static_weights<Shape, float>(model.weights());
-  const rwkv::StaticModel constant(*weights);
+  using Weights = std::remove_reference_t<decltype(*weights)>;
+  const rwkv::StaticModel<Weights, rwkv::simd::Chosen> constant(*weights);
   const auto tokens = test::tokens_of<test::F32>();
   rwkv::Workspace work(model.shape());
   rwkv::Workspace<Shape, 2> two;

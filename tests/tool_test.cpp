@@ -3,7 +3,7 @@
 #include "support/golden.hpp"
 #include "support/sample_hybrid.hpp"
 #include "support/temporary_directory.hpp"
-#include <rwkv/io/safetensors.hpp>
+#include <rwkv/io/safetensors_writer.hpp>
 
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>

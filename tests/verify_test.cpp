@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "support/golden.hpp"
+#include <rwkv/core/argmax.hpp>
 #include <rwkv/verify.hpp>
 
 #include <doctest/doctest.h>
+
+#include <charconv>  // __cpp_lib_to_chars
 
 using rwkv::Error;
 using rwkv::Model;

@@ -6,7 +6,15 @@
 #define TOOL_ARITHMETIC
 
 #ifndef RWKV_AGAIN
-#include <rwkv/kernels/levels.hpp>
+#include <rwkv/kernels/chosen.hpp>
+#include <rwkv/kernels/level.hpp>
+#include <rwkv/simd/level.hpp>
+#include <rwkv/simd/native.hpp>
+#include <rwkv/simd/target.hpp>
+#if RWKV_DISPATCH
+#include <rwkv/simd/neon_lanes.hpp>
+#include <rwkv/simd/x86_lanes.hpp>
+#endif
 #endif
 
 namespace tool::RWKV_LEVEL {

@@ -64,7 +64,7 @@ class ReadBandwidth {
   template <std::size_t Streams, bool Prefetch>
   double read() {
     using L = rwkv::simd::Native;
-    const auto* const data = static_cast<const float*>(memory_.data());
+    const auto* const data = reinterpret_cast<const float*>(memory_.data());
     const std::size_t workers = pool_.concurrency();
     sums_.assign(workers, 0.0f);
     const auto start = Clock::now();
@@ -113,7 +113,7 @@ class ReadBandwidth {
 class Arithmetic {
  public:
   Arithmetic(rwkv::ThreadPool& pool, rwkv::DType type, rwkv::kernels::Inputs inputs)
-      : pool_(pool), probe_(choose<rwkv::simd::Native>(type, inputs)) {}
+      : pool_(pool), probe_(choose(type, inputs)) {}
 
   double measure() {
     constexpr std::size_t rounds = std::size_t{1} << 21;
@@ -134,11 +134,14 @@ class Arithmetic {
   };
 
   /// As kernels::multiply chooses.
-  template <class L>
   static Probe choose(rwkv::DType type, rwkv::kernels::Inputs inputs) {
+    return choose_for<rwkv::simd::Native>(type, inputs);
+  }
+  template <class L>  // what is chosen where nothing better is
+  static Probe choose_for(rwkv::DType type, rwkv::kernels::Inputs inputs) {
     namespace kernels = rwkv::kernels;
     namespace simd = rwkv::simd;
-    const auto preparation = kernels::preparation<L>({type, nullptr, 0, 0, inputs});
+    const auto preparation = kernels::preparation<simd::Chosen>({type, nullptr, 0, 0, inputs});
     const bool bytes = preparation == kernels::Preparation::codes;
     [[maybe_unused]] const bool pairs = preparation == kernels::Preparation::bfloats16;
 #if RWKV_DISPATCH
@@ -172,7 +175,7 @@ class Arithmetic {
 /// Bytes of weights per second that products of one row with part of a matrix take in when the part
 /// stays in the cache: what decoding could reach if memory were no limit.
 class CachedProduct {
-  using L = rwkv::simd::Native;
+  using L = rwkv::simd::Chosen;
 
  public:
   CachedProduct(rwkv::ThreadPool& pool, const rwkv::AnyMatrix& matrix)
@@ -261,7 +264,7 @@ double read_whole(const std::filesystem::path& path) {
   const auto start = Clock::now();
   std::ifstream file(path, std::ios::binary);
   const rwkv::io::detail::WeightMemory memory(std::filesystem::file_size(path));
-  file.read(static_cast<char*>(memory.data()),
+  file.read(reinterpret_cast<char*>(memory.data()),
             static_cast<std::streamsize>(std::filesystem::file_size(path)));
   return seconds_since(start);
 }

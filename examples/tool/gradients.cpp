@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common.hpp"
+#include <rwkv/io/state_tensors.hpp>
 #include <rwkv/train/model_file.hpp>
 #include <rwkv/train/objective.hpp>
 

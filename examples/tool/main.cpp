@@ -10,10 +10,21 @@
 #include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <functional>
 #include <new>
 
 namespace {
+
+#ifdef RWKV_DEFAULT_MODEL
+/// The story teller: installed with the tool, or in the sources that it was built from.
+std::string default_model() {
+  std::error_code none;
+  const auto tool = std::filesystem::read_symlink("/proc/self/exe", none);
+  const auto installed = (tool.parent_path() / RWKV_INSTALLED_MODEL).lexically_normal();
+  return std::filesystem::exists(installed, none) ? installed.string() : RWKV_DEFAULT_MODEL;
+}
+#endif
 
 std::function<void()> command;  // what the chosen subcommand will run
 
@@ -113,7 +124,7 @@ int parse_and_run(int argc, char** argv) {
   sub = add(app, "generate", "continue a text", generate);
   auto* generate_model = sub->add_option("MODEL", generate.model, "model file");
 #ifdef RWKV_DEFAULT_MODEL
-  generate.model = RWKV_DEFAULT_MODEL;
+  generate.model = default_model();
   generate_model->description("model file; default: the story teller that comes with the library");
 #else
   generate_model->required();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common.hpp"
+#include <rwkv/io/vocabulary_text.hpp>
 #include <rwkv/train.hpp>
 
 #include <nlohmann/json.hpp>

@@ -5,7 +5,7 @@
 #include <rwkv/core/error.hpp>
 #include <rwkv/forward.hpp>
 
-namespace rwkv::inline RWKV_ABI::detail {
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA::detail {
 
 /// Throws Error (argument, shape) if the batch does not fit a model and a workspace of `shape`.
 template <class Shape, class SlotT, class Work>
@@ -33,4 +33,4 @@ void check_batch(const Shape& shape, std::span<const SlotT> slots, Logits which,
               " rows of ", shape.vocab(), " are written");
 }
 
-}  // namespace rwkv::inline RWKV_ABI::detail
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA::detail

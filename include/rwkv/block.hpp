@@ -5,7 +5,7 @@
 #include <rwkv/channel_mix.hpp>
 #include <rwkv/time_mix.hpp>
 
-namespace rwkv::inline RWKV_ABI {
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
 namespace detail {
 
@@ -30,4 +30,4 @@ void block(const BlockWeights<Matrix>& p, Eigenvalues eigenvalues, std::size_t l
   channel_mix<L>(p.ffn, layer, pass, work, exec);
 }
 
-}  // namespace rwkv::inline RWKV_ABI
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

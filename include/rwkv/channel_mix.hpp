@@ -6,7 +6,7 @@
 
 #include <rwkv/time_mix.hpp>
 
-namespace rwkv::inline RWKV_ABI {
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
 /// Adds the channel mix of `normed` to `x`; advances the states of the pass's sequences in layer
 /// `layer`.
@@ -36,4 +36,4 @@ void channel_mix(const ChannelMixWeights<Matrix>& p, std::size_t layer, const de
   });
 }
 
-}  // namespace rwkv::inline RWKV_ABI
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

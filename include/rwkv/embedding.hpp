@@ -6,7 +6,7 @@
 #include <rwkv/kernels/levels.hpp>
 #include <rwkv/weights.hpp>
 
-namespace rwkv::inline RWKV_ABI {
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
 /// x [C] = LN(emb[token]; ln0)
 template <class L, class TableView>
@@ -16,4 +16,4 @@ void embed(const TableView& emb, const NormWeights& ln0, Token token, std::size_
   kernels::normalise<L>(x, ln0.weight, ln0.bias, kernels::layer_norm_epsilon, x, n);
 }
 
-}  // namespace rwkv::inline RWKV_ABI
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

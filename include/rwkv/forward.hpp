@@ -30,6 +30,10 @@ enum class Logits : std::uint8_t {
   all,   ///< one row per token, slot after slot
 };
 
+}  // namespace rwkv::inline RWKV_ABI
+
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
+
 namespace detail {
 
 /// Runs the batch in passes of at most work.rows() rows; `blocks(pass)` runs the blocks on the rows
@@ -95,4 +99,4 @@ void forward(const Weights& weights, std::span<const Slot<Shape>> slots, Logits 
 
 }  // namespace detail
 
-}  // namespace rwkv::inline RWKV_ABI
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

@@ -4,7 +4,7 @@
 
 #include <rwkv/block.hpp>
 
-namespace rwkv::inline RWKV_ABI {
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
 /// Moves row `from` of x to row `to` of x (to <= from), so that the asked rows come first.
 template <class Work>
@@ -24,4 +24,4 @@ void head(const NormWeights& ln_out, const Matrix& weight, std::size_t rows, Wor
       work.prepared(), exec);
 }
 
-}  // namespace rwkv::inline RWKV_ABI
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

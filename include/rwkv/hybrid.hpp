@@ -42,19 +42,18 @@
 //     the outputs of ln1 stand in for them.
 #pragma once
 
-#include <rwkv/batch.hpp>
-#include <rwkv/exec/serial.hpp>
-#include <rwkv/io/hybrid_config.hpp>
+#include <rwkv/forward.hpp>
+#include <rwkv/hybrid_workspace.hpp>
 #include <rwkv/io/stored_weights.hpp>
-#include <rwkv/simd/native.hpp>
-#include <rwkv/sparse_block.hpp>
 
 #if !defined(RWKV_NO_IO)
-#include <rwkv/io/hybrid_state_file.hpp>
 #include <rwkv/io/read.hpp>
+#if !defined(RWKV_NO_FILES)
+#include <rwkv/io/hybrid_state_file.hpp>
+#endif
 #endif
 
-namespace rwkv::inline RWKV_ABI {
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
 /// Tokens to append to a sequence, and the sequence's state, which is advanced. The states of a
 /// batch are distinct objects.
@@ -69,22 +68,16 @@ class HybridModel {
   /// Without `config` the hyper-parameters are those that the file carries, else the defaults.
   /// Throws Error if the checkpoint is neither RWKV-X nor RWKV-7, is damaged, or the
   /// hyper-parameters contradict each other.
-  template <Executor Exec = Serial>
   explicit HybridModel(const io::Checkpoint& checkpoint,
                        const std::optional<HybridConfig>& config = {},
-                       const LoadOptions& options = {}, Exec&& exec = {})
-      : weights_(std::make_shared<const io::StoredWeights>(checkpoint, options, exec,
-                                                           io::Architecture::hybrid)),
-        shape_(weights_->dimensions(), weights_->sparse_blocks(), weights_->sparse_ffn(),
-               config ? *config : io::hybrid_config_of(checkpoint), checkpoint.source) {}
+                       const LoadOptions& options = {}, ExecutorRef exec = {});
 
-#if !defined(RWKV_NO_IO)
+#if !defined(RWKV_NO_IO) && !defined(RWKV_NO_FILES)
   /// Reads any supported file; the format is recognised by content. The file must not change while
   /// the model lives (its embedding table stays mapped). Throws Error.
-  template <Executor Exec = Serial>
   [[nodiscard]] static HybridModel load(const std::filesystem::path& path,
                                         const std::optional<HybridConfig>& config = {},
-                                        const LoadOptions& options = {}, Exec&& exec = {}) {
+                                        const LoadOptions& options = {}, ExecutorRef exec = {}) {
     return HybridModel(io::read_checkpoint(path), config, options, exec);
   }
 
@@ -107,55 +100,25 @@ class HybridModel {
   /// Appends `tokens` to the sequence and returns the logits [V] after the last one; they live in
   /// the workspace until it is used again. Throws Error (argument) for no tokens or a token outside
   /// the vocabulary, and std::bad_alloc for a cache that cannot grow, before anything has changed.
-  template <Executor Exec = Serial>
   std::span<const float> forward(HybridState& state, std::span<const Token> tokens,
-                                 HybridWorkspace& work, Exec&& exec = {}) const {
-    const HybridSlot slot{&state, tokens};
-    forward(std::span(&slot, 1), Logits::last, work.logits(), work, exec);
-    return work.logits();
-  }
+                                 HybridWorkspace& work, ExecutorRef exec = {}) const;
 
   /// Advances a batch of sequences together. `logits` takes one row [V] per slot (Logits::last) or
   /// per token, slot after slot (Logits::all). Throws as above, before anything has changed; with
   /// the package's semantics also (argument) if the tokens do not fit into one pass of the
   /// workspace.
-  template <Executor Exec = Serial>
   void forward(std::span<const HybridSlot> slots, Logits which, std::span<float> logits,
-               HybridWorkspace& work, Exec&& exec = {}) const {
-    detail::check_batch(shape_, slots, which, logits, work);
-    check_calls(slots, work.rows());
-    for (const HybridSlot& slot : slots) slot.state->reserve(slot.tokens.size());
-    using L = simd::Native;
-    detail::forward<L>(*weights_, slots, which, logits.data(), work, exec,
-                       [&](const detail::Pass& pass) { blocks<L>(pass, work, exec); });
-  }
+               HybridWorkspace& work, ExecutorRef exec = {}) const;
 
  private:
-  void check_calls(std::span<const HybridSlot> slots, std::size_t rows) const {
-    if (config().semantics != HybridSemantics::package) return;
-    std::size_t tokens = 0;
-    for (const HybridSlot& slot : slots) tokens += slot.tokens.size();
-    if (tokens > rows)
-      fail_with(ErrorCategory::argument, "the package's semantics need all ", tokens,
-                " tokens in one pass; the workspace has ", rows, " rows");
-  }
-
-  template <class L, class Exec>
-  void blocks(const detail::Pass& pass, HybridWorkspace& work, Exec& exec) const {
-    const auto run = [&](std::size_t i) {
-      block<L>(weights_->block(i), weights_->eigenvalues(), i, pass, work, exec);
-    };
-    std::size_t next = 0;
-    for (std::size_t j = 0; j < shape_.sparse_blocks(); ++j) {
-      for (std::size_t i = 0; i < shape_.interval(); ++i) run(next++);
-      sparse_block<L>(weights_->sparse_block(j), j, pass, work, exec);
-    }
-    if (shape_.sparse_blocks() == 0)
-      while (next < shape_.layers()) run(next++);
-  }
+  void check_calls(std::span<const HybridSlot> slots, std::size_t rows) const;
 
   std::shared_ptr<const io::StoredWeights> weights_;
   HybridShape shape_;
 };
 
-}  // namespace rwkv::inline RWKV_ABI
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA
+
+#if RWKV_HEADER_ONLY
+#include <rwkv/hybrid.ipp>
+#endif

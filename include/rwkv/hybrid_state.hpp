@@ -7,7 +7,7 @@
 #include <rwkv/kv_cache.hpp>
 #include <rwkv/state.hpp>
 
-namespace rwkv::inline RWKV_ABI {
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
 /// A regular value type: a copy is a fork, assigning it back a rewind.
 class HybridState {
@@ -81,4 +81,4 @@ class HybridState {
   Buffer<float, dynamic> shifts_;
 };
 
-}  // namespace rwkv::inline RWKV_ABI
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

@@ -8,7 +8,7 @@
 
 #include <array>
 
-namespace rwkv::inline RWKV_ABI {
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
 namespace detail {
 
@@ -69,4 +69,4 @@ class HybridWorkspace : public Workspace<DynamicShape> {
   std::vector<detail::PackageCall> calls_;
 };
 
-}  // namespace rwkv::inline RWKV_ABI
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

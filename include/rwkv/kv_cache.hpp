@@ -15,7 +15,7 @@
 #include <limits>
 #include <span>
 
-namespace rwkv::inline RWKV_ABI {
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
 template <class T>
 class CachedHead;
@@ -408,4 +408,4 @@ inline bool operator==(const KvCache& a, const KvCache& b) noexcept {
   return true;
 }
 
-}  // namespace rwkv::inline RWKV_ABI
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

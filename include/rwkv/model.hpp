@@ -7,21 +7,56 @@
 //   std::span<const float> logits = model.forward(state, tokens, work);
 //
 // A model is immutable: any number of threads may run it at once, each with its own states and
-// workspace. Define RWKV_NO_IO to leave out files and json (a model is then built from an
-// io::Checkpoint in memory).
+// workspace. Define RWKV_NO_FILES where there is no file system (models are then read from memory,
+// by io::read_checkpoint), RWKV_NO_IO to leave out the formats and json as well (a model is then
+// built from an io::Checkpoint that the program fills).
 #pragma once
 
 #include <rwkv/batch.hpp>
 #include <rwkv/exec/serial.hpp>
 #include <rwkv/io/stored_weights.hpp>
-#include <rwkv/simd/native.hpp>
+#include <rwkv/kernels/chosen.hpp>
 
 #if !defined(RWKV_NO_IO)
 #include <rwkv/io/read.hpp>
+#if !defined(RWKV_NO_FILES)
 #include <rwkv/io/state_file.hpp>
 #endif
+#endif
 
-namespace rwkv::inline RWKV_ABI {
+#include <algorithm>
+#include <type_traits>
+
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
+
+namespace detail {
+
+/// Checks a batch and runs it. Compiled once for models whose shape is known only at run time.
+template <class Shape, class Work>
+void run(const io::StoredWeights& weights, std::span<const Slot<Shape>> slots, Logits which,
+         std::span<float> logits, Work& work, ExecutorRef exec) {
+  check_batch(Shape(weights.dimensions()), slots, which, logits, work);
+  forward<simd::Chosen>(weights, slots, which, logits.data(), work, exec);
+}
+
+#if !RWKV_HEADER_ONLY
+extern template void run(const io::StoredWeights&, std::span<const Slot<>>, Logits,
+                         std::span<float>, Workspace<>&, ExecutorRef);
+#endif
+
+/// The same numbers in a state of another type of shape.
+template <class To, class From>
+[[nodiscard]] State<To> state_of(const To& shape, const State<From>& from) {
+  State<To> to(shape);
+  for (std::size_t i = 0; i < shape.layers(); ++i) {
+    std::ranges::copy(from.att_x_prev(i), to.att_x_prev(i).begin());
+    std::ranges::copy(from.ffn_x_prev(i), to.ffn_x_prev(i).begin());
+    std::ranges::copy(from.wkv(i), to.wkv(i).begin());
+  }
+  return to;
+}
+
+}  // namespace detail
 
 /// Immutable weights and their shape. With static dimensions (`Model<Shape<...>>`) loading checks
 /// that the file has exactly these. Copies share the weights.
@@ -32,30 +67,34 @@ class Model {
 
   /// Throws Error if the checkpoint is not an RWKV-7 model, is damaged, or has other dimensions
   /// than Shape.
-  template <Executor Exec = Serial>
   explicit Model(const io::Checkpoint& checkpoint, const LoadOptions& options = {},
-                 Exec&& exec = {})
+                 ExecutorRef exec = {})
       : shape_(checked(io::dimensions_of(checkpoint), checkpoint.source)),
         weights_(std::make_shared<const io::StoredWeights>(checkpoint, options, exec)) {}
 
-#if !defined(RWKV_NO_IO)
+#if !defined(RWKV_NO_IO) && !defined(RWKV_NO_FILES)
   /// Reads any supported file; the format is recognised by content. The file must not change while
   /// the model lives (its embedding table stays mapped). Throws Error.
-  template <Executor Exec = Serial>
   [[nodiscard]] static Model load(const std::filesystem::path& path,
-                                  const LoadOptions& options = {}, Exec&& exec = {}) {
+                                  const LoadOptions& options = {}, ExecutorRef exec = {}) {
     return Model(io::read_checkpoint(path), options, exec);
   }
 
   /// Writes a state of this model to `path`, as a whole or not at all. Throws Error (io).
   void save_state(const std::filesystem::path& path, const State<Shape>& state) const {
-    io::save_state(path, state, weights_->fingerprint());
+    if constexpr (std::is_same_v<Shape, DynamicShape>)
+      io::save_state(path, state, weights_->fingerprint());
+    else
+      io::save_state(path, detail::state_of(DynamicShape(shape_.dimensions()), state),
+                     weights_->fingerprint());
   }
 
   /// Reads a state written by `save_state`, or one trained by state tuning (only `time_state`; .pth
   /// too). Throws Error if the file is damaged or the state belongs to another model.
   [[nodiscard]] State<Shape> load_state(const std::filesystem::path& path) const {
-    return io::state_from(io::read_checkpoint(path), shape_, weights_->fingerprint());
+    return detail::state_of(
+        shape_, io::state_from(io::read_checkpoint(path), DynamicShape(shape_.dimensions()),
+                               weights_->fingerprint()));
   }
 #endif
 
@@ -66,9 +105,9 @@ class Model {
   /// the workspace until it is used again. Throws Error (argument) for no tokens or a token outside
   /// the vocabulary, before anything has changed. Same bits for every way of cutting a text into
   /// calls, and for every executor.
-  template <class Work, Executor Exec = Serial>
+  template <class Work>
   std::span<const float> forward(State<Shape>& state, std::span<const Token> tokens, Work& work,
-                                 Exec&& exec = {}) const {
+                                 ExecutorRef exec = {}) const {
     const Slot<Shape> slot{&state, tokens};
     forward(std::span(&slot, 1), Logits::last, work.logits(), work, exec);
     return work.logits();
@@ -78,11 +117,10 @@ class Model {
   /// per token, slot after slot (Logits::all). Throws Error (argument, shape) before anything has
   /// changed: a slot without tokens, a token outside the vocabulary, a state or workspace of
   /// another shape, `logits` of another size.
-  template <class Work, Executor Exec = Serial>
+  template <class Work>
   void forward(std::span<const Slot<Shape>> slots, Logits which, std::span<float> logits,
-               Work& work, Exec&& exec = {}) const {
-    detail::check_batch(shape_, slots, which, logits, work);
-    detail::forward<simd::Native>(*weights_, slots, which, logits.data(), work, exec);
+               Work& work, ExecutorRef exec = {}) const {
+    detail::run(*weights_, slots, which, logits, work, exec);
   }
 
  private:
@@ -99,13 +137,12 @@ class Model {
   std::shared_ptr<const io::StoredWeights> weights_;
 };
 
-#if !defined(RWKV_NO_IO)
+#if !defined(RWKV_NO_IO) && !defined(RWKV_NO_FILES)
 /// `Model<>::load`
-template <Executor Exec = Serial>
-[[nodiscard]] Model<> load(const std::filesystem::path& path, const LoadOptions& options = {},
-                           Exec&& exec = {}) {
+[[nodiscard]] inline Model<> load(const std::filesystem::path& path,
+                                  const LoadOptions& options = {}, ExecutorRef exec = {}) {
   return Model<>::load(path, options, exec);
 }
 #endif
 
-}  // namespace rwkv::inline RWKV_ABI
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

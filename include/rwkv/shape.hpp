@@ -24,7 +24,7 @@ struct Dimensions {
   friend constexpr bool operator==(const Dimensions&, const Dimensions&) = default;
 };
 
-namespace detail {
+namespace internal {
 /// One dimension: a constant, or a number when `N` is `dynamic`. `Tag` keeps the empty ones
 /// distinct types, so that [[no_unique_address]] can fold them all away.
 template <std::size_t N, int Tag>
@@ -40,7 +40,7 @@ struct Extent<dynamic, Tag> {
   constexpr explicit Extent(std::size_t n) : value(n) {}
   constexpr operator std::size_t() const noexcept { return value; }
 };
-}  // namespace detail
+}  // namespace internal
 
 /// The dimensions of a model, each static or `dynamic`. Regular, trivially copyable, freestanding.
 template <std::size_t Layers, std::size_t Embed, std::size_t HeadSize, std::size_t Ffn,
@@ -102,15 +102,15 @@ class Shape {
   }
 
  private:
-  [[no_unique_address]] detail::Extent<Layers, 0> layers_;
-  [[no_unique_address]] detail::Extent<Embed, 1> embed_;
-  [[no_unique_address]] detail::Extent<HeadSize, 2> head_size_;
-  [[no_unique_address]] detail::Extent<Ffn, 3> ffn_;
-  [[no_unique_address]] detail::Extent<Vocab, 4> vocab_;
-  [[no_unique_address]] detail::Extent<DecayRank, 5> decay_rank_;
-  [[no_unique_address]] detail::Extent<IclRank, 6> icl_rank_;
-  [[no_unique_address]] detail::Extent<ValueRank, 7> value_rank_;
-  [[no_unique_address]] detail::Extent<GateRank, 8> gate_rank_;
+  [[no_unique_address]] internal::Extent<Layers, 0> layers_;
+  [[no_unique_address]] internal::Extent<Embed, 1> embed_;
+  [[no_unique_address]] internal::Extent<HeadSize, 2> head_size_;
+  [[no_unique_address]] internal::Extent<Ffn, 3> ffn_;
+  [[no_unique_address]] internal::Extent<Vocab, 4> vocab_;
+  [[no_unique_address]] internal::Extent<DecayRank, 5> decay_rank_;
+  [[no_unique_address]] internal::Extent<IclRank, 6> icl_rank_;
+  [[no_unique_address]] internal::Extent<ValueRank, 7> value_rank_;
+  [[no_unique_address]] internal::Extent<GateRank, 8> gate_rank_;
 };
 
 /// A shape known only at run time: fits every checkpoint.

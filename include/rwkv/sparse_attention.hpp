@@ -12,9 +12,10 @@
 
 #include <rwkv/hybrid_workspace.hpp>
 #include <rwkv/kernels/product.hpp>
+#include <rwkv/simd/native.hpp>
 #include <rwkv/time_mix.hpp>
 
-namespace rwkv::inline RWKV_ABI {
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
 namespace detail {
 
@@ -172,6 +173,7 @@ template <class L, class Matrix, class Work, class Exec>
 void sparse_attention(const SparseAttentionWeights<Matrix>& p, std::size_t index,
                       const detail::Pass& pass, Work& work, Exec& exec) {
   using W = Work;
+  using Lanes = typename simd::CompiledFor<L>::Lanes;
   const HybridConfig& config = work.shape().config();
   const bool package = config.semantics == HybridSemantics::package;
   const bool capped = !package && config.max_cache > 0;
@@ -187,7 +189,7 @@ void sparse_attention(const SparseAttentionWeights<Matrix>& p, std::size_t index
   if (package)
     for (std::size_t s = 0; s < pass.segments; ++s) {
       const auto& segment = work.segments()[s];
-      work.calls()[s] = detail::begin_package_call<L>(
+      work.calls()[s] = detail::begin_package_call<Lanes>(
           segment.state->cache(index), work.row(W::normed, segment.first_row),
           work.row(W::r, segment.first_row), segment.rows, ld);
     }
@@ -215,12 +217,12 @@ void sparse_attention(const SparseAttentionWeights<Matrix>& p, std::size_t index
           q[c] = work.row(W::r, row)[channel + c] * 0.125f;  // 1 / sqrt(64)
         kernels::RunningSoftmax softmax;
         if (package) {
-          detail::attend_as_package<L>(head, work.calls()[s], m, q, softmax);
+          detail::attend_as_package<Lanes>(head, work.calls()[s], m, q, softmax);
         } else {
-          if (capped) head.template observe<L>(q);
-          detail::attend_newest<L>(head, q, softmax);
+          if (capped) head.template observe<Lanes>(q);
+          detail::attend_newest<Lanes>(head, q, softmax);
         }
-        kernels::finish<L>(softmax, work.row(W::normed, row) + channel);
+        kernels::finish<Lanes>(softmax, work.row(W::normed, row) + channel);
       }
     });
   });
@@ -237,4 +239,4 @@ void sparse_attention(const SparseAttentionWeights<Matrix>& p, std::size_t index
   });
 }
 
-}  // namespace rwkv::inline RWKV_ABI
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

@@ -5,7 +5,7 @@
 #include <rwkv/block.hpp>
 #include <rwkv/sparse_attention.hpp>
 
-namespace rwkv::inline RWKV_ABI {
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
 /// Sparse block `index`; its channel mix is the one of RWKV-7, with a state row of its own.
 template <class L, class Matrix, class Work, class Exec>
@@ -17,4 +17,4 @@ void sparse_block(const SparseBlockWeights<Matrix>& p, std::size_t index, const 
   channel_mix<L>(p.ffn, work.shape().layers() + index, pass, work, exec);
 }
 
-}  // namespace rwkv::inline RWKV_ABI
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

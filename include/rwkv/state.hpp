@@ -14,7 +14,7 @@
 
 namespace rwkv::inline RWKV_ABI {
 
-namespace detail {
+namespace internal {
 constexpr std::size_t layer_state_floats(const Dimensions& d) noexcept {
   return 2 * d.embed + d.embed * d.head_size;
 }
@@ -25,7 +25,7 @@ inline constexpr std::size_t static_state_floats = [] {
   else
     return dynamic;
 }();
-}  // namespace detail
+}  // namespace internal
 
 /// The recurrent state of one sequence: a regular value type. Per layer: the two token-shift rows
 /// and one N x N matrix per head. With a static shape it is a plain object without pointers.
@@ -36,7 +36,7 @@ class State {
   constexpr State() requires Shape::is_static = default;
   /// The state before the first token.
   constexpr explicit State(const Shape& shape)
-      : shape_(shape), data_(shape.layers() * detail::layer_state_floats(shape.dimensions())) {}
+      : shape_(shape), data_(shape.layers() * internal::layer_state_floats(shape.dimensions())) {}
 
   [[nodiscard]] constexpr const Shape& shape() const noexcept { return shape_; }
 
@@ -86,15 +86,15 @@ class State {
  private:
   [[nodiscard]] float* at(std::size_t layer) noexcept {
     RWKV_ASSERT(layer < shape_.layers());
-    return data_.data() + layer * detail::layer_state_floats(shape_.dimensions());
+    return data_.data() + layer * internal::layer_state_floats(shape_.dimensions());
   }
   [[nodiscard]] const float* at(std::size_t layer) const noexcept {
     RWKV_ASSERT(layer < shape_.layers());
-    return data_.data() + layer * detail::layer_state_floats(shape_.dimensions());
+    return data_.data() + layer * internal::layer_state_floats(shape_.dimensions());
   }
 
   [[no_unique_address]] Shape shape_;
-  Buffer<float, detail::static_state_floats<Shape>> data_;
+  Buffer<float, internal::static_state_floats<Shape>> data_;
 };
 
 template <class Shape>

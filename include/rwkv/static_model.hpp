@@ -12,10 +12,11 @@
 #include <rwkv/core/argmax.hpp>
 #include <rwkv/exec/serial.hpp>
 #include <rwkv/forward.hpp>
+#include <rwkv/kernels/lanes.hpp>
 #include <rwkv/kernels/table.hpp>
 #include <rwkv/simd/scalar.hpp>
 
-namespace rwkv::inline RWKV_ABI {
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
 /// All parameters of a model as one constant object: vectors as float, matrices packed
 /// (kernels/panels.hpp) in elements of T (float, half or bfloat16). An aggregate, so that it can be
@@ -143,4 +144,4 @@ class StaticModel {
 template <class Weights>
 StaticModel(const Weights&) -> StaticModel<Weights>;
 
-}  // namespace rwkv::inline RWKV_ABI
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

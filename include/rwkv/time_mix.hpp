@@ -21,7 +21,7 @@
 #include <rwkv/weights.hpp>
 #include <rwkv/workspace.hpp>
 
-namespace rwkv::inline RWKV_ABI {
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
 namespace detail {
 
@@ -162,4 +162,4 @@ void time_mix(const TimeMixWeights<Matrix>& p, Eigenvalues eigenvalues, std::siz
   });
 }
 
-}  // namespace rwkv::inline RWKV_ABI
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

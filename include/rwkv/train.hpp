@@ -19,4 +19,6 @@
 //   rwkv::train::write_model("model.safetensors", trainer.model(), rwkv::DType::f16);
 #pragma once
 
+#include <rwkv/train/initialise.hpp>
+#include <rwkv/train/model_file.hpp>
 #include <rwkv/train/trainer.hpp>

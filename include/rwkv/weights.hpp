@@ -6,7 +6,7 @@
 
 #include <rwkv/core/config.hpp>
 
-namespace rwkv::inline RWKV_ABI {
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
 /// The RWKV-7 state transition is diag(w) - kappa_hat^T (a . kappa_hat).
 enum class Eigenvalues : std::uint8_t {
@@ -61,4 +61,4 @@ struct SparseBlockWeights {
   ChannelMixWeights<Matrix> ffn;
 };
 
-}  // namespace rwkv::inline RWKV_ABI
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

@@ -6,7 +6,7 @@
 #include <rwkv/kernels/prepared_rows.hpp>
 #include <rwkv/state.hpp>
 
-namespace rwkv::inline RWKV_ABI {
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
 namespace detail {
 
@@ -86,7 +86,7 @@ class Workspace {
   /// + 1.3 max(F, ranks)) + V floats. Throws std::bad_alloc.
   explicit Workspace(const Shape& shape, std::size_t rows = Rows == dynamic ? 128 : Rows)
       : shape_(shape),
-        rows_(Rows == dynamic ? std::max<std::size_t>(rows, 1) : Rows),
+        rows_(Rows == dynamic ? (std::max<std::size_t>)(rows, 1) : Rows),
         stride_(detail::row_stride(shape.embed(), rows_)),
         hidden_stride_(detail::row_stride(detail::hidden_width(shape.dimensions()), rows_)),
         floats_(detail::workspace_floats(shape.dimensions(), rows_)),
@@ -148,4 +148,4 @@ Workspace(const Shape&, std::size_t) -> Workspace<Shape, dynamic>;
 template <class Shape>
 Workspace(const Shape&) -> Workspace<Shape, dynamic>;
 
-}  // namespace rwkv::inline RWKV_ABI
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

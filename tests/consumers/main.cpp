@@ -5,6 +5,7 @@
 #include <cstdio>
 
 int main(int argc, char** argv) {
+  static_assert(!RWKV_HEADER_ONLY, "the definitions are in the library");
   const auto model = rwkv::load(argc > 1 ? argv[1] : "golden_l2_c32_f32.model.safetensors");
   rwkv::State state(model.shape());
   rwkv::Workspace work(model.shape());

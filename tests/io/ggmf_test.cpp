@@ -2,6 +2,7 @@
 #include "../support/hostile.hpp"
 #include <rwkv/io/ggmf.hpp>
 #include <rwkv/io/mapped_file.hpp>
+#include <rwkv/io/safetensors.hpp>
 
 #include <doctest/doctest.h>
 

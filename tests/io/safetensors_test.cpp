@@ -3,6 +3,7 @@
 #include "../support/temporary_directory.hpp"
 #include <rwkv/io/mapped_file.hpp>
 #include <rwkv/io/safetensors.hpp>
+#include <rwkv/io/safetensors_writer.hpp>
 
 #include <doctest/doctest.h>
 

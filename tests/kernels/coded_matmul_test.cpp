@@ -3,9 +3,12 @@
 // other: for any number of rows, any division of the work and any width of the registers.
 #include "support/executors.hpp"
 #include "support/numbers.hpp"
+#include <rwkv/kernels/chosen.hpp>
+#include <rwkv/kernels/coded_formats.hpp>
+#include <rwkv/kernels/lanes.hpp>
 #include <rwkv/kernels/product.hpp>
 #include <rwkv/quant/quantise.hpp>
-#include <rwkv/simd/native.hpp>
+#include <rwkv/quant/rows.hpp>
 
 #include <doctest/doctest.h>
 
@@ -17,7 +20,7 @@ namespace {
 namespace kernels = rwkv::kernels;
 using kernels::Inputs;
 using rwkv::DType;
-using rwkv::simd::Native;
+using rwkv::simd::Chosen;
 
 constexpr DType block_types[] = {DType::q4_0, DType::q4_1, DType::q5_0,  DType::q5_1,
                                  DType::q8_0, DType::q2_k, DType::q3_k,  DType::q4_k,
@@ -64,7 +67,7 @@ struct Rows {
         prepared{memory.data(), kernels::PreparedRows::bytes_for(cols), cols} {
     test::fill(x, random);
     for (std::size_t m = 0; m < count; ++m)
-      kernels::prepare<Native>(kernels::preparation<Native>(w), x.data() + m * ldx, prepared, m);
+      kernels::prepare<Chosen>(kernels::preparation<Chosen>(w), x.data() + m * ldx, prepared, m);
   }
   [[nodiscard]] kernels::ProductInputs view() const { return {x.data(), ldx, prepared}; }
   [[nodiscard]] kernels::ProductInputs row(std::size_t m) const {
@@ -99,7 +102,7 @@ TEST_CASE("products with blocks are those of the numbers that the blocks stand f
         CAPTURE(outputs);
         const Coded w(type, outputs, 512, random);
         const Rows x(11, w.view(inputs), random);
-        const auto y = product<Native>(w.view(inputs), x.view(), x.count);
+        const auto y = product<Chosen>(w.view(inputs), x.view(), x.count);
         for (std::size_t m = 0; m < x.count; ++m)
           for (std::size_t o = 0; o < outputs; ++o) {
             double sum = 0;
@@ -156,18 +159,18 @@ TEST_CASE("a row has the same bits alone and among others, however the work is d
       CAPTURE(rwkv::name_of(type));
       const Coded w(type, 150, 256, random);
       const Rows x(21, w.view(inputs), random);
-      const auto all = product<Native>(w.view(inputs), x.view(), x.count);
+      const auto all = product<Chosen>(w.view(inputs), x.view(), x.count);
       for (std::size_t m = 0; m < x.count; ++m) {
-        const auto alone = product<Native>(w.view(inputs), x.row(m), 1);
+        const auto alone = product<Chosen>(w.view(inputs), x.row(m), 1);
         REQUIRE(test::same_bits({alone.data(), alone.size()}, {&all[m * w.rows], w.rows}));
       }
       for (std::size_t rows = 2; rows <= 13; ++rows) {
-        const auto some = product<Native>(w.view(inputs), x.view(), rows);
+        const auto some = product<Chosen>(w.view(inputs), x.view(), rows);
         REQUIRE(test::same_bits({some.data(), some.size()}, {all.data(), some.size()}));
       }
       std::vector<float> pieces(all.size(), test::canary);
       for (std::size_t p = 0; p < w.panels(); ++p)
-        kernels::multiply<Native>(w.view(inputs), {p, p + 1}, x.view(), x.count, pieces.data(),
+        kernels::multiply<Chosen>(w.view(inputs), {p, p + 1}, x.view(), x.count, pieces.data(),
                                   w.rows);
       CHECK(test::same_bits({pieces.data(), pieces.size()}, {all.data(), all.size()}));
     }
@@ -180,7 +183,7 @@ TEST_CASE("integers are the same in registers of every kind") {
     CAPTURE(rwkv::name_of(type));
     const Coded w(type, 40, 512, random);
     const Rows x(9, w.view(Inputs::rounded), random);
-    const auto native = product<Native>(w.view(Inputs::rounded), x.view(), x.count);
+    const auto native = product<Chosen>(w.view(Inputs::rounded), x.view(), x.count);
     const auto plain = product<L>(w.view(Inputs::rounded), x.view(), x.count);
     for (std::size_t i = 0; i < native.size(); ++i)
       REQUIRE(std::abs(native[i] - plain[i]) <= 1e-5f * (1.0f + std::abs(plain[i])));
@@ -195,16 +198,16 @@ TEST_CASE("matrices that share an input share its preparation") {
   const Inputs inputs = Inputs::rounded;
   const Rows x(7, a.view(inputs), random);
   const Rows z(7, c.view(inputs), random);
-  const auto ya = product<Native>(a.view(inputs), x.view(), 7);
-  const auto yb = product<Native>(b.view(inputs), x.view(), 7);
-  const auto yc = product<Native>(c.view(inputs), z.view(), 7);
+  const auto ya = product<Chosen>(a.view(inputs), x.view(), 7);
+  const auto yb = product<Chosen>(b.view(inputs), x.view(), 7);
+  const auto yc = product<Chosen>(c.view(inputs), z.view(), 7);
   std::vector<float> got[3] = {std::vector<float>(ya.size()), std::vector<float>(yb.size()),
                                std::vector<float>(yc.size())};
   std::vector<std::byte> scratch(
       7 * (kernels::PreparedRows::bytes_for(256) + kernels::PreparedRows::bytes_for(64)));
   for (const std::size_t workers : {1u, 3u}) {
     test::Backwards exec(workers);
-    kernels::run<Native, rwkv::AnyMatrix>({{a.view(inputs), x.x.data(), x.ldx, got[0].data(), 48},
+    kernels::run<Chosen, rwkv::AnyMatrix>({{a.view(inputs), x.x.data(), x.ldx, got[0].data(), 48},
                                            {c.view(inputs), z.x.data(), z.ldx, got[2].data(), 20},
                                            {b.view(inputs), x.x.data(), x.ldx, got[1].data(), 33}},
                                           7, scratch.data(), exec);

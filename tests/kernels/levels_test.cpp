@@ -5,8 +5,11 @@
 // processors.
 #include "support/packed.hpp"
 #include "support/wide_lanes.hpp"
-#include <rwkv/kernels/levels.hpp>
+#include <rwkv/kernels/chosen.hpp>
+#include <rwkv/kernels/every_level.hpp>
+#include <rwkv/simd/level.hpp>
 #include <rwkv/simd/native.hpp>
+#include <rwkv/simd/target.hpp>
 
 #include <doctest/doctest.h>
 
@@ -20,6 +23,7 @@ namespace {
 
 namespace kernels = rwkv::kernels;
 using rwkv::AnyMatrix;
+using rwkv::simd::Chosen;
 using rwkv::simd::Native;
 
 #if RWKV_DISPATCH && defined(__linux__)
@@ -91,10 +95,10 @@ TEST_CASE_TEMPLATE("products do not depend on the level, nor on their neighbours
                  outputs);
         return y;
       };
-      const auto chosen = product(0, rows, kernels::multiply<Native>);
+      const auto chosen = product(0, rows, kernels::multiply<Chosen>);
       const auto compiled = product(0, rows, kernels::compiled::multiply_floats<Native>);
       for (std::size_t m = 0; m < rows; ++m) {
-        const auto alone = product(m, 1, kernels::multiply<Native>);
+        const auto alone = product(m, 1, kernels::multiply<Chosen>);
         REQUIRE(test::same_bits({alone.data(), outputs}, {chosen.data() + m * outputs, outputs}));
         agree(packed, x.data() + m * cols, chosen.data() + m * outputs,
               compiled.data() + m * outputs);
@@ -112,7 +116,7 @@ TEST_CASE("a processor that multiplies bfloat16 computes what plain loops do") {
       const test::Packed<rwkv::bfloat16> packed(outputs, cols, random);
       const AnyMatrix w{rwkv::DType::bf16, packed.data.data(), outputs, cols,
                         kernels::Inputs::fastest};
-      const auto how = kernels::preparation<Native>(w);
+      const auto how = kernels::preparation<Chosen>(w);
       if (how == kernels::Preparation::none) return;  // this one does not
       const std::size_t stride = kernels::PreparedRows::bytes_for(cols);
       std::vector<std::byte> memory(rows * stride);
@@ -120,17 +124,17 @@ TEST_CASE("a processor that multiplies bfloat16 computes what plain loops do") {
       test::Misaligned<float> x(rows * cols);
       test::fill(x, random);
       for (std::size_t m = 0; m < rows; ++m)
-        kernels::prepare<Native>(how, x.data() + m * cols, prepared, m);
+        kernels::prepare<Chosen>(how, x.data() + m * cols, prepared, m);
       const rwkv::Range all{0, packed.panels()};
       auto chosen = test::untouched(rows * outputs);
-      kernels::multiply<Native>(w, all, {x.data(), cols, prepared}, rows, chosen.data(), outputs);
+      kernels::multiply<Chosen>(w, all, {x.data(), cols, prepared}, rows, chosen.data(), outputs);
       auto plain = test::untouched(rows * outputs);
       kernels::compiled::matmul_of_pairs<test::WideLanes<16>>(packed.view(), all, prepared, rows,
                                                               plain.data(), outputs);
       for (std::size_t m = 0; m < rows; ++m) {
         auto alone = test::untouched(outputs);
         const kernels::PreparedRows one{memory.data() + m * stride, stride, cols};
-        kernels::multiply<Native>(w, all, {x.data() + m * cols, cols, one}, 1, alone.data(),
+        kernels::multiply<Chosen>(w, all, {x.data() + m * cols, cols, one}, 1, alone.data(),
                                   outputs);
         REQUIRE(test::same_bits({alone.data(), outputs}, {chosen.data() + m * outputs, outputs}));
         agree(packed, x.data() + m * cols, chosen.data() + m * outputs, plain.data() + m * outputs);
@@ -165,8 +169,8 @@ TEST_CASE("the recurrence does not depend on the level, nor on how the tokens ar
       all.insert(all.end(), s.begin(), s.end());
       return all;
     };
-    const auto whole = run(kernels::advance<Native>, {count});
-    CHECK(test::same_bits(run(kernels::advance<Native>, {4, 1, 4}), whole));
+    const auto whole = run(kernels::advance<Chosen>, {count});
+    CHECK(test::same_bits(run(kernels::advance<Chosen>, {4, 1, 4}), whole));
     const auto compiled = run(kernels::compiled::wkv<Native>, {count});
     for (std::size_t i = 0; i < whole.size(); ++i)
       CHECK(whole[i] == doctest::Approx(compiled[i]).epsilon(1e-4).scale(1.0));
@@ -198,23 +202,23 @@ TEST_CASE("what surrounds products and recurrence does not depend on the level")
       both(
           x,
           [&](float* y) {
-            kernels::activate<Native>(f, y, {0, n});
+            kernels::activate<Chosen>(f, y, {0, n});
           },
           [&](float* y) {
             kernels::compiled::activate<Native>(f, y, {0, n});
           });
     both(
-        x, [&](float* y) { kernels::add<Native>(z.data(), y, n); },
+        x, [&](float* y) { kernels::add<Chosen>(z.data(), y, n); },
         [&](float* y) { kernels::compiled::add<Native>(z.data(), y, n); });
     both(
-        x, [&](float* y) { kernels::token_shift<Native>(x.data(), z.data(), mu.data(), y, n); },
+        x, [&](float* y) { kernels::token_shift<Chosen>(x.data(), z.data(), mu.data(), y, n); },
         [&](float* y) {
           kernels::compiled::token_shift<Native>(x.data(), z.data(), mu.data(), y, n);
         });
     both(
         x,
         [&](float* y) {
-          kernels::normalise<Native>(x.data(), weight.data(), bias.data(), 1e-5f, y, n);
+          kernels::normalise<Chosen>(x.data(), weight.data(), bias.data(), 1e-5f, y, n);
         },
         [&](float* y) {
           kernels::compiled::normalise<Native>(x.data(), weight.data(), bias.data(), 1e-5f, y, n);
@@ -248,7 +252,7 @@ TEST_CASE("what surrounds products and recurrence does not depend on the level")
                                   .minus_kk = of.minus_kk.data(),
                                   .b = of.b.data()};
         };
-        kernels::head_operands<Native>(p, n, row(chosen));
+        kernels::head_operands<Chosen>(p, n, row(chosen));
         kernels::compiled::head_operands<Native>(p, n, row(compiled));
         for (const auto array : {&Arrays::k, &Arrays::v, &Arrays::v_first, &Arrays::w, &Arrays::a,
                                  &Arrays::v_mix, &Arrays::minus_kk, &Arrays::b})
@@ -256,7 +260,7 @@ TEST_CASE("what surrounds products and recurrence does not depend on the level")
         both(
             x,
             [&](float* y) {
-              kernels::head_output<Native>(p, n, r.data(), chosen.k.data(), z.data(), g.data(), y);
+              kernels::head_output<Chosen>(p, n, r.data(), chosen.k.data(), z.data(), g.data(), y);
             },
             [&](float* y) {
               kernels::compiled::head_output<Native>(p, n, r.data(), chosen.k.data(), z.data(),

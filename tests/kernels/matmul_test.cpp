@@ -174,7 +174,8 @@ TEST_CASE_TEMPLATE("rows of bfloat16 are multiplied in pairs", L, test::WideLane
     const kernels::PreparedRows prepared{memory.data(), stride, cols};
     for (std::size_t m = 0; m < most_rows; ++m) {
       float* const row = x.data() + m * (cols + gap);
-      kernels::compiled::prepare_row(kernels::Preparation::bfloats16, row, prepared, m);
+      kernels::compiled::prepare_row<rwkv::simd::Scalar>(kernels::Preparation::bfloats16, row,
+                                                         prepared, m);
       for (std::size_t i = 0; i < cols; ++i) {
         REQUIRE(prepared.bfloats16(m)[i] == rwkv::to_bfloat16(row[i]));
         row[i] = rwkv::to_float(prepared.bfloats16(m)[i]);

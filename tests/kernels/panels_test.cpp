@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "support/numbers.hpp"
+#include <rwkv/kernels/pack_panels.hpp>
 #include <rwkv/kernels/panels.hpp>
 
 #include <doctest/doctest.h>

@@ -6,9 +6,11 @@
 #include "support/wide_lanes.hpp"
 #include <rwkv/exec/thread_pool.hpp>
 #include <rwkv/kernels/any_matrix.hpp>
+#include <rwkv/kernels/chosen.hpp>
+#include <rwkv/kernels/coded_formats.hpp>
+#include <rwkv/kernels/lanes.hpp>
 #include <rwkv/kernels/product.hpp>
 #include <rwkv/quant/quantise.hpp>
-#include <rwkv/simd/native.hpp>
 
 #include <doctest/doctest.h>
 
@@ -19,7 +21,7 @@ namespace {
 
 namespace kernels = rwkv::kernels;
 using kernels::Activation;
-using rwkv::simd::Native;
+using rwkv::simd::Chosen;
 using test::Misaligned;
 using test::Packed;
 
@@ -54,15 +56,15 @@ struct Work {
     Results y = results();
     const auto one = [&](const Packed<float>& w, const Misaligned<float>& x,
                          Misaligned<float>& to) {
-      kernels::multiply<Native>(w.view(), {0, w.panels()}, {x.data(), w.cols, {}}, rows, to.data(),
+      kernels::multiply<Chosen>(w.view(), {0, w.panels()}, {x.data(), w.cols, {}}, rows, to.data(),
                                 w.rows + gap);
     };
     one(first, x1, y[0]);
     one(second, x2, y[1]);
     one(third, x3, y[2]);
     for (std::size_t m = 0; m < rows; ++m) {
-      kernels::activate<Native>(Activation::tanh, y[1].data() + m * (33 + gap), {0, 33});
-      kernels::activate<Native>(Activation::relu_squared, y[2].data() + m * (7 + gap), {0, 7});
+      kernels::activate<Chosen>(Activation::tanh, y[1].data() + m * (33 + gap), {0, 33});
+      kernels::activate<Chosen>(Activation::relu_squared, y[2].data() + m * (7 + gap), {0, 7});
     }
     return y;
   }
@@ -71,7 +73,7 @@ struct Work {
   [[nodiscard]] Results run(Exec& exec) const {
     using Matrix = kernels::PanelMatrix<float>;
     Results y = results();
-    kernels::run<Native, Matrix>(
+    kernels::run<Chosen, Matrix>(
         {{first.view(), x1.data(), 60, y[0].data(), 100 + gap},
          {Matrix{}, x1.data(), 60, nullptr, 0, Activation::sigmoid},
          {second.view(), x2.data(), 70, y[1].data(), 33 + gap, Activation::tanh},
@@ -120,7 +122,7 @@ TEST_CASE("products without rows and products without outputs do nothing") {
   test::Backwards exec(4);
   CHECK(same(work.run(exec), work.results()));
   using Matrix = kernels::PanelMatrix<float>;
-  kernels::run<Native, Matrix>({{Matrix{}, nullptr, 0, nullptr, 0}}, 5, nullptr, exec);
+  kernels::run<Chosen, Matrix>({{Matrix{}, nullptr, 0, nullptr, 0}}, 5, nullptr, exec);
 }
 
 TEST_CASE_TEMPLATE("a matrix of a type known at run time gives the bits of the typed one", T, float,
@@ -132,9 +134,9 @@ TEST_CASE_TEMPLATE("a matrix of a type known at run time gives the bits of the t
   auto typed = test::untouched(80);
   auto any = typed;
   rwkv::Serial serial;
-  kernels::run<Native, kernels::PanelMatrix<T>>({{w.view(), x.data(), 30, typed.data(), 40}}, 2,
+  kernels::run<Chosen, kernels::PanelMatrix<T>>({{w.view(), x.data(), 30, typed.data(), 40}}, 2,
                                                 nullptr, serial);
-  kernels::run<Native, rwkv::AnyMatrix>(
+  kernels::run<Chosen, rwkv::AnyMatrix>(
       {{{rwkv::dtype_of<T>, w.data.data(), 40, 30}, x.data(), 30, any.data(), 40}}, 2, nullptr,
       serial);
   CHECK(test::same_bits({typed.data(), typed.size()}, {any.data(), any.size()}));

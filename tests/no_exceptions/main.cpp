@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 namespace {
@@ -37,7 +38,8 @@ int main() {
   rwkv::State state(model.shape());
   rwkv::Workspace work(model.shape());
   const auto weights = test::static_weights<Shape, float>(model.weights());
-  const rwkv::StaticModel constant(*weights);
+  using Weights = std::remove_reference_t<decltype(*weights)>;
+  const rwkv::StaticModel<Weights, rwkv::simd::Chosen> constant(*weights);
   rwkv::State<Shape> static_state;
   rwkv::Workspace<Shape, 1> static_work;
 

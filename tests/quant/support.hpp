@@ -4,6 +4,7 @@
 
 #include "../support/numbers.hpp"
 #include <rwkv/quant/format.hpp>
+#include <rwkv/quant/rows.hpp>
 
 #include <cmath>
 #include <vector>

@@ -6,13 +6,15 @@
 # include only what is listed for them.
 cmake_minimum_required(VERSION 3.25)
 
+# Definitions (.ipp) stand where their headers do; what is compiled of them sees everything.
 set(floors  # from the roof to the ground
-  "(tokenizer|sampler|generate|chat)\\.hpp|text/.*"
-  "(model|batch|forward|hybrid|static_model|load|verify|calibrate|convert|train|automata)\\.hpp|(train|automata)/.*"
-  "(embedding|block|sparse_block|time_mix|sparse_attention|channel_mix|head)\\.hpp"
+  "compiled\\.cpp|compiled/.*"
+  "(tokenizer|sampler|generate|chat)\\.[hi]pp|text/.*"
+  "(model|batch|forward|hybrid|static_model|load|verify|calibrate|convert|train|automata)\\.[hi]pp|(train|automata)/.*"
+  "(embedding|block|sparse_block|time_mix|sparse_attention|channel_mix|head)\\.[hi]pp"
   "io/.*"  # also of states, so above them
-  "(state|kv_cache|workspace|hybrid_state|hybrid_workspace)\\.hpp"
-  "(weights|shape|hybrid_shape)\\.hpp"
+  "(state|kv_cache|workspace|hybrid_state|hybrid_workspace)\\.[hi]pp"
+  "(weights|shape|hybrid_shape)\\.[hi]pp"
   "(kernels|quant|exec|simd|core|cuda)/.*")
 set(kernels_may_include kernels quant exec simd core)
 set(quant_may_include quant exec simd core)
@@ -39,7 +41,8 @@ function(floor_of header out)
   message(FATAL_ERROR "rwkv/${header} stands on no floor; give it one in includes_go_down.cmake")
 endfunction()
 
-file(GLOB_RECURSE headers RELATIVE ${root}/include/rwkv ${root}/include/rwkv/*.hpp)
+file(GLOB_RECURSE headers RELATIVE ${root}/include/rwkv ${root}/include/rwkv/*.hpp
+     ${root}/include/rwkv/*.ipp ${root}/include/rwkv/*.cpp)
 foreach(header IN LISTS headers)
   floor_of(${header} level)
   string(REGEX MATCH "^[^/]+" room ${header})

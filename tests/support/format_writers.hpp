@@ -5,6 +5,7 @@
 
 #include "sample_model.hpp"
 #include <rwkv/io/safetensors.hpp>
+#include <rwkv/io/safetensors_writer.hpp>
 
 #include <bit>
 

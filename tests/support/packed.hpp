@@ -3,7 +3,7 @@
 #pragma once
 
 #include "support/numbers.hpp"
-#include <rwkv/kernels/panels.hpp>
+#include <rwkv/kernels/pack_panels.hpp>
 
 #include <vector>
 

@@ -4,7 +4,9 @@
 #include "support.hpp"
 #include <rwkv/convert.hpp>
 #include <rwkv/model.hpp>
+#include <rwkv/simd/level.hpp>
 #include <rwkv/train.hpp>
+#include <rwkv/train/rounding.hpp>
 
 #include <doctest/doctest.h>
 
@@ -113,7 +115,10 @@ TEST_CASE("the loss is that of the converted model") {
     const auto trained = Objective(p.shared_layout(), for_int8()).logits(p, tokens);
     const double effect = distance(exact, converted);
     CHECK(effect > 1e-3);
-    CHECK(distance(trained, converted) < 0.01 * effect);
+    // Where the model's kernels round fewer times than training, which does not follow the
+    // processor, a few inputs between two steps fall to the other side.
+    const bool same_rounding = simd::level() == simd::Level::compiled;
+    CHECK(distance(trained, converted) < (same_rounding ? 0.01 : 0.1) * effect);
   }
 }
 

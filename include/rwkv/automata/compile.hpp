@@ -10,7 +10,7 @@
 #include <cmath>
 #include <optional>
 
-namespace rwkv::inline RWKV_ABI::automata {
+namespace rwkv::inline RWKV_ABI::automata::inline RWKV_ISA {
 
 namespace detail {
 
@@ -117,4 +117,4 @@ class LabelCodes {
   return checkpoint;
 }
 
-}  // namespace rwkv::inline RWKV_ABI::automata
+}  // namespace rwkv::inline RWKV_ABI::automata::inline RWKV_ISA

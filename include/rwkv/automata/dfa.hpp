@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-namespace rwkv::inline RWKV_ABI::automata {
+namespace rwkv::inline RWKV_ABI::automata::inline RWKV_ISA {
 
 using Symbol = std::uint16_t;
 using StateId = std::uint32_t;
@@ -250,4 +250,4 @@ class Partition {
   return detail::quotient(dfa, partition.set_of());
 }
 
-}  // namespace rwkv::inline RWKV_ABI::automata
+}  // namespace rwkv::inline RWKV_ABI::automata::inline RWKV_ISA

@@ -29,7 +29,7 @@
 #include <utility>
 #include <vector>
 
-namespace rwkv::inline RWKV_ABI::automata {
+namespace rwkv::inline RWKV_ABI::automata::inline RWKV_ISA {
 
 /// Something done to two or four states at once.
 struct Move {
@@ -148,4 +148,4 @@ struct MicroStep {
   }
 }
 
-}  // namespace rwkv::inline RWKV_ABI::automata
+}  // namespace rwkv::inline RWKV_ABI::automata::inline RWKV_ISA

@@ -6,7 +6,7 @@
 
 #include <rwkv/automata/compile.hpp>
 
-namespace rwkv::inline RWKV_ABI::automata {
+namespace rwkv::inline RWKV_ABI::automata::inline RWKV_ISA {
 
 /// Where each of n points goes.
 using Permutation = std::vector<std::size_t>;
@@ -97,4 +97,4 @@ using Permutation = std::vector<std::size_t>;
   return checkpoint;
 }
 
-}  // namespace rwkv::inline RWKV_ABI::automata
+}  // namespace rwkv::inline RWKV_ABI::automata::inline RWKV_ISA

@@ -6,7 +6,7 @@
 #include <rwkv/core/argmax.hpp>
 #include <rwkv/model.hpp>
 
-namespace rwkv::inline RWKV_ABI::automata {
+namespace rwkv::inline RWKV_ABI::automata::inline RWKV_ISA {
 
 /// A compiled automaton and the word it has read. Copies share the weights and go on separately.
 /// Everything it knows of the word is in the model's state, and everything it says comes from the
@@ -108,4 +108,4 @@ class Recogniser {
   std::size_t label_ = 0;
 };
 
-}  // namespace rwkv::inline RWKV_ABI::automata
+}  // namespace rwkv::inline RWKV_ABI::automata::inline RWKV_ISA

@@ -17,7 +17,7 @@
 #include <optional>
 #include <string>
 
-namespace rwkv::inline RWKV_ABI::automata {
+namespace rwkv::inline RWKV_ABI::automata::inline RWKV_ISA {
 
 /// How large the automata on the way to a minimal DFA may grow.
 struct RegexLimits {
@@ -488,4 +488,4 @@ class Determiniser {
   return detail::merge_symbols(minimise(detail::Determiniser(nfa, limits.dfa_states).run()));
 }
 
-}  // namespace rwkv::inline RWKV_ABI::automata
+}  // namespace rwkv::inline RWKV_ABI::automata::inline RWKV_ISA

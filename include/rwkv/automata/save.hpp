@@ -2,9 +2,9 @@
 // Compiled automata as model files.
 #pragma once
 
-#include <rwkv/io/safetensors.hpp>
+#include <rwkv/io/safetensors_writer.hpp>
 
-namespace rwkv::inline RWKV_ABI::automata {
+namespace rwkv::inline RWKV_ABI::automata::inline RWKV_ISA {
 
 /// Writes a compiled automaton as safetensors, as a whole or not at all. Throws Error (io).
 inline void save(const std::filesystem::path& path, const io::Checkpoint& checkpoint) {
@@ -14,4 +14,4 @@ inline void save(const std::filesystem::path& path, const io::Checkpoint& checkp
   io::write_safetensors(path, tensors, checkpoint.metadata);
 }
 
-}  // namespace rwkv::inline RWKV_ABI::automata
+}  // namespace rwkv::inline RWKV_ABI::automata::inline RWKV_ISA

@@ -10,7 +10,7 @@
 #include <optional>
 #include <string>
 
-namespace rwkv::inline RWKV_ABI::automata {
+namespace rwkv::inline RWKV_ABI::automata::inline RWKV_ISA {
 
 /// What the label, the largest logit, stands for.
 enum class Output : std::uint8_t {
@@ -146,4 +146,4 @@ inline Spelling Spelling::read(const io::Checkpoint& checkpoint) {
   return spelling;
 }
 
-}  // namespace rwkv::inline RWKV_ABI::automata
+}  // namespace rwkv::inline RWKV_ABI::automata::inline RWKV_ISA

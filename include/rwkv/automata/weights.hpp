@@ -24,7 +24,7 @@
 #include <bit>
 #include <map>
 
-namespace rwkv::inline RWKV_ABI::automata::detail {
+namespace rwkv::inline RWKV_ABI::automata::inline RWKV_ISA::detail {
 
 /// By how much the label's logit leads all others, up to a factor of at least 0.94.
 inline constexpr double margin = 16;
@@ -296,4 +296,4 @@ class Speller {
   std::vector<MicroStep> steps_;
 };
 
-}  // namespace rwkv::inline RWKV_ABI::automata::detail
+}  // namespace rwkv::inline RWKV_ABI::automata::inline RWKV_ISA::detail

@@ -6,7 +6,7 @@
 
 #include <span>
 
-namespace rwkv::inline RWKV_ABI {
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
 /// The index of the largest number, the lowest of several. NaN is never chosen; 0 if there is
 /// nothing to choose from.
@@ -22,4 +22,4 @@ namespace rwkv::inline RWKV_ABI {
   return static_cast<Token>(best);
 }
 
-}  // namespace rwkv::inline RWKV_ABI
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

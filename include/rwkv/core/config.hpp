@@ -2,11 +2,13 @@
 // Ground floor: what the compiler and the target offer. Freestanding: no heap, no exceptions.
 #pragma once
 
-// What would compute wrong numbers without a word is refused.
+// What would compute wrong numbers without a word is refused. (Programs that use rwkv::compiled
+// compute nothing of it themselves, whatever their flags.)
+#if !defined(RWKV_COMPILED) || defined(RWKV_COMPILING)
 #if defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) || \
     (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) || defined(_M_FP_FAST)
 #error \
-    "rwkv needs IEEE arithmetic with NaNs: compile the files that include it without -ffast-math, -Ofast, -funsafe-math-optimizations, -ffinite-math-only or /fp:fast (or put -fno-fast-math behind it)."
+    "rwkv needs IEEE arithmetic with NaNs: compile the files that include it without -ffast-math, -Ofast, -funsafe-math-optimizations, -ffinite-math-only or /fp:fast (or put -fno-fast-math behind it), or use rwkv::compiled."
 #endif
 // 16: only _Float16 is kept in 16 bits.
 #if (defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0 && __FLT_EVAL_METHOD__ != 16) || \
@@ -14,30 +16,33 @@
 #error \
     "rwkv needs floats that are rounded to float after every operation: on 32-bit x86 compile with -msse2 -mfpmath=sse, or /arch:SSE2."
 #endif
+#endif
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error \
     "rwkv needs a little-endian processor: model files are little-endian and are used where they lie."
 #endif
 
+#include <rwkv/core/isa.hpp>
+
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
 
-// Everything lives in `rwkv::inline RWKV_ABI`. The tag names the instruction set a translation unit
-// was compiled for, so that objects built with different -m flags never share an inline function
-// (a linker would keep one copy of it, and an older processor would then meet AVX-512 code).
-#if defined(__AVX512F__) && defined(__AVX512BW__)
-#define RWKV_ABI v0_1_avx512
-#elif defined(__AVX2__) && defined(__FMA__)
-#define RWKV_ABI v0_1_avx2
-#elif defined(__AVX__)
-#define RWKV_ABI v0_1_avx
-#elif defined(__aarch64__) && defined(__ARM_FEATURE_MATMUL_INT8)
-#define RWKV_ABI v0_1_i8mm
-#elif defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
-#define RWKV_ABI v0_1_dotprod
+// Everything lives in `rwkv::inline RWKV_ABI`, the version. What depends on the instruction set is
+// in an inline namespace RWKV_ISA within (core/isa.hpp); the types that programs hand around
+// (errors, shapes, states, tensors, tokenizers, options) are not, so that an object file built for
+// one processor catches what another one throws.
+#define RWKV_ABI v0_2
+
+// Header-only is the default. With RWKV_COMPILED the headers declare, and what is heavy is defined
+// once, in the translation units of rwkv/compiled/ (the CMake target rwkv::compiled, or
+// rwkv/compiled.cpp added to a build).
+#if defined(RWKV_COMPILED)
+#define RWKV_HEADER_ONLY 0
+#define RWKV_FUNCTION
 #else
-#define RWKV_ABI v0_1
+#define RWKV_HEADER_ONLY 1
+#define RWKV_FUNCTION inline
 #endif
 
 // Entry points that can fail for reasons outside the program throw `rwkv::Error`; without

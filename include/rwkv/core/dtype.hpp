@@ -34,7 +34,7 @@ enum class DType : std::uint8_t {
   iq4_nl,
 };
 
-namespace detail {
+namespace internal {
 
 struct DTypeTraits {
   std::string_view name;
@@ -54,26 +54,26 @@ constexpr const DTypeTraits& traits_of(DType type) noexcept {
   return dtype_traits[static_cast<std::size_t>(type)];
 }
 
-}  // namespace detail
+}  // namespace internal
 
 /// "f32", "q4_k", ...
-constexpr std::string_view name_of(DType type) noexcept { return detail::traits_of(type).name; }
+constexpr std::string_view name_of(DType type) noexcept { return internal::traits_of(type).name; }
 
 /// The type of that name, if there is one.
 constexpr std::optional<DType> type_named(std::string_view name) noexcept {
-  for (std::size_t i = 0; i < std::size(detail::dtype_traits); ++i)
-    if (detail::dtype_traits[i].name == name) return static_cast<DType>(i);
+  for (std::size_t i = 0; i < std::size(internal::dtype_traits); ++i)
+    if (internal::dtype_traits[i].name == name) return static_cast<DType>(i);
   return std::nullopt;
 }
 
 /// Elements that are stored together; 1 for plain types.
 constexpr std::size_t block_elements(DType type) noexcept {
-  return detail::traits_of(type).block_elements;
+  return internal::traits_of(type).block_elements;
 }
 
 /// Bytes of such a block; of one element for plain types.
 constexpr std::size_t block_bytes(DType type) noexcept {
-  return detail::traits_of(type).block_bytes;
+  return internal::traits_of(type).block_bytes;
 }
 
 constexpr bool is_block(DType type) noexcept { return block_elements(type) != 1; }

@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
+#include <string_view>
+#include <type_traits>
 #include <utility>
 
 namespace rwkv::inline RWKV_ABI {
@@ -39,31 +41,62 @@ class Error : public std::runtime_error {
 using ErrorHandler = void (*)(ErrorCategory, const char* sentence);
 inline ErrorHandler error_handler = nullptr;
 
-/// Throws `Error`, or calls `error_handler` and then aborts when exceptions are disabled.
-[[noreturn]] inline void fail(ErrorCategory category, const std::string& sentence) {
-#if RWKV_HAS_EXCEPTIONS
-  throw Error(category, sentence);
-#else
-  if (error_handler != nullptr) error_handler(category, sentence.c_str());
-  std::abort();
-#endif
-}
+/// Throws `Error`, or calls `error_handler` and then aborts when exceptions are disabled (where
+/// rwkv::compiled is used: when it was compiled without them).
+[[noreturn]] RWKV_FUNCTION void fail(ErrorCategory category, const std::string& sentence);
 
-namespace detail {
-inline void append(std::string& out, const std::string& part) { out += part; }
-inline void append(std::string& out, const char* part) { out += part; }
-inline void append(std::string& out, char part) { out += part; }
-template <class T>
-requires std::is_arithmetic_v<T>
-void append(std::string& out, T part) { out += std::to_string(part); }
-}  // namespace detail
+namespace internal {
+
+/// A part of a sentence. Parts are put together in one function, not in one for every combination
+/// of types.
+class Part {
+ public:
+  Part(const std::string& text) noexcept : kind_(Kind::text), text_(text) {}
+  Part(const char* text) noexcept : kind_(Kind::text), text_(text) {}
+  Part(char letter) noexcept : kind_(Kind::letter), letter_(letter) {}
+  template <class T>
+  requires std::is_arithmetic_v<T> Part(T number)
+  noexcept {
+    if constexpr (std::is_floating_point_v<T>) {
+      kind_ = Kind::real;
+      real_ = number;
+    } else if constexpr (std::is_signed_v<T>) {
+      kind_ = Kind::integer;
+      integer_ = number;
+    } else {
+      kind_ = Kind::natural;
+      natural_ = number;
+    }
+  }
+
+  void append_to(std::string& sentence) const;
+
+ private:
+  enum class Kind : std::uint8_t { text, letter, integer, natural, real };
+  Kind kind_;
+  union {
+    std::string_view text_;
+    char letter_;
+    long long integer_;
+    unsigned long long natural_;
+    double real_;
+  };
+};
+
+[[noreturn]] RWKV_FUNCTION void fail_with_parts(ErrorCategory category, const Part* parts,
+                                                std::size_t count);
+
+}  // namespace internal
 
 /// `fail` with the sentence put together from strings, characters and numbers.
 template <class... Parts>
 [[noreturn]] void fail_with(ErrorCategory category, const Parts&... parts) {
-  std::string sentence;
-  (detail::append(sentence, parts), ...);
-  fail(category, sentence);
+  const internal::Part all[] = {parts...};
+  internal::fail_with_parts(category, all, sizeof...(parts));
 }
 
 }  // namespace rwkv::inline RWKV_ABI
+
+#if RWKV_HEADER_ONLY
+#include <rwkv/core/error.ipp>
+#endif

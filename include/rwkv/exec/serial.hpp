@@ -7,6 +7,7 @@
 #include <rwkv/core/config.hpp>
 
 #include <concepts>
+#include <type_traits>
 
 namespace rwkv::inline RWKV_ABI {
 
@@ -28,6 +29,51 @@ class Serial {
   constexpr void parallel(std::size_t n, F&& f) const {
     for (std::size_t i = 0; i < n; ++i) f(i);
   }
+};
+
+/// Any executor, without its type, so that what runs a model is compiled once for all of them:
+/// functions that take one accept `Serial`, a `ThreadPool` or an application's own, and run on the
+/// calling thread if they are given none. A view: the executor must outlive the call.
+class ExecutorRef {
+ public:
+  ExecutorRef() noexcept : ExecutorRef(serial) {}
+  template <class Exec>
+  requires(!std::is_same_v<std::remove_cvref_t<Exec>, ExecutorRef> &&
+           Executor<std::remove_reference_t<Exec>>) ExecutorRef(Exec&& exec)
+  noexcept  // implicit: it is there to be passed
+      : exec_(const_cast<void*>(static_cast<const void*>(&exec))),
+        concurrency_([](void* e) {
+          return static_cast<std::size_t>(
+              static_cast<std::remove_reference_t<Exec>*>(e)->concurrency());
+        }),
+        parallel_([](void* e, std::size_t n, Body body) {
+          static_cast<std::remove_reference_t<Exec>*>(e)->parallel(n, body);
+        }) {}
+
+  [[nodiscard]] std::size_t concurrency() const { return concurrency_(exec_); }
+  /// See `Executor`. A single call does not trouble the executor.
+  template <class F>
+  void parallel(std::size_t n, F&& f) const {
+    if (n == 1) {
+      f(std::size_t{0});
+      return;
+    }
+    parallel_(exec_, n,
+              {const_cast<void*>(static_cast<const void*>(&f)),
+               [](void* g, std::size_t i) { (*static_cast<std::remove_reference_t<F>*>(g))(i); }});
+  }
+
+ private:
+  struct Body {
+    void* f;
+    void (*call)(void*, std::size_t);
+    void operator()(std::size_t i) const { call(f, i); }
+  };
+  static constexpr Serial serial{};
+
+  void* exec_;
+  std::size_t (*concurrency_)(void*);
+  void (*parallel_)(void*, std::size_t, Body);
 };
 
 /// The part of [0, items) that belongs to worker `index` of `workers`: contiguous, sizes differing

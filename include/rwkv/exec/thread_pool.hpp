@@ -24,7 +24,7 @@ class ThreadPool {
   /// `threads` = number of threads that work at once, the caller included; 0 = one per hardware
   /// thread. Throws what std::thread throws when the system refuses one.
   explicit ThreadPool(std::size_t threads = 0) : ThreadPool(NoWorkers{}) {
-    if (threads == 0) threads = std::max<std::size_t>(1, std::thread::hardware_concurrency());
+    if (threads == 0) threads = (std::max<std::size_t>)(1, std::thread::hardware_concurrency());
     workers_.reserve(threads - 1);
     for (std::size_t i = 1; i < threads; ++i) workers_.emplace_back([this, i] { work(i); });
   }

@@ -29,7 +29,7 @@
 #define RWKV_IO_HAS_FSYNC 0
 #endif
 
-namespace rwkv::inline RWKV_ABI::io {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 /// Writes a file as a whole or not at all. A symbolic link is followed: the file it points to is
 /// replaced. A target that is not a regular file (a pipe, /dev/stdout) is written directly. All
@@ -180,4 +180,4 @@ class AtomicFile {
   std::uint64_t written_ = 0;
 };
 
-}  // namespace rwkv::inline RWKV_ABI::io
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

@@ -5,7 +5,7 @@
 
 #include <rwkv/core/dtype.hpp>
 #include <rwkv/core/error.hpp>
-#include <rwkv/quant/format.hpp>
+#include <rwkv/quant/rows.hpp>
 
 #include <algorithm>
 #include <cstring>
@@ -129,6 +129,9 @@ struct Tensor {
   return s + "]";
 }
 
+/// Token bytes by id; ids without text are empty.
+using Vocabulary = std::vector<std::string>;
+
 using Metadata = std::map<std::string, std::string, std::less<>>;
 
 /// An opened model file: tensors by official name. Copies share the underlying bytes.
@@ -137,8 +140,7 @@ struct Checkpoint {
   std::string format;  ///< "pth", "safetensors", "gguf", "ggmf"
   std::map<std::string, Tensor, std::less<>> tensors;
   Metadata metadata;
-  /// Token bytes by id when the file carries a vocabulary (ids without text are empty).
-  std::optional<std::vector<std::string>> vocabulary;
+  std::optional<Vocabulary> vocabulary;              ///< when the file carries one
   std::vector<std::shared_ptr<const void>> storage;  ///< keeps `Tensor::bytes` alive
   /// Says that these bytes will not be read again soon, so that a loader which copies weights into
   /// its own layout does not hold two copies in memory; they stay readable. Empty when the bytes

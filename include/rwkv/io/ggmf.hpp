@@ -5,7 +5,7 @@
 
 #include <rwkv/io/official_names.hpp>
 
-namespace rwkv::inline RWKV_ABI::io {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 /// True if `bytes` begin like an rwkv.cpp file.
 [[nodiscard]] inline bool is_ggmf(std::span<const std::byte> bytes) noexcept {
@@ -98,4 +98,4 @@ namespace detail {
   return checkpoint;
 }
 
-}  // namespace rwkv::inline RWKV_ABI::io
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

@@ -6,7 +6,7 @@
 #include <rwkv/io/gguf_container.hpp>
 #include <rwkv/io/gguf_names.hpp>
 
-namespace rwkv::inline RWKV_ABI::io {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 /// True if `bytes` begin like a GGUF file.
 [[nodiscard]] inline bool is_gguf(std::span<const std::byte> bytes) noexcept {
@@ -27,7 +27,7 @@ namespace detail {
     if (escape == 'x') {
       unsigned value = 0;
       const char* begin = text.data() + i + 1;
-      const char* end = begin + std::min<std::size_t>(2, text.size() - i - 1);
+      const char* end = begin + (std::min<std::size_t>)(2, text.size() - i - 1);
       const auto result = std::from_chars(begin, end, value, 16);
       if (result.ptr != begin + 2)
         fail_with(ErrorCategory::format, source, ": the token ", printable(text),
@@ -147,4 +147,4 @@ inline void refuse_overlaps(const Gguf& gguf, const std::string& source) {
   return checkpoint;
 }
 
-}  // namespace rwkv::inline RWKV_ABI::io
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

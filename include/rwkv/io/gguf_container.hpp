@@ -11,7 +11,7 @@
 #include <charconv>
 #include <type_traits>
 
-namespace rwkv::inline RWKV_ABI::io::detail {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail {
 
 struct GgufTensor {
   std::string_view name;
@@ -262,4 +262,4 @@ class GgufReader {
   std::size_t data_alignment_ = 32;
 };
 
-}  // namespace rwkv::inline RWKV_ABI::io::detail
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail

@@ -9,7 +9,7 @@
 #include <rwkv/io/python_literal.hpp>
 #include <rwkv/io/vocabulary.hpp>
 
-namespace rwkv::inline RWKV_ABI::io {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 /// A tensor of a file to be written: `parts` one after the other, in C order.
 struct PlannedTensor {
@@ -193,4 +193,4 @@ inline void add_gguf_vocabulary(GgufMetadata& to, const Vocabulary& vocabulary, 
   return plan;
 }
 
-}  // namespace rwkv::inline RWKV_ABI::io
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

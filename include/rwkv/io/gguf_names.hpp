@@ -4,7 +4,7 @@
 
 #include <rwkv/io/official_names.hpp>
 
-namespace rwkv::inline RWKV_ABI::io::detail {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail {
 
 inline constexpr std::string_view gguf_tokens = "tokenizer.ggml.tokens";
 inline constexpr std::string_view gguf_token_types = "tokenizer.ggml.token_type";
@@ -82,4 +82,4 @@ inline constexpr std::string_view gguf_fused_shift = "time_mix_lerp_fused.weight
   return prefix + "time_mix_" + std::string(rest) + ".weight";
 }
 
-}  // namespace rwkv::inline RWKV_ABI::io::detail
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail

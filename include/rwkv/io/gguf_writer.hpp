@@ -10,7 +10,7 @@
 #include <set>
 #include <variant>
 
-namespace rwkv::inline RWKV_ABI::io {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 /// What GGUF metadata can say, as far as models need it.
 using GgufValue = std::variant<std::uint32_t, float, bool, std::string, std::vector<std::int32_t>,
@@ -193,4 +193,4 @@ class GgufWriter {
   std::size_t written_ = 0;  // bytes of it
 };
 
-}  // namespace rwkv::inline RWKV_ABI::io
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

@@ -6,7 +6,7 @@
 #include <rwkv/hybrid_shape.hpp>
 #include <rwkv/io/checkpoint.hpp>
 
-namespace rwkv::inline RWKV_ABI::io {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 inline constexpr std::string_view hybrid_metadata = "rwkv.hybrid.";
 
@@ -26,4 +26,4 @@ inline void add_hybrid_config(Metadata& metadata, const HybridConfig& config) {
     metadata[std::string(hybrid_metadata) + key] = value;
 }
 
-}  // namespace rwkv::inline RWKV_ABI::io
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

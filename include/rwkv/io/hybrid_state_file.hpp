@@ -7,119 +7,33 @@
 #pragma once
 
 #include <rwkv/hybrid_state.hpp>
+#include <rwkv/io/checkpoint.hpp>
 #include <rwkv/io/hybrid_config.hpp>
-#include <rwkv/io/state_file.hpp>
 
-namespace rwkv::inline RWKV_ABI::io {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 namespace detail {
 
 /// Keys and values of all entries, [entries][C] each.
-inline std::pair<std::vector<float>, std::vector<float>> cache_values(const KvCache& cache) {
-  const std::size_t channels = cache.heads() * kernels::attention_width;
-  std::pair<std::vector<float>, std::vector<float>> out;
-  out.first.resize(cache.size() * channels);
-  out.second.resize(cache.size() * channels);
-  for (std::size_t h = 0; h < cache.heads(); ++h)
-    cache.visit_head(h, [&](const auto& head) {
-      for (std::size_t e = 0; e < cache.size(); ++e) {
-        head.read_key(e, out.first.data() + e * channels + h * kernels::attention_width);
-        head.read_value(e, out.second.data() + e * channels + h * kernels::attention_width);
-      }
-    });
-  return out;
-}
-
-inline std::string sparse_name(std::size_t j, const char* what) {
-  return "moba." + std::to_string(j) + "." + what;
-}
-
-/// Fills an empty cache. Throws Error (shape, numeric).
-inline void fill_cache(KvCache& cache, const Checkpoint& c, std::size_t j) {
-  const std::size_t channels = cache.heads() * kernels::attention_width;
-  const HybridConfig& config = cache.config();
-  const Tensor& stored = c.get(sparse_name(j, "k_cache"));
-  const std::size_t entries = stored.shape.empty() ? 0 : stored.shape[0];
-  if (cache.thins_itself() && entries > config.max_cache)
-    fail_with(ErrorCategory::shape, c.source, ": tensor ", sparse_name(j, "k_cache"), " has shape ",
-              to_string(stored.shape), " where at most ", config.max_cache, " entries are cached");
-  if (entries > stored.size() || (j > 0 && entries != c.get("moba.0.k_cache").shape[0]))
-    fail_with(ErrorCategory::shape, c.source, ": tensor ", sparse_name(j, "k_cache"), " has shape ",
-              to_string(stored.shape));
-  const auto keys = state_values(c, sparse_name(j, "k_cache"), entries * channels);
-  const auto values = state_values(c, sparse_name(j, "v_cache"), entries * channels);
-  cache.reserve(entries);
-  for (std::size_t h = 0; h < cache.heads(); ++h)
-    cache.visit_head(h, [&](auto head) {
-      for (std::size_t e = 0; e < entries; ++e) {
-        const std::size_t at = e * channels + h * kernels::attention_width;
-        head.append(keys.data() + at, values.data() + at);
-      }
-    });
-  cache.commit(entries);
-  if (!cache.observing()) return;
-  const auto votes = state_values(c, sparse_name(j, "votes"), cache.votes().size());
-  std::copy(votes.begin(), votes.end(), cache.votes().begin());
-}
+[[nodiscard]] RWKV_FUNCTION std::pair<std::vector<float>, std::vector<float>> cache_values(
+    const KvCache& cache);
 
 }  // namespace detail
 
 /// Writes the state to `path`, as a whole or not at all. Throws Error (io).
-inline void save_state(const std::filesystem::path& path, const HybridState& state,
-                       std::uint64_t fingerprint) {
-  std::vector<std::vector<float>> kept;  // what the tensors view
-  std::vector<NamedTensor> tensors = detail::state_tensors(state.rwkv(), kept);
-  const std::size_t channels = state.shape().embed();
-  std::vector<std::pair<std::vector<float>, std::vector<float>>> caches;
-  caches.reserve(state.shape().sparse_blocks());
-  for (std::size_t j = 0; j < state.shape().sparse_blocks(); ++j) {
-    const KvCache& cache = state.cache(j);
-    const auto& [keys, values] = caches.emplace_back(detail::cache_values(cache));
-    tensors.push_back(named_tensor(detail::sparse_name(j, "k_cache"), {cache.size(), channels},
-                                   std::span<const float>(keys)));
-    tensors.push_back(named_tensor(detail::sparse_name(j, "v_cache"), {cache.size(), channels},
-                                   std::span<const float>(values)));
-    tensors.push_back(
-        named_tensor(detail::sparse_name(j, "ffn.x_prev"), {channels}, state.sparse_ffn_x_prev(j)));
-    if (cache.observing())
-      tensors.push_back(named_tensor(detail::sparse_name(j, "votes"), {cache.heads(), cache.past()},
-                                     cache.votes()));
-  }
-  Metadata metadata = detail::state_metadata(fingerprint);
-  add_hybrid_config(metadata, state.shape().config());
-  write_safetensors(path, tensors, metadata);
-}
+RWKV_FUNCTION void save_state(const std::filesystem::path& path, const HybridState& state,
+                              std::uint64_t fingerprint);
 
 /// The state in a checkpoint that was read from a state file. Throws Error: (shape) tensors of
 /// another model shape, (argument) a state made by another model or with other hyper-parameters,
 /// (unsupported) a later version, (numeric) NaN. A state of the RWKV-7 blocks alone, as state
 /// tuning writes it, comes with empty caches.
-[[nodiscard]] inline HybridState hybrid_state_from(const Checkpoint& c, const HybridShape& shape,
-                                                   std::uint64_t fingerprint) {
-  const HybridConfig made_with = hybrid_config_of(c, shape.config());
-  if (!(made_with == shape.config()))
-    for (std::size_t i = 0; i < made_with.items().size(); ++i)
-      if (const auto theirs = made_with.items()[i], ours = shape.config().items()[i];
-          theirs != ours)
-        fail_with(ErrorCategory::argument, c.source, ": this state was made with ", theirs.first,
-                  " ", theirs.second, ", the model has ", ours.second);
-  Checkpoint rwkv = c;
-  std::erase_if(rwkv.tensors, [](const auto& entry) { return entry.first.starts_with("moba."); });
-  HybridState state(shape);
-  state.rwkv() = state_from(rwkv, static_cast<const DynamicShape&>(shape), fingerprint);
-  if (rwkv.tensors.size() == c.tensors.size()) return state;
+[[nodiscard]] RWKV_FUNCTION HybridState hybrid_state_from(const Checkpoint& c,
+                                                          const HybridShape& shape,
+                                                          std::uint64_t fingerprint);
 
-  std::size_t expected = rwkv.tensors.size();
-  for (std::size_t j = 0; j < shape.sparse_blocks(); ++j) {
-    detail::fill_cache(state.cache(j), c, j);
-    const auto shift = detail::state_values(c, detail::sparse_name(j, "ffn.x_prev"), shape.embed());
-    std::copy(shift.begin(), shift.end(), state.sparse_ffn_x_prev(j).begin());
-    expected += state.cache(j).observing() ? 4 : 3;
-  }
-  if (c.tensors.size() != expected)
-    fail_with(ErrorCategory::shape, c.source, ": ", c.tensors.size(), " tensors where a state of ",
-              shape.layers(), " + ", shape.sparse_blocks(), " blocks has ", expected);
-  return state;
-}
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA
 
-}  // namespace rwkv::inline RWKV_ABI::io
+#if RWKV_HEADER_ONLY
+#include <rwkv/io/hybrid_state_file.ipp>
+#endif

@@ -5,51 +5,43 @@
 
 #include <rwkv/core/error.hpp>
 
-#include <nlohmann/json.hpp>
-
 #include <string>
 #include <string_view>
 
-namespace rwkv::inline RWKV_ABI::io::detail {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail {
 
-/// Base of the event handlers. A handler hides the events it expects; any other event ends the
-/// parse with a sentence. `start_*`, `end_*` and `key` must be provided by the handler.
+/// Base of the event handlers: they override the events they expect; any other one ends the parse
+/// with a sentence. Strings may be moved from. False ends the parse.
 class JsonEvents {
  public:
-  using number_integer_t = nlohmann::json::number_integer_t;
-  using number_unsigned_t = nlohmann::json::number_unsigned_t;
-  using number_float_t = nlohmann::json::number_float_t;
-  using string_t = nlohmann::json::string_t;
-  using binary_t = nlohmann::json::binary_t;
-
-  bool null() { return refuse("null"); }
-  bool boolean(bool) { return refuse("a truth value"); }
-  bool number_integer(number_integer_t) { return refuse("a negative number"); }
-  bool number_unsigned(number_unsigned_t) { return refuse("a number"); }
-  bool number_float(number_float_t, const string_t&) {
-    return refuse("a number that is no 64-bit integer");
-  }
-  bool string(string_t&) { return refuse("a string"); }
-  bool binary(binary_t&) { return refuse("binary data"); }
-  bool parse_error(std::size_t position, const std::string&, const nlohmann::json::exception&) {
-    error_ = "is not valid JSON at byte " + std::to_string(position);
-    return false;
-  }
+  virtual bool null() { return refuse("null"); }
+  virtual bool boolean(bool) { return refuse("a truth value"); }
+  virtual bool number_integer(std::int64_t) { return refuse("a negative number"); }
+  virtual bool number_unsigned(std::uint64_t) { return refuse("a number"); }
+  virtual bool number_float(double) { return refuse("a number that is no 64-bit integer"); }
+  virtual bool string(std::string&) { return refuse("a string"); }
+  virtual bool start_object() = 0;
+  virtual bool key(std::string& name) = 0;
+  virtual bool end_object() = 0;
+  virtual bool start_array() = 0;
+  virtual bool end_array() = 0;
 
   /// Why the parse ended early.
   [[nodiscard]] const std::string& error() const noexcept { return error_; }
   [[nodiscard]] ErrorCategory category() const noexcept { return category_; }
 
- protected:
-  /// Ends the parse: the value is not what the format has in this place.
-  bool refuse(std::string_view what) {
-    error_ = "holds " + std::string(what) + " where the format has something else";
-    return false;
-  }
+  /// Ends the parse for the reason given.
   bool stop(std::string sentence, ErrorCategory category = ErrorCategory::format) {
     error_ = std::move(sentence);
     category_ = category;
     return false;
+  }
+
+ protected:
+  ~JsonEvents() = default;
+  /// Ends the parse: the value is not what the format has in this place.
+  bool refuse(std::string_view what) {
+    return stop("holds " + std::string(what) + " where the format has something else");
   }
 
  private:
@@ -58,11 +50,11 @@ class JsonEvents {
 };
 
 /// Feeds `text` to `handler`; throws `Error` "<source>: <what> <handler's sentence>".
-template <class Handler>
-void parse_json(std::string_view text, Handler& handler, const std::string& source,
-                const char* what) {
-  if (!nlohmann::json::sax_parse(text.begin(), text.end(), &handler))
-    fail_with(handler.category(), source, ": ", what, " ", handler.error());
-}
+RWKV_FUNCTION void parse_json(std::string_view text, JsonEvents& handler, const std::string& source,
+                              const char* what);
 
-}  // namespace rwkv::inline RWKV_ABI::io::detail
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail
+
+#if RWKV_HEADER_ONLY
+#include <rwkv/io/json_events.ipp>
+#endif

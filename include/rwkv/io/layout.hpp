@@ -6,7 +6,10 @@
 #include <rwkv/io/untrusted.hpp>
 #include <rwkv/io/weight_types.hpp>
 
-namespace rwkv::inline RWKV_ABI::io {
+#include <set>
+#include <string_view>
+
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 struct LayoutEntry {
   std::string name;                ///< official
@@ -90,4 +93,4 @@ inline void check_layout(const Checkpoint& checkpoint, std::span<const LayoutEnt
                             " is not part of RWKV-7; is this a variant of it?");
 }
 
-}  // namespace rwkv::inline RWKV_ABI::io
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

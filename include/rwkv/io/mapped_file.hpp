@@ -27,7 +27,7 @@
 #define RWKV_IO_HAS_MMAP 0
 #endif
 
-namespace rwkv::inline RWKV_ABI::io {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 /// The bytes of a regular file, valid as long as this object lives. Shareable between threads.
 /// The file must not be truncated in place meanwhile (replacing it by rename is fine, and is what
@@ -130,4 +130,4 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
-}  // namespace rwkv::inline RWKV_ABI::io
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

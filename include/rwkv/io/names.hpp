@@ -9,7 +9,7 @@
 
 #include <rwkv/io/official_names.hpp>
 
-namespace rwkv::inline RWKV_ABI::io {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 namespace detail {
 
@@ -186,4 +186,4 @@ inline void normalise_official(Checkpoint& checkpoint) {
   return checkpoint;
 }
 
-}  // namespace rwkv::inline RWKV_ABI::io
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

@@ -5,11 +5,12 @@
 #include <rwkv/exec/serial.hpp>
 #include <rwkv/io/checkpoint.hpp>
 #include <rwkv/io/untrusted.hpp>
+#include <rwkv/quant/fit.hpp>
 #include <rwkv/quant/quantise.hpp>
 
 #include <limits>
 
-namespace rwkv::inline RWKV_ABI::io {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 namespace detail {
 
@@ -93,7 +94,7 @@ void narrow(const Tensor& tensor, DType type, const NarrowOptions& options, Exec
     return sink(tensor.bytes.first(bytes_of(type, tensor.size())));
   const detail::Rows rows(tensor);
   constexpr std::size_t piece = std::size_t{1} << 22;
-  const std::size_t workers = std::max<std::size_t>(1, exec.concurrency());
+  const std::size_t workers = (std::max<std::size_t>)(1, exec.concurrency());
   const std::size_t step = std::clamp(piece / rows.cols, workers, (std::max)(rows.count, workers));
   const float largest = detail::largest_of(type);
   std::vector<float> values;
@@ -129,4 +130,4 @@ void narrow(const Tensor& tensor, DType type, const NarrowOptions& options, Exec
   }
 }
 
-}  // namespace rwkv::inline RWKV_ABI::io
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

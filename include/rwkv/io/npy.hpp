@@ -6,7 +6,7 @@
 
 #include <span>
 
-namespace rwkv::inline RWKV_ABI::io {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 /// Writes a float32 matrix [rows, cols] piece by piece, as a whole or not at all. Throws `Error`
 /// (io) when the file cannot be written, (argument) when the number of values is not rows x cols.
@@ -56,4 +56,4 @@ class NpyWriter {
   std::size_t written_ = 0;
 };
 
-}  // namespace rwkv::inline RWKV_ABI::io
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

@@ -11,7 +11,7 @@
 #include <array>
 #include <utility>
 
-namespace rwkv::inline RWKV_ABI::io::detail {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail {
 
 /// What has to be done to a tensor of another format.
 struct OfficialName {
@@ -100,4 +100,4 @@ inline void add_official(Checkpoint& checkpoint, const OfficialName& official,
   entry->second = official.transposed ? tensor.transposed() : vector ? as_row(tensor) : tensor;
 }
 
-}  // namespace rwkv::inline RWKV_ABI::io::detail
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail

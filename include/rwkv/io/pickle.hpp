@@ -6,7 +6,7 @@
 
 #include <rwkv/io/torch_objects.hpp>
 
-namespace rwkv::inline RWKV_ABI::io::detail::pickle {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail::pickle {
 
 /// Runs a pickle. Time and memory are O(pickle).
 class Machine {
@@ -244,4 +244,4 @@ class Machine {
   std::vector<Items> dicts_;
 };
 
-}  // namespace rwkv::inline RWKV_ABI::io::detail::pickle
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail::pickle

@@ -9,7 +9,7 @@
 #include <utility>
 #include <variant>
 
-namespace rwkv::inline RWKV_ABI::io::detail::pickle {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail::pickle {
 
 struct Opaque {};  ///< None, truth values, floats, lists: allowed, but no part of a tensor
 
@@ -72,4 +72,4 @@ T expect(const Value& value, const char* what, const std::string& source) {
   refuse(source, "has something else where it needs ", what);
 }
 
-}  // namespace rwkv::inline RWKV_ABI::io::detail::pickle
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail::pickle

@@ -7,7 +7,7 @@
 #include <rwkv/io/pickle.hpp>
 #include <rwkv/io/zip.hpp>
 
-namespace rwkv::inline RWKV_ABI::io {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 /// True if `bytes` begin like a ZIP archive.
 [[nodiscard]] inline bool is_zip(std::span<const std::byte> bytes) noexcept {
@@ -147,4 +147,4 @@ class PthReader {
   return detail::PthReader(bytes, source).read();
 }
 
-}  // namespace rwkv::inline RWKV_ABI::io
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

@@ -5,7 +5,7 @@
 
 #include <rwkv/io/untrusted.hpp>
 
-namespace rwkv::inline RWKV_ABI::io::detail {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail {
 
 inline void append_utf8(std::string& out, std::uint32_t c) {
   const auto byte = [&](std::uint32_t value) { out += static_cast<char>(value); };
@@ -142,4 +142,4 @@ class PythonLiteral {
   return out + quote;
 }
 
-}  // namespace rwkv::inline RWKV_ABI::io::detail
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail

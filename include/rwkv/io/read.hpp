@@ -3,112 +3,33 @@
 //
 //   const rwkv::io::Checkpoint checkpoint = rwkv::io::read_checkpoint("rwkv7-0.1b.pth");
 //   const rwkv::io::Tensor& emb = checkpoint.get("emb.weight");  // [vocab, embed]
+// Define RWKV_NO_FILES where there is no file system: models are then read from memory.
 #pragma once
 
-#include <rwkv/io/ggmf.hpp>
-#include <rwkv/io/gguf.hpp>
-#include <rwkv/io/mapped_file.hpp>
-#include <rwkv/io/names.hpp>
-#include <rwkv/io/pth.hpp>
-#include <rwkv/io/safetensors.hpp>
-#include <rwkv/io/shards.hpp>
-#include <rwkv/io/vocabulary_text.hpp>
+#include <rwkv/io/checkpoint.hpp>
 
-#include <set>
+#if !defined(RWKV_NO_FILES)
+#include <filesystem>
+#endif
 
-namespace rwkv::inline RWKV_ABI::io {
-
-namespace detail {
-
-[[nodiscard]] inline bool begins_with(std::span<const std::byte> bytes, std::string_view text) {
-  return bytes.size() >= text.size() && std::memcmp(bytes.data(), text.data(), text.size()) == 0;
-}
-
-[[nodiscard]] inline Checkpoint read_container(std::span<const std::byte> bytes,
-                                               const std::string& source) {
-  if (is_gguf(bytes)) return read_gguf(bytes, source);
-  if (is_ggmf(bytes)) return read_ggmf(bytes, source);
-  if (is_zip(bytes) || is_legacy_pth(bytes)) return read_pth(bytes, source);
-  if (is_safetensors(bytes)) return read_safetensors(bytes, source);
-  if (begins_with(bytes, "version https://git-lfs"))
-    fail_with(ErrorCategory::format, source,
-              ": this is a Git LFS pointer; the model itself has not been downloaded");
-  fail_with(ErrorCategory::format, source,
-            ": this is no model file: neither safetensors nor .pth, GGUF or rwkv.cpp");
-}
-
-/// Models trained with this library carry their vocabulary as metadata, in the form of the official
-/// vocabulary file.
-[[nodiscard]] inline Checkpoint with_vocabulary(Checkpoint checkpoint) {
-  if (const auto it = checkpoint.metadata.find("rwkv.vocabulary");
-      it != checkpoint.metadata.end() && !checkpoint.vocabulary)
-    checkpoint.vocabulary =
-        read_vocabulary_text(it->second, checkpoint.source + ": metadata rwkv.vocabulary");
-  return checkpoint;
-}
-
-/// Makes `checkpoint` keep `file` open.
-inline void keep_open(Checkpoint& checkpoint, std::shared_ptr<const MappedFile> file) {
-  checkpoint.release = [file, others = std::move(checkpoint.release)](auto range) {
-    file->release(range);
-    if (others) others(range);
-  };
-  checkpoint.storage.push_back(std::move(file));
-}
-
-[[nodiscard]] inline Checkpoint read_shards(const ShardIndex& index,
-                                            const std::filesystem::path& path) {
-  std::set<std::string> files;
-  for (const auto& [tensor, file] : index) files.insert(file);
-  Checkpoint whole;
-  whole.source = path.string();
-  whole.format = "safetensors";
-  for (const std::string& name : files) {
-    const auto shard_path = path.parent_path() / name;
-    auto file = std::make_shared<const MappedFile>(shard_path);
-    Checkpoint shard = read_safetensors(file->bytes(), shard_path.string());
-    for (auto& [tensor, view] : shard.tensors)
-      if (!whole.tensors.emplace(tensor, std::move(view)).second)
-        refuse_tensor(ErrorCategory::format, shard.source, tensor, " is in another file too");
-    whole.metadata.merge(shard.metadata);
-    keep_open(whole, std::move(file));
-  }
-  for (const auto& [tensor, file] : index)
-    if (whole.find(tensor) == nullptr)
-      refuse_tensor(ErrorCategory::format, whole.source, tensor, " is not in ", file);
-  return whole;
-}
-
-}  // namespace detail
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 /// Reads a model whose content is `bytes`, which must outlive the result: safetensors (official,
 /// fla or web-rwkv names), .pth, GGUF or rwkv.cpp. `source` names it in messages. Tensors are views
 /// under official names (see `to_official_names`). Throws `Error` with a sentence for everything
 /// else. Time and memory O(names and metadata), not O(weights).
-[[nodiscard]] inline Checkpoint read_checkpoint(std::span<const std::byte> bytes,
-                                                const std::string& source) {
-  return detail::with_vocabulary(to_official_names(detail::read_container(bytes, source)));
-}
+[[nodiscard]] RWKV_FUNCTION Checkpoint read_checkpoint(std::span<const std::byte> bytes,
+                                                       const std::string& source);
 
+#if !defined(RWKV_NO_FILES)
 /// Reads the model in the file `path`, which is mapped, not loaded; or, when `path` is a directory
 /// or a `*.index.json` in one, the Hugging Face model in it, in one safetensors file or several.
 /// The result keeps the files open and may be used from several threads.
-[[nodiscard]] inline Checkpoint read_checkpoint(const std::filesystem::path& path) {
-  std::error_code ignored;
-  if (std::filesystem::is_directory(path, ignored)) {
-    for (const char* name : {"model.safetensors.index.json", "model.safetensors"})
-      if (std::filesystem::exists(path / name, ignored)) return read_checkpoint(path / name);
-    fail_with(ErrorCategory::io, path.string(),
-              ": this directory has neither model.safetensors nor model.safetensors.index.json");
-  }
-  const auto file = std::make_shared<const MappedFile>(path);
-  const std::string source = path.string();
-  if (file->bytes()[0] == std::byte{'{'})
-    return detail::with_vocabulary(to_official_names(
-        detail::read_shards(detail::read_shard_index(file->bytes(), source), path)));
-  Checkpoint checkpoint = read_checkpoint(file->bytes(), source);
-  detail::keep_open(checkpoint, file);
-  return checkpoint;
-}
+[[nodiscard]] RWKV_FUNCTION Checkpoint read_checkpoint(const std::filesystem::path& path);
+#endif
 
-}  // namespace rwkv::inline RWKV_ABI::io
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA
+
+#if RWKV_HEADER_ONLY
+#include <rwkv/io/read.ipp>
+#endif

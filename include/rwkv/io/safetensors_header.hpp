@@ -10,7 +10,7 @@
 
 #include <array>
 
-namespace rwkv::inline RWKV_ABI::io::detail {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail {
 
 inline constexpr std::uint64_t longest_safetensors_header = 100'000'000;  // the format's own limit
 
@@ -42,17 +42,17 @@ inline constexpr std::array<std::pair<std::string_view, DType>, 7> safetensors_t
 }
 
 /// Collects the header from JSON events.
-class SafetensorsHeaderEvents : public JsonEvents {
+class SafetensorsHeaderEvents final : public JsonEvents {
  public:
   SafetensorsHeader header;
 
-  bool start_object(std::size_t) {
+  bool start_object() override {
     if (depth_ == 2 || in_array_) return refuse("an object");
     ++depth_;
     return true;
   }
 
-  bool end_object() {
+  bool end_object() override {
     --depth_;
     if (depth_ == 0 || in_metadata_) {
       in_metadata_ = false;
@@ -63,7 +63,7 @@ class SafetensorsHeaderEvents : public JsonEvents {
     return true;
   }
 
-  bool key(string_t& name) {
+  bool key(std::string& name) override {
     if (depth_ == 2) return in_metadata_ ? metadata_key(name) : field(name);
     if (name == "__metadata__") {
       in_metadata_ = true;
@@ -77,7 +77,7 @@ class SafetensorsHeaderEvents : public JsonEvents {
     return true;
   }
 
-  bool string(string_t& text) {
+  bool string(std::string& text) override {
     if (depth_ != 2) return refuse("a string");
     if (in_metadata_) {
       metadata_value_->second = text;
@@ -94,7 +94,7 @@ class SafetensorsHeaderEvents : public JsonEvents {
                 ErrorCategory::unsupported);
   }
 
-  bool start_array(std::size_t) {
+  bool start_array() override {
     if (depth_ != 2 || in_metadata_ || in_array_ || (field_ != shape && field_ != offsets))
       return refuse("an array");
     in_array_ = true;
@@ -102,13 +102,13 @@ class SafetensorsHeaderEvents : public JsonEvents {
     return true;
   }
 
-  bool end_array() {
+  bool end_array() override {
     in_array_ = false;
     if (field_ == offsets && offset_count_ != 2) return refuse("an array that is no pair");
     return complete(field_);
   }
 
-  bool number_unsigned(number_unsigned_t number) {
+  bool number_unsigned(std::uint64_t number) override {
     if (!in_array_) return refuse("a number");
     if (field_ == offsets) {
       if (offset_count_ == 2) return refuse("an array that is no pair");
@@ -166,4 +166,4 @@ class SafetensorsHeaderEvents : public JsonEvents {
   return std::move(events.header);
 }
 
-}  // namespace rwkv::inline RWKV_ABI::io::detail
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail

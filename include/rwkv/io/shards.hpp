@@ -9,43 +9,43 @@
 
 #include <map>
 
-namespace rwkv::inline RWKV_ABI::io::detail {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail {
 
 /// File name by tensor name.
 using ShardIndex = std::map<std::string, std::string, std::less<>>;
 
 /// Collects "weight_map" and passes over everything else.
-class ShardIndexEvents : public JsonEvents {
+class ShardIndexEvents final : public JsonEvents {
  public:
   ShardIndex files;
 
-  bool null() { return ignore(); }
-  bool boolean(bool) { return ignore(); }
-  bool number_integer(number_integer_t) { return ignore(); }
-  bool number_unsigned(number_unsigned_t) { return ignore(); }
-  bool number_float(number_float_t, const string_t&) { return ignore(); }
-  bool start_array(std::size_t) { return ignore() && ++depth_ > 0; }
-  bool end_array() { return depth_-- > 0; }
+  bool null() override { return ignore(); }
+  bool boolean(bool) override { return ignore(); }
+  bool number_integer(std::int64_t) override { return ignore(); }
+  bool number_unsigned(std::uint64_t) override { return ignore(); }
+  bool number_float(double) override { return ignore(); }
+  bool start_array() override { return ignore() && ++depth_ > 0; }
+  bool end_array() override { return depth_-- > 0; }
 
-  bool start_object(std::size_t) {
+  bool start_object() override {
     if (in_map_) return refuse("an object");
     in_map_ = depth_++ == 1 && key_ == "weight_map";
     return true;
   }
 
-  bool end_object() {
+  bool end_object() override {
     in_map_ = false;
     return depth_-- > 0;
   }
 
-  bool key(string_t& name) {
+  bool key(std::string& name) override {
     key_ = name;
     return true;
   }
 
-  bool string(string_t& file) {
+  bool string(std::string& file) override {
     if (!in_map_) return depth_ > 0;
-    if (file.empty() || file.find_first_of("/\\") != string_t::npos || file == "..")
+    if (file.empty() || file.find_first_of("/\\") != std::string::npos || file == "..")
       return stop("places tensor " + printable(key_) + " in " + printable(file) +
                   ", which is no file beside it");
     return files.emplace(key_, file).second || stop("names tensor " + printable(key_) + " twice");
@@ -70,4 +70,4 @@ class ShardIndexEvents : public JsonEvents {
   return std::move(events.files);
 }
 
-}  // namespace rwkv::inline RWKV_ABI::io::detail
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <cstdio>
 
-namespace rwkv::inline RWKV_ABI::io {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 namespace detail {
 
@@ -149,9 +149,9 @@ class SourceWriter {
   write.close();
   write.next();
   write.open();
-  const std::size_t rank = std::max<std::size_t>(d.value_rank, 1);
+  const std::size_t rank = (std::max<std::size_t>)(d.value_rank, 1);
   const std::vector<float> zeros(c, 0.0f);
-  for (std::size_t i = 1; i < std::max<std::size_t>(d.layers, 2); ++i) {
+  for (std::size_t i = 1; i < (std::max<std::size_t>)(d.layers, 2); ++i) {
     const bool exists = i < d.layers;
     write.open();
     write.array(exists ? w.block(i).att.v0 : zeros.data(), c);
@@ -170,4 +170,4 @@ class SourceWriter {
   return out;
 }
 
-}  // namespace rwkv::inline RWKV_ABI::io
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

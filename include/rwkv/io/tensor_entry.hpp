@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-namespace rwkv::inline RWKV_ABI::io {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 struct TensorEntry {
   std::string name;
@@ -22,4 +22,4 @@ struct TensorEntry {
   return rwkv::bytes_of(tensor.dtype, elements);
 }
 
-}  // namespace rwkv::inline RWKV_ABI::io
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

@@ -9,7 +9,7 @@
 #include <array>
 #include <functional>
 
-namespace rwkv::inline RWKV_ABI::io::detail::pickle {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail::pickle {
 
 /// The bytes of the storage called `key`; throws when there is no such storage or when it does not
 /// hold `count` elements.
@@ -149,4 +149,4 @@ class TorchObjects {
   std::vector<Tensor> tensors_;
 };
 
-}  // namespace rwkv::inline RWKV_ABI::io::detail::pickle
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail::pickle

@@ -15,7 +15,7 @@
 #include <string_view>
 #include <vector>
 
-namespace rwkv::inline RWKV_ABI::io::detail {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail {
 
 static_assert(std::endian::native == std::endian::little,
               "model files are little-endian and their tensors are used where they lie");
@@ -138,4 +138,4 @@ class Cursor {
   std::size_t at_ = 0;
 };
 
-}  // namespace rwkv::inline RWKV_ABI::io::detail
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail

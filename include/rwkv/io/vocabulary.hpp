@@ -2,12 +2,10 @@
 // What every vocabulary file becomes: token bytes by id.
 #pragma once
 
+#include <rwkv/io/checkpoint.hpp>
 #include <rwkv/io/untrusted.hpp>
 
-namespace rwkv::inline RWKV_ABI::io {
-
-/// Token bytes by id; ids without text are empty.
-using Vocabulary = std::vector<std::string>;
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 namespace detail {
 
@@ -29,4 +27,4 @@ inline constexpr std::uint64_t max_vocabulary = std::uint64_t{1} << 18;
 
 }  // namespace detail
 
-}  // namespace rwkv::inline RWKV_ABI::io
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

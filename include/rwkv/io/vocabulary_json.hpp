@@ -9,22 +9,22 @@
 
 #include <charconv>
 
-namespace rwkv::inline RWKV_ABI::io {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 namespace detail {
 
-class VocabularyEvents : public JsonEvents {
+class VocabularyEvents final : public JsonEvents {
  public:
   Vocabulary vocabulary;
 
-  bool start_object(std::size_t) {
+  bool start_object() override {
     if (in_object_) return refuse("an object");
     in_object_ = true;
     return true;
   }
-  bool end_object() { return true; }
+  bool end_object() override { return true; }
 
-  bool key(string_t& name) {
+  bool key(std::string& name) override {
     const char* const end = name.data() + name.size();
     const auto [stop, error] = std::from_chars(name.data(), end, id_);
     if (error != std::errc{} || stop != end)
@@ -32,23 +32,23 @@ class VocabularyEvents : public JsonEvents {
     return true;
   }
 
-  bool string(string_t& text) {
+  bool string(std::string& text) override {
     if (!in_object_ || in_array_) return refuse("a string");
     return add(std::move(text));
   }
 
-  bool start_array(std::size_t) {
+  bool start_array() override {
     if (!in_object_ || in_array_) return refuse("an array");
     in_array_ = true;
     bytes_.clear();
     return true;
   }
-  bool number_unsigned(number_unsigned_t number) {
+  bool number_unsigned(std::uint64_t number) override {
     if (!in_array_ || number > 255) return refuse("the number " + std::to_string(number));
     bytes_ += static_cast<char>(number);
     return true;
   }
-  bool end_array() {
+  bool end_array() override {
     in_array_ = false;
     return add(std::move(bytes_));
   }
@@ -77,4 +77,4 @@ class VocabularyEvents : public JsonEvents {
   return std::move(events.vocabulary);
 }
 
-}  // namespace rwkv::inline RWKV_ABI::io
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

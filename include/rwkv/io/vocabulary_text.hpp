@@ -9,7 +9,7 @@
 
 #include <charconv>
 
-namespace rwkv::inline RWKV_ABI::io {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 namespace detail {
 
@@ -70,4 +70,4 @@ namespace detail {
   return text;
 }
 
-}  // namespace rwkv::inline RWKV_ABI::io
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

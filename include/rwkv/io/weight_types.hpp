@@ -18,7 +18,7 @@
 
 #include <optional>
 
-namespace rwkv::inline RWKV_ABI::io {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 /// What a tensor is used for, which decides the types it can be stored in.
 enum class Role : std::uint8_t {
@@ -68,4 +68,4 @@ enum class Role : std::uint8_t {
   }
 }
 
-}  // namespace rwkv::inline RWKV_ABI::io
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

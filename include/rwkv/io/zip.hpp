@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <map>
 
-namespace rwkv::inline RWKV_ABI::io::detail {
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail {
 
 /// Entry data by name, as views of the archive.
 using ZipEntries = std::map<std::string, std::span<const std::byte>, std::less<>>;
@@ -168,4 +168,4 @@ class ZipReader {
   std::vector<std::pair<std::size_t, std::size_t>> extents_;
 };
 
-}  // namespace rwkv::inline RWKV_ABI::io::detail
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail

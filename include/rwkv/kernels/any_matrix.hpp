@@ -3,11 +3,11 @@
 #pragma once
 
 #include <rwkv/core/dtype.hpp>
-#include <rwkv/kernels/coded_formats.hpp>
+#include <rwkv/kernels/coded_layout.hpp>
 #include <rwkv/kernels/panels.hpp>
 #include <rwkv/kernels/prepared_rows.hpp>
 
-namespace rwkv::inline RWKV_ABI {
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
 struct AnyMatrix {
   DType type = DType::f32;  ///< f32, f16, bf16 or a block type
@@ -17,7 +17,9 @@ struct AnyMatrix {
   kernels::Inputs inputs = kernels::Inputs::rounded;  ///< of products
 };
 
-namespace kernels {
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA
+
+namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
 
 /// Bytes of memory that a matrix occupies.
 [[nodiscard]] constexpr std::size_t packed_bytes(DType type, std::size_t rows,
@@ -26,11 +28,18 @@ namespace kernels {
                         : panel_elements(rows, cols) * size_of(type);
 }
 
+/// How products with `w` want their inputs prepared, on a processor that multiplies pairs of
+/// bfloat16 or does not.
+[[nodiscard]] constexpr Preparation preparation_of(const AnyMatrix& w, bool pairs) noexcept {
+  if (is_block(w.type)) return w.inputs == Inputs::exact ? Preparation::sums : Preparation::codes;
+  return pairs && w.type == DType::bf16 && w.inputs == Inputs::fastest && w.cols % 2 == 0
+             ? Preparation::bfloats16
+             : Preparation::none;
+}
+
 /// What a product's cost is in proportion to: bytes of 256 weights.
 [[nodiscard]] constexpr std::size_t weight_cost(const AnyMatrix& m) noexcept {
   return block_bytes(m.type) * (256 / block_elements(m.type));
 }
 
-}  // namespace kernels
-
-}  // namespace rwkv::inline RWKV_ABI
+}  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA

@@ -11,7 +11,7 @@
 
 #include <limits>
 
-namespace rwkv::inline RWKV_ABI::kernels {
+namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
 
 /// Channels per attention head of RWKV-X.
 inline constexpr std::size_t attention_width = 64;
@@ -158,4 +158,4 @@ void finish(const RunningSoftmax& softmax, float* y) noexcept {
   });
 }
 
-}  // namespace rwkv::inline RWKV_ABI::kernels
+}  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA

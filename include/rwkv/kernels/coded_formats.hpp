@@ -1,58 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which layout the matrices of each block format are packed in, and the packing. What a panel
-// occupies is within 3 % of what its blocks do, but for q2_k and q3_k, whose codes get 4 bits, and
-// iq4_nl, whose levels get 8. Freestanding.
+// Packs the matrices of each block format. Freestanding.
 #pragma once
 
 #include <rwkv/kernels/coded_panels.hpp>
 #include <rwkv/quant/format.hpp>
 
-namespace rwkv::inline RWKV_ABI::kernels {
-
-[[nodiscard]] constexpr CodedLayout layout_of(DType type) noexcept {
-  const auto zero = [type] {
-    return quant::visit_format(type, [](auto format) { return decltype(format)::zero; });
-  };
-  switch (type) {
-    case DType::q4_1:
-      return {4, zero(), true, ScaleForm::halves};
-    case DType::q5_0:
-      return {5, zero(), false, ScaleForm::halves};
-    case DType::q5_1:
-      return {5, zero(), true, ScaleForm::halves};
-    case DType::q8_0:
-    case DType::iq4_nl:
-      return {8, zero(), false, ScaleForm::halves};
-    case DType::q2_k:
-      return {4, zero(), true, ScaleForm::bytes_of_half};
-    case DType::q3_k:
-      return {4, zero(), false, ScaleForm::bytes_of_half};
-    case DType::q4_k:
-      return {4, zero(), true, ScaleForm::bytes_of_tile};
-    case DType::q5_k:
-      return {5, zero(), true, ScaleForm::bytes_of_tile};
-    case DType::q6_k:
-      return {6, zero(), false, ScaleForm::bytes_of_half};
-    default:
-      RWKV_ASSERT(type == DType::q4_0);
-      return {4, zero(), false, ScaleForm::halves};
-  }
-}
-
-/// Bytes of a packed rows x cols matrix of a block type.
-[[nodiscard]] constexpr std::size_t coded_bytes(DType type, std::size_t rows,
-                                                std::size_t cols) noexcept {
-  return panels_for(rows) * layout_of(type).bytes_per_panel(cols);
-}
+namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
 
 namespace detail {
 
-/// Packs a panel of a matrix whose `filled` outputs begin at `rows`; unless that is `all`, the
-/// others become zeros. What is needed next lies `ahead` bytes behind these rows.
-template <quant::BlockFormat Format, bool all>
-void pack_coded_panel(const std::byte* rows, std::size_t row_bytes, std::size_t filled,
-                      std::size_t ahead, std::size_t cols, std::byte* panel) noexcept {
+/// Packs a panel of a matrix whose outputs begin at `rows`. What is needed next lies `ahead` bytes
+/// behind these rows.
+template <quant::BlockFormat Format>
+void pack_coded_panel(const std::byte* rows, std::size_t row_bytes, std::size_t ahead,
+                      std::size_t cols, std::byte* panel) noexcept {
   constexpr CodedLayout layout = layout_of(Format::type);
+  static_assert(layout.zero == Format::zero);
   constexpr std::size_t tiles = layout.tiles_per_group();
   static_assert(Format::elements == tiles * tile_cols, "a block's scales are those of a group");
   constexpr std::size_t n = outputs_at_once;
@@ -61,12 +24,11 @@ void pack_coded_panel(const std::byte* rows, std::size_t row_bytes, std::size_t 
     for (std::size_t o = 0; o < panel_rows; o += n) {
       quant::Scales scales[n];
       RWKV_UNROLL
-      for (std::size_t k = 0; k < n; ++k)
-        if (all || o + k < filled) {
-          const std::byte* const block = rows + (o + k) * row_bytes;
-          scales[k] = Format::load_scales(block);
-          simd::prefetch<Format::bytes>(block + ahead);
-        }
+      for (std::size_t k = 0; k < n; ++k) {
+        const std::byte* const block = rows + (o + k) * row_bytes;
+        scales[k] = Format::load_scales(block);
+        simd::prefetch<Format::bytes>(block + ahead);
+      }
       store_scales<layout>(panel, heads, o, scales);
     }
     // Tile by tile: lines of memory are filled one after the other.
@@ -78,12 +40,25 @@ void pack_coded_panel(const std::byte* rows, std::size_t row_bytes, std::size_t 
         quant::Tile codes[n];
         RWKV_UNROLL
         for (std::size_t k = 0; k < n; ++k)
-          if (all || o + k < filled) codes[k] = Format::load_tile(rows + (o + k) * row_bytes, t);
+          codes[k] = Format::load_tile(rows + (o + k) * row_bytes, t);
         store_codes<layout>(tile, o, codes);
       }
     }
     rows += Format::bytes;
     panel += layout.group_bytes();
+  }
+}
+
+/// The same for a last panel with `filled` outputs; the others become zeros.
+template <quant::BlockFormat Format>
+void pack_last_panel(const std::byte* rows, std::size_t row_bytes, std::size_t filled,
+                     std::size_t cols, std::byte* panel) noexcept {
+  std::byte blocks[panel_rows][Format::bytes]{};
+  for (std::size_t b = 0; b < cols / Format::elements; ++b) {
+    for (std::size_t o = 0; o < filled; ++o)
+      std::memcpy(blocks[o], rows + o * row_bytes + b * Format::bytes, Format::bytes);
+    pack_coded_panel<Format>(blocks[0], Format::bytes, 0, Format::elements, panel);
+    panel += layout_of(Format::type).group_bytes();
   }
 }
 
@@ -103,11 +78,11 @@ inline void pack_coded(DType type, const std::byte* blocks, std::size_t row_byte
       // The processor does not read ahead of sixteen rows at the same time.
       const std::size_t ahead = left >= 2 * panel_rows ? source_bytes : 0;
       if (left >= panel_rows)
-        detail::pack_coded_panel<Format, true>(from, row_bytes, panel_rows, ahead, cols, to);
+        detail::pack_coded_panel<Format>(from, row_bytes, ahead, cols, to);
       else
-        detail::pack_coded_panel<Format, false>(from, row_bytes, left, ahead, cols, to);
+        detail::pack_last_panel<Format>(from, row_bytes, left, cols, to);
     }
   });
 }
 
-}  // namespace rwkv::inline RWKV_ABI::kernels
+}  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA

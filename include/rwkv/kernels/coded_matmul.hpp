@@ -11,12 +11,12 @@
 #define RWKV_KERNELS_CODED_MATMUL
 
 #ifndef RWKV_AGAIN
-#include <rwkv/kernels/coded_formats.hpp>
+#include <rwkv/kernels/coded_layout.hpp>
 #include <rwkv/kernels/matmul.hpp>
 #include <rwkv/kernels/prepared_rows.hpp>
 #endif
 
-namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL {
+namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL {
 
 namespace detail {
 
@@ -661,6 +661,6 @@ void coded_matmul(const CodedMatrix& w, Inputs inputs, Range panels, const Produ
   }
 }
 
-}  // namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL
+}  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL
 
 #endif

@@ -1,75 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// How quantised matrices lie in memory. As elsewhere (kernels/panels.hpp) 16 output rows make a
-// panel, and a panel is read from its first input to its last. Its unit is a tile of 16 outputs and
-// 32 inputs: scales, then codes, in the order in which vector registers want them. Freestanding.
-//
-//   W[o][i] = scale * (code - zero) - min
-//
-// Codes are in groups of four inputs: 32-bit lane o of a vector of 64 bytes holds those of output
-// o. Codes below 256 are stored in two pieces: first their higher bits, as many groups to a vector
-// as fit, then the lower four, two groups to a vector: group q in the lower halves of the bytes,
-// group q + 4 in the upper. In this order a tile is read from its first line to its last.
+// Writes quantised matrices in their layout (kernels/coded_layout.hpp). Freestanding.
 #pragma once
 
-#include <rwkv/kernels/panels.hpp>
+#include <rwkv/kernels/coded_layout.hpp>
 #include <rwkv/quant/storage.hpp>
 
-namespace rwkv::inline RWKV_ABI::kernels {
+namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
 
-/// Inputs per tile.
-inline constexpr std::size_t tile_cols = quant::Tile::elements;
-
-/// How the scales (and mins) of a tile are stored.
-enum class ScaleForm : std::uint8_t {
-  halves,         ///< a half per output
-  bytes_of_tile,  ///< a small integer per output, times a half that eight tiles share
-  bytes_of_half,  ///< the same for inputs 0-15 and 16-31 separately
-};
-
-/// The layout of one kind of quantised matrix. Codes of 8 bits are signed, others are unsigned.
-struct CodedLayout {
-  unsigned bits;
-  int zero;
-  bool min;
-  ScaleForm form;
-  friend constexpr bool operator==(const CodedLayout&, const CodedLayout&) = default;
-
-  /// Parts of a tile with scales of their own.
-  [[nodiscard]] constexpr std::size_t parts() const noexcept {
-    return form == ScaleForm::bytes_of_half ? 2 : 1;
-  }
-  /// Tiles that share the halves in front of them.
-  [[nodiscard]] constexpr std::size_t tiles_per_group() const noexcept {
-    return form == ScaleForm::halves ? 1 : 8;
-  }
-  [[nodiscard]] constexpr std::size_t scale_bytes() const noexcept {
-    return form == ScaleForm::halves ? 2 * panel_rows : parts() * panel_rows;
-  }
-  [[nodiscard]] constexpr std::size_t code_offset() const noexcept {
-    return (min ? 2 : 1) * scale_bytes();
-  }
-  [[nodiscard]] constexpr std::size_t tile_bytes() const noexcept {
-    return code_offset() + panel_rows * tile_cols * bits / 8;
-  }
-  [[nodiscard]] constexpr std::size_t header_bytes() const noexcept {
-    return form == ScaleForm::halves ? 0 : (min ? 2 : 1) * 2 * panel_rows;
-  }
-  [[nodiscard]] constexpr std::size_t group_bytes() const noexcept {
-    return header_bytes() + tiles_per_group() * tile_bytes();
-  }
-  /// `cols` is a multiple of the inputs of a group.
-  [[nodiscard]] constexpr std::size_t bytes_per_panel(std::size_t cols) const noexcept {
-    return cols / (tiles_per_group() * tile_cols) * group_bytes();
-  }
-};
-
-/// A packed matrix of this layout.
-struct CodedMatrix {
-  CodedLayout layout;
-  const std::byte* data = nullptr;
-  std::size_t rows = 0;
-  std::size_t cols = 0;
-};
+static_assert(tile_cols == quant::Tile::elements);
 
 /// Outputs that are stored at the same time: their groups of four codes make sixteen bytes.
 inline constexpr std::size_t outputs_at_once = 4;
@@ -153,4 +91,4 @@ RWKV_INLINE void store_codes(std::byte* tile, std::size_t o,
   }
 }
 
-}  // namespace rwkv::inline RWKV_ABI::kernels
+}  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA

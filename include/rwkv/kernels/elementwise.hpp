@@ -8,18 +8,7 @@
 #ifndef RWKV_AGAIN
 #include <rwkv/exec/serial.hpp>
 #include <rwkv/kernels/math.hpp>
-
-namespace rwkv::inline RWKV_ABI::kernels {
-
-/// What is applied to a matrix product's result.
-enum class Activation : std::uint8_t {
-  none,
-  tanh,
-  sigmoid,
-  relu_squared,  ///< max(0, x)^2
-};
-
-}  // namespace rwkv::inline RWKV_ABI::kernels
+#include <rwkv/kernels/operands.hpp>
 #endif
 
 // When a length is a constant, GCC 12 finds that the scalar tail of `map` would run on past 2^62
@@ -29,7 +18,7 @@ enum class Activation : std::uint8_t {
 #pragma GCC diagnostic ignored "-Waggressive-loop-optimizations"
 #endif
 
-namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL {
+namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL {
 
 /// body.operator()<L>(i) for i = begin, begin + width, ...; the rest one by one with simd::Scalar.
 ///
@@ -102,17 +91,17 @@ void token_shift(const float* x, const float* previous, const float* mu, float* 
   });
 }
 
-}  // namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL
+}  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
 #endif
 
 #ifndef RWKV_AGAIN
-namespace rwkv::inline RWKV_ABI::kernels {
+namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
 using compiled::map;
 using compiled::reduce;
-}  // namespace rwkv::inline RWKV_ABI::kernels
+}  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA
 #endif
 
 #endif

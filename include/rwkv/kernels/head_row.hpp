@@ -7,30 +7,9 @@
 
 #ifndef RWKV_AGAIN
 #include <rwkv/kernels/norm.hpp>
-
-namespace rwkv::inline RWKV_ABI::kernels {
-
-/// The parameters of one head, a number per channel each.
-struct HeadParameters {
-  const float *w0, *a0;
-  const float* v0;  ///< null in block 0, which has no value residual
-  const float *k_k, *k_a, *r_k;
-  const float *ln_x_weight, *ln_x_bias;
-  bool extended;  ///< eigenvalues: learning rates up to 2
-};
-
-/// One head of one row, a number per channel each.
-struct HeadRow {
-  float *k, *v;
-  float* v_first;        ///< block 0's values; in block 0 they are written
-  float *w, *a, *v_mix;  ///< in: products with w2, a2, v2; out: decay, learning rate
-  float *minus_kk, *b;   ///< out: what the recurrence calls a and b
-};
-
-}  // namespace rwkv::inline RWKV_ABI::kernels
 #endif
 
-namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL {
+namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL {
 
 /// Decay w, learning rate a, value residual v, keys kk and k, and with them the operands of the
 /// recurrence.
@@ -73,6 +52,6 @@ void head_output(const HeadParameters& p, std::size_t n, const float* r, const f
   });
 }
 
-}  // namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL
+}  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL
 
 #endif

@@ -12,7 +12,7 @@
 #include <rwkv/simd/scalar.hpp>
 #endif
 
-namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL {
+namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL {
 
 /// e^x within 2 ulp. Below -87.33 it returns 0, above 88.37 it stops growing at 2.4e38; NaN stays
 /// NaN.
@@ -59,14 +59,14 @@ RWKV_INLINE L tanh(L x) noexcept {
   return select_less(z, c(0.390625f), polynomial, large);
 }
 
-}  // namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL
+}  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL
 
 #ifndef RWKV_AGAIN
-namespace rwkv::inline RWKV_ABI::kernels {
+namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
 using compiled::exp;
 using compiled::sigmoid;
 using compiled::tanh;
-}  // namespace rwkv::inline RWKV_ABI::kernels
+}  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA
 #endif
 
 #endif

@@ -16,7 +16,7 @@
 #include <rwkv/simd/pairs.hpp>
 #endif
 
-namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL {
+namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL {
 
 namespace detail {
 
@@ -224,6 +224,6 @@ void matmul_of_pairs(const PanelMatrix<bfloat16>& w, Range panels, const Prepare
                                      y, ldy);
 }
 
-}  // namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL
+}  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL
 
 #endif

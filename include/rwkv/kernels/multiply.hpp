@@ -13,7 +13,7 @@
 #include <rwkv/kernels/prepare_row.hpp>
 #endif
 
-namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL {
+namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL {
 
 /// y = W x for some panels of floats of any type.
 template <class L>
@@ -47,6 +47,6 @@ void multiply_blocks(const AnyMatrix& m, Range panels, const ProductInputs& x, s
                   m.inputs, panels, x, rows, y, ldy);
 }
 
-}  // namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL
+}  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL
 
 #endif

@@ -9,17 +9,9 @@
 
 #ifndef RWKV_AGAIN
 #include <rwkv/kernels/elementwise.hpp>
-
-namespace rwkv::inline RWKV_ABI::kernels {
-
-inline constexpr float layer_norm_epsilon = 1e-5f;
-/// RWKV-7's ln_x uses 64e-5 for every head size.
-inline constexpr float group_norm_epsilon = 64e-5f;
-
-}  // namespace rwkv::inline RWKV_ABI::kernels
 #endif
 
-namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL {
+namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL {
 
 /// y = (x - mean) / sqrt(variance + epsilon) * weight + bias over n elements. y may be x.
 template <class L>
@@ -62,13 +54,13 @@ float triple_product(const float* a, const float* b, const float* c, std::size_t
   });
 }
 
-}  // namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL
+}  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL
 
 #ifndef RWKV_AGAIN
-namespace rwkv::inline RWKV_ABI::kernels {
+namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
 using compiled::triple_product;
 using compiled::unit_length;
-}  // namespace rwkv::inline RWKV_ABI::kernels
+}  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA
 #endif
 
 #endif

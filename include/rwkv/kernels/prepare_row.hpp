@@ -12,7 +12,7 @@
 #include <bit>
 #endif
 
-namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL {
+namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL {
 
 /// Quantises row m: the largest of 32 inputs becomes 127 or -127. NaNs and infinities make every
 /// product with their 32 inputs a NaN.
@@ -68,8 +68,8 @@ inline void round_row(const float* x, const PreparedRows& to, std::size_t m) noe
 }
 
 /// Prepares row m.
-inline void prepare_row(Preparation how, const float* x, const PreparedRows& to,
-                        std::size_t m) noexcept {
+template <class L>
+void prepare_row(Preparation how, const float* x, const PreparedRows& to, std::size_t m) noexcept {
   switch (how) {
     case Preparation::codes:
       return quantise_row(x, to, m);
@@ -82,6 +82,6 @@ inline void prepare_row(Preparation how, const float* x, const PreparedRows& to,
   }
 }
 
-}  // namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL
+}  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL
 
 #endif

@@ -4,7 +4,7 @@
 // rounded to 255 steps of a common size; matrices of bfloat16 may want bfloat16. Freestanding.
 #pragma once
 
-#include <rwkv/kernels/coded_panels.hpp>
+#include <rwkv/kernels/coded_layout.hpp>
 
 namespace rwkv::inline RWKV_ABI::kernels {
 
@@ -14,6 +14,10 @@ enum class Inputs : std::uint8_t {
   exact,    ///< everything with floats
   fastest,  ///< as `rounded`, and bf16 with bf16 where the processor multiplies them
 };
+
+}  // namespace rwkv::inline RWKV_ABI::kernels
+
+namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
 
 /// What is made of a row before it is multiplied with a matrix.
 enum class Preparation : std::uint8_t {
@@ -67,4 +71,4 @@ struct ProductInputs {
   PreparedRows prepared = {};
 };
 
-}  // namespace rwkv::inline RWKV_ABI::kernels
+}  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA

@@ -5,7 +5,7 @@
 
 #include <rwkv/kernels/levels.hpp>
 
-namespace rwkv::inline RWKV_ABI::kernels {
+namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
 
 /// y[m] = activation(W x[m]) for some number of rows m.
 template <class Matrix>
@@ -54,11 +54,12 @@ template <class L, class T>
 }
 template <class L, class T>
 void multiply(const PanelMatrix<T>& w, Range panels, const ProductInputs& x, std::size_t rows,
+              float* y, std::size_t ldy) noexcept;  // kernels/lanes.hpp
+template <class L, class T>
+requires std::is_same_v<L, simd::Chosen>
+void multiply(const PanelMatrix<T>& w, Range panels, const ProductInputs& x, std::size_t rows,
               float* y, std::size_t ldy) noexcept {
-  if constexpr (RWKV_DISPATCH && simd::replaceable<L>)
-    multiply<L>(AnyMatrix{dtype_of<T>, w.data, w.rows, w.cols}, panels, x, rows, y, ldy);
-  else
-    compiled::matmul<L>(w, panels, x.x, x.ldx, rows, y, ldy);
+  multiply<L>(AnyMatrix{dtype_of<T>, w.data, w.rows, w.cols}, panels, x, rows, y, ldy);
 }
 
 /// Runs the products, which must be independent of each other, over `rows` rows. `scratch` has room
@@ -123,4 +124,4 @@ void run(const Product<Matrix> (&products)[N], std::size_t rows, std::byte* scra
   });
 }
 
-}  // namespace rwkv::inline RWKV_ABI::kernels
+}  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA

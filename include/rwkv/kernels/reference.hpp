@@ -11,7 +11,7 @@
 #include <cstddef>
 #include <vector>
 
-namespace rwkv::inline RWKV_ABI::reference {
+namespace rwkv::inline RWKV_ABI::reference::inline RWKV_ISA {
 
 using Vec = std::vector<double>;
 
@@ -58,4 +58,4 @@ inline Vec wkv_step(Vec& s, const Vec& r, const Vec& w, const Vec& k, const Vec&
   return matvec(s, r);
 }
 
-}  // namespace rwkv::inline RWKV_ABI::reference
+}  // namespace rwkv::inline RWKV_ABI::reference::inline RWKV_ISA

@@ -3,9 +3,9 @@
 // Freestanding.
 #pragma once
 
-#include <rwkv/quant/format.hpp>
+#include <rwkv/quant/rows.hpp>
 
-namespace rwkv::inline RWKV_ABI {
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
 /// The embedding table of a type known only at run time: [V][C] in C order.
 struct AnyTable {
@@ -39,4 +39,4 @@ inline void AnyTable::row(std::size_t token, std::size_t n, float* out) const no
   }
 }
 
-}  // namespace rwkv::inline RWKV_ABI
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

@@ -15,28 +15,11 @@
 
 #ifndef RWKV_AGAIN
 #include <rwkv/kernels/level.hpp>
+#include <rwkv/kernels/operands.hpp>
 #include <rwkv/simd/scalar.hpp>
-
-namespace rwkv::inline RWKV_ABI::kernels {
-
-/// The vectors of the recurrence for consecutive tokens of one head: element j of token t is at [t
-/// * stride + j].
-struct WkvTokens {
-  const float* r;  ///< receptance
-  const float* w;  ///< decay, factors in (0, 1]
-  const float* k;  ///< key
-  const float* v;  ///< value
-  const float* a;  ///< removal key
-  const float* b;  ///< replacement key
-  float* y;        ///< result; may be v
-  std::size_t stride;
-  std::size_t count;
-};
-
-}  // namespace rwkv::inline RWKV_ABI::kernels
 #endif
 
-namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL {
+namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL {
 
 namespace detail {
 
@@ -119,6 +102,6 @@ void wkv(const WkvTokens& t, std::size_t n, float* state) noexcept {
   if constexpr (L::width > 1) detail::wkv_blocks<simd::Scalar, 1>(t, n, i, state);
 }
 
-}  // namespace rwkv::inline RWKV_ABI::kernels::RWKV_LEVEL
+}  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL
 
 #endif

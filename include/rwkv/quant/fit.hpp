@@ -11,7 +11,7 @@
 #include <algorithm>
 #include <array>
 
-namespace rwkv::inline RWKV_ABI::quant {
+namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA {
 
 /// The largest magnitude that every block format can represent, that of a half.
 inline constexpr float largest_value = 65504.0f;
@@ -335,4 +335,4 @@ HalfLine best_halves(Part s, Line line) noexcept {
   return candidate(smallest_lane(errors<Levels>(s, scales, offsets)));
 }
 
-}  // namespace rwkv::inline RWKV_ABI::quant
+}  // namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA

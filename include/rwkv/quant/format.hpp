@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// All block formats: from a DType known at run time to the type that knows the layout, and rows of
-// blocks. Freestanding.
+// All block formats: from a DType known at run time to the type that knows the layout.
+// Freestanding.
 #pragma once
 
 #include <rwkv/quant/iq4_nl.hpp>
@@ -17,7 +17,7 @@
 
 #include <concepts>
 
-namespace rwkv::inline RWKV_ABI::quant {
+namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA {
 
 /// A block of `elements` numbers in `bytes` bytes, bit for bit as in GGUF files.
 ///
@@ -76,33 +76,4 @@ constexpr decltype(auto) visit_format(DType type, F&& f) {
   }
 }
 
-/// Decodes `n` numbers, a multiple of the block size, from `blocks`.
-constexpr void decode_row(DType type, const std::byte* blocks, std::size_t n, float* out) noexcept {
-  visit_format(type, [&]<class Format>(Format) {
-    RWKV_ASSERT(n % Format::elements == 0);
-    for (std::size_t i = 0; i < n; i += Format::elements, blocks += Format::bytes)
-      Format::decode(blocks, out + i);
-  });
-}
-
-/// Number `i` of those in `blocks`. Decodes the whole block that it is in.
-constexpr float decode_element(DType type, const std::byte* blocks, std::size_t i) noexcept {
-  return visit_format(type, [&]<class Format>(Format) {
-    float block[Format::elements]{};
-    Format::decode(blocks + i / Format::elements * Format::bytes, block);
-    return block[i % Format::elements];
-  });
-}
-
-/// Encodes `n` numbers, a multiple of the block size, into bytes_of(type, n) bytes. `importance`
-/// has n numbers or is null.
-inline void encode_row(DType type, const float* in, const float* importance, std::size_t n,
-                       std::byte* blocks) noexcept {
-  visit_format(type, [&]<class Format>(Format) {
-    RWKV_ASSERT(n % Format::elements == 0);
-    for (std::size_t i = 0; i < n; i += Format::elements, blocks += Format::bytes)
-      Format::encode(in + i, importance == nullptr ? nullptr : importance + i, blocks);
-  });
-}
-
-}  // namespace rwkv::inline RWKV_ABI::quant
+}  // namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA

@@ -9,7 +9,7 @@
 #include <rwkv/quant/fit.hpp>
 #include <rwkv/quant/storage.hpp>
 
-namespace rwkv::inline RWKV_ABI::quant {
+namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA {
 
 struct IQ4_NL {
   static constexpr DType type = DType::iq4_nl;
@@ -74,4 +74,4 @@ struct IQ4_NL {
   };
 };
 
-}  // namespace rwkv::inline RWKV_ABI::quant
+}  // namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA

@@ -11,7 +11,7 @@
 #include <rwkv/quant/storage.hpp>
 #include <rwkv/quant/super_block.hpp>
 
-namespace rwkv::inline RWKV_ABI::quant {
+namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA {
 
 struct Q2_K {
   static constexpr DType type = DType::q2_k;
@@ -69,4 +69,4 @@ struct Q2_K {
   using Codes = Packed<2, 32>;
 };
 
-}  // namespace rwkv::inline RWKV_ABI::quant
+}  // namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA

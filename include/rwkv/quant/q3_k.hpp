@@ -12,7 +12,7 @@
 #include <rwkv/quant/storage.hpp>
 #include <rwkv/quant/super_block.hpp>
 
-namespace rwkv::inline RWKV_ABI::quant {
+namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA {
 
 struct Q3_K {
   static constexpr DType type = DType::q3_k;
@@ -81,4 +81,4 @@ struct Q3_K {
   }
 };
 
-}  // namespace rwkv::inline RWKV_ABI::quant
+}  // namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA

@@ -9,7 +9,7 @@
 #include <rwkv/quant/fit.hpp>
 #include <rwkv/quant/storage.hpp>
 
-namespace rwkv::inline RWKV_ABI::quant {
+namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA {
 
 struct Q4_1 {
   static constexpr DType type = DType::q4_1;
@@ -57,4 +57,4 @@ struct Q4_1 {
   using Codes = Packed<4, run>;
 };
 
-}  // namespace rwkv::inline RWKV_ABI::quant
+}  // namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA

@@ -12,7 +12,7 @@
 #include <rwkv/quant/storage.hpp>
 #include <rwkv/quant/super_block.hpp>
 
-namespace rwkv::inline RWKV_ABI::quant {
+namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA {
 
 struct Q4_K {
   static constexpr DType type = DType::q4_k;
@@ -67,4 +67,4 @@ struct Q4_K {
   using Codes = Packed<4, 32>;
 };
 
-}  // namespace rwkv::inline RWKV_ABI::quant
+}  // namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA

@@ -9,7 +9,7 @@
 #include <rwkv/quant/fit.hpp>
 #include <rwkv/quant/storage.hpp>
 
-namespace rwkv::inline RWKV_ABI::quant {
+namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA {
 
 struct Q5_0 {
   static constexpr DType type = DType::q5_0;
@@ -63,4 +63,4 @@ struct Q5_0 {
   using High = Packed<1, 1>;
 };
 
-}  // namespace rwkv::inline RWKV_ABI::quant
+}  // namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA

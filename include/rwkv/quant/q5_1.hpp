@@ -10,7 +10,7 @@
 #include <rwkv/quant/fit.hpp>
 #include <rwkv/quant/storage.hpp>
 
-namespace rwkv::inline RWKV_ABI::quant {
+namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA {
 
 struct Q5_1 {
   static constexpr DType type = DType::q5_1;
@@ -67,4 +67,4 @@ struct Q5_1 {
   using High = Packed<1, 1>;
 };
 
-}  // namespace rwkv::inline RWKV_ABI::quant
+}  // namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA

@@ -13,7 +13,7 @@
 #include <rwkv/quant/storage.hpp>
 #include <rwkv/quant/super_block.hpp>
 
-namespace rwkv::inline RWKV_ABI::quant {
+namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA {
 
 struct Q5_K {
   static constexpr DType type = DType::q5_k;
@@ -78,4 +78,4 @@ struct Q5_K {
   using High = Packed<1, 32>;
 };
 
-}  // namespace rwkv::inline RWKV_ABI::quant
+}  // namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA

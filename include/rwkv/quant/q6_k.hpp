@@ -11,7 +11,7 @@
 #include <rwkv/quant/storage.hpp>
 #include <rwkv/quant/super_block.hpp>
 
-namespace rwkv::inline RWKV_ABI::quant {
+namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA {
 
 struct Q6_K {
   static constexpr DType type = DType::q6_k;
@@ -71,4 +71,4 @@ struct Q6_K {
   using High = Packed<2, 32>;
 };
 
-}  // namespace rwkv::inline RWKV_ABI::quant
+}  // namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA

@@ -8,7 +8,7 @@
 #include <rwkv/quant/fit.hpp>
 #include <rwkv/quant/storage.hpp>
 
-namespace rwkv::inline RWKV_ABI::quant {
+namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA {
 
 struct Q8_0 {
   static constexpr DType type = DType::q8_0;
@@ -46,4 +46,4 @@ struct Q8_0 {
   }
 };
 
-}  // namespace rwkv::inline RWKV_ABI::quant
+}  // namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA

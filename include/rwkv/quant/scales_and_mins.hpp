@@ -8,7 +8,7 @@
 
 #include <rwkv/quant/storage.hpp>
 
-namespace rwkv::inline RWKV_ABI::quant {
+namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA {
 
 struct ScaleAndMin {
   unsigned scale;
@@ -50,4 +50,4 @@ constexpr void store_scale_and_min(ScaleAndMin s, std::byte* p, std::size_t part
   }
 }
 
-}  // namespace rwkv::inline RWKV_ABI::quant
+}  // namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA

@@ -10,7 +10,7 @@
 #include <cstring>
 #include <type_traits>
 
-namespace rwkv::inline RWKV_ABI::quant {
+namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA {
 
 constexpr half load_half(const std::byte* p) noexcept {
   return {static_cast<std::uint16_t>(std::to_integer<unsigned>(p[0]) |
@@ -104,4 +104,4 @@ struct Tile {
 
 constexpr half negated(half h) noexcept { return {static_cast<std::uint16_t>(h.bits ^ 0x8000u)}; }
 
-}  // namespace rwkv::inline RWKV_ABI::quant
+}  // namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA

@@ -6,7 +6,7 @@
 
 #include <rwkv/quant/fit.hpp>
 
-namespace rwkv::inline RWKV_ABI::quant {
+namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA {
 
 /// x = d * scales[part] * level
 template <std::size_t Parts>
@@ -215,4 +215,4 @@ TwoLines<Parts> fit_lines(const Samples<N>& samples, LineGrid grid) noexcept {
   return other;
 }
 
-}  // namespace rwkv::inline RWKV_ABI::quant
+}  // namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA

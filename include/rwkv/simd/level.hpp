@@ -2,13 +2,9 @@
 // The instruction sets that kernels are chosen from at run time.
 #pragma once
 
-#include <rwkv/simd/target.hpp>
+#include <rwkv/core/config.hpp>
 
-#if RWKV_DISPATCH && RWKV_TARGET_DOTPROD
-#include <sys/auxv.h>
-#endif
-
-namespace rwkv::inline RWKV_ABI::simd {
+namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA {
 
 enum class Level : std::uint8_t {
   compiled,     ///< what the translation unit was compiled for
@@ -42,27 +38,10 @@ enum class Level : std::uint8_t {
 
 /// The best level that this processor and this operating system run. Always `compiled` where
 /// nothing is chosen at run time (RWKV_DISPATCH). Thread-safe; asks the processor once.
-inline Level level() noexcept {
-#if RWKV_DISPATCH
-  static const Level best = [] {
-#if RWKV_TARGET_DOTPROD
-    constexpr unsigned long has_dotprod = 1ul << 20, has_i8mm = 1ul << 13;  // of all Linux kernels
-    if ((getauxval(AT_HWCAP) & has_dotprod) == 0) return Level::compiled;
-    return (getauxval(AT_HWCAP2) & has_i8mm) != 0 ? Level::i8mm : Level::dotprod;
-#else
-    // F16C has no name in clang 14; every processor with AVX2 has it.
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return Level::compiled;
-    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
-        !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
-      return Level::avx2;
-    if (!__builtin_cpu_supports("avx512vnni")) return Level::avx512;
-    return __builtin_cpu_supports("avx512bf16") ? Level::avx512_bf16 : Level::avx512_vnni;
-#endif
-  }();
-  return best;
-#else
-  return Level::compiled;
-#endif
-}
+RWKV_FUNCTION Level level() noexcept;
 
-}  // namespace rwkv::inline RWKV_ABI::simd
+}  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA
+
+#if RWKV_HEADER_ONLY
+#include <rwkv/simd/level.ipp>
+#endif

@@ -4,14 +4,30 @@
 // xsimd.
 #pragma once
 
+#include <rwkv/simd/chosen.hpp>
+
 #if !defined(RWKV_NO_SIMD) && (defined(__SSE2__) || defined(_M_X64) || defined(__ARM_NEON))
 #include <rwkv/simd/xsimd.hpp>
-namespace rwkv::inline RWKV_ABI::simd {
+namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA {
 using Native = Vector;
 }
 #else
 #include <rwkv/simd/scalar.hpp>
-namespace rwkv::inline RWKV_ABI::simd {
+namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA {
 using Native = Scalar;
 }
 #endif
+
+namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA {
+
+/// The lanes of code that is not chosen at run time, where the kernels around it are.
+template <class L>
+struct CompiledFor {
+  using Lanes = L;
+};
+template <>
+struct CompiledFor<Chosen> {
+  using Lanes = Native;
+};
+
+}  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA

@@ -14,7 +14,7 @@
 #include <cmath>
 #endif
 
-namespace rwkv::inline RWKV_ABI::simd {
+namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA {
 
 // Of the compiler: a firmware may have no <cmath>.
 #if defined(_MSC_VER) && !defined(__clang__)
@@ -26,11 +26,6 @@ inline float fused_multiply_add(float a, float b, float c) noexcept {
 }
 inline float square_root(float x) noexcept { return __builtin_sqrtf(x); }
 #endif
-
-/// Whether kernels on lanes of type L may be replaced by those for a newer instruction set that the
-/// processor turns out to have.
-template <class L>
-inline constexpr bool replaceable = false;
 
 struct Scalar {
   static constexpr std::size_t width = 1;
@@ -80,4 +75,4 @@ struct Scalar {
   }
 };
 
-}  // namespace rwkv::inline RWKV_ABI::simd
+}  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA

@@ -18,7 +18,7 @@
 #endif
 #endif
 
-namespace rwkv::inline RWKV_ABI::simd {
+namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA {
 
 #if RWKV_TARGET_AVX2
 RWKV_BEGIN_AVX2
@@ -190,4 +190,4 @@ struct VnniBytes : Avx512Bytes {
 RWKV_END_TARGET
 #endif
 
-}  // namespace rwkv::inline RWKV_ABI::simd
+}  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA

@@ -30,7 +30,7 @@
 #include <rwkv/simd/neon_bytes.hpp>
 #endif
 
-namespace rwkv::inline RWKV_ABI::simd {
+namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA {
 
 // The best architecture for float work. Named explicitly because default_arch may be avxvnni, for
 // which xsimd before 14.3 has no fused multiply-add.
@@ -202,7 +202,4 @@ struct Vector {
   }
 };
 
-template <>
-inline constexpr bool replaceable<Vector> = true;
-
-}  // namespace rwkv::inline RWKV_ABI::simd
+}  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA

@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-namespace rwkv::inline RWKV_ABI::chat {
+namespace rwkv::inline RWKV_ABI::chat::inline RWKV_ISA {
 
 /// Between two turns.
 inline constexpr std::string_view separator = "\n\n";
@@ -76,4 +76,4 @@ enum class Think : std::uint8_t {
   return text.substr(static_cast<std::size_t>(common.first - text.begin()));
 }
 
-}  // namespace rwkv::inline RWKV_ABI::chat
+}  // namespace rwkv::inline RWKV_ABI::chat::inline RWKV_ISA

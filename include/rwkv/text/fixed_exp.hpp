@@ -8,7 +8,7 @@
 
 #include <array>
 
-namespace rwkv::inline RWKV_ABI {
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
 namespace detail {
 
@@ -54,4 +54,4 @@ class FixedExp {
   double scale_;
 };
 
-}  // namespace rwkv::inline RWKV_ABI
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

@@ -7,7 +7,7 @@
 
 #include <bit>
 
-namespace rwkv::inline RWKV_ABI {
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
 /// A value type of 8 bytes: a copy continues with the same numbers.
 class SplitMix64 {
@@ -35,4 +35,4 @@ class SplitMix64 {
   std::uint64_t counter_;
 };
 
-}  // namespace rwkv::inline RWKV_ABI
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-namespace rwkv::inline RWKV_ABI {
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
 /// Passes text through until one of the stop strings is complete. Text that may be the beginning of
 /// one is held back. The match is the one that is complete first (of several, the longest), so the
@@ -76,4 +76,4 @@ class StopMatcher {
   bool matched_ = false;
 };
 
-}  // namespace rwkv::inline RWKV_ABI
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

@@ -3,12 +3,12 @@
 // row-major and without padding.
 #pragma once
 
-#include <rwkv/kernels/levels.hpp>
+#include <rwkv/kernels/lanes.hpp>
 #include <rwkv/simd/native.hpp>
 
 #include <Eigen/Core>
 
-namespace rwkv::inline RWKV_ABI::train {
+namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA {
 
 using Lanes = simd::Native;
 
@@ -99,4 +99,4 @@ inline void standardise_backward(const float* d, const float* x_hat, float scale
   });
 }
 
-}  // namespace rwkv::inline RWKV_ABI::train
+}  // namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA

@@ -5,7 +5,7 @@
 #include <rwkv/train/parameters.hpp>
 #include <rwkv/train/shifted_norm.hpp>
 
-namespace rwkv::inline RWKV_ABI::train {
+namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA {
 
 /// What the backward pass needs to know.
 struct ChannelMixTape {
@@ -87,4 +87,4 @@ inline void channel_mix_backward(const DynamicShape& shape, const BlockTensors<c
                         t.norm, n, c, dx);
 }
 
-}  // namespace rwkv::inline RWKV_ABI::train
+}  // namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA

@@ -10,7 +10,7 @@
 
 #include <numeric>
 
-namespace rwkv::inline RWKV_ABI::train {
+namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA {
 
 /// Position in a data source: enough to continue exactly there.
 struct DataPosition {
@@ -220,4 +220,4 @@ class SampleList {
   return samples;
 }
 
-}  // namespace rwkv::inline RWKV_ABI::train
+}  // namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA

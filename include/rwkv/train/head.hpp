@@ -9,7 +9,7 @@
 #include <cmath>
 #include <limits>
 
-namespace rwkv::inline RWKV_ABI::train {
+namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA {
 
 /// What a LayerNorm does after standardising: out = weight * x_hat + bias.
 inline void affine(const float* weight, const float* bias, const float* x_hat, float* out,
@@ -163,4 +163,4 @@ inline double head_rows(const DynamicShape& shape, const GlobalTensors<const flo
   return loss;
 }
 
-}  // namespace rwkv::inline RWKV_ABI::train
+}  // namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA

@@ -8,7 +8,7 @@
 
 #include <rwkv/train/objective.hpp>
 
-namespace rwkv::inline RWKV_ABI::train {
+namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA {
 
 struct LongCe {
   std::size_t context = 4000;  ///< tokens before the first target of a window
@@ -16,54 +16,18 @@ struct LongCe {
   double most = 10.0;          ///< largest weight
 };
 
-namespace detail {
-
-/// Cross-entropy in nats of tokens[t + 1] after tokens[0 ... t].
-inline std::vector<double> token_losses(Objective& objective, const Parameters& parameters,
-                                        std::span<const Token> tokens) {
-  const std::size_t predictions = tokens.size() - 1;
-  const std::size_t vocab = parameters.shape().vocab();
-  const std::vector<float> logits = objective.logits(parameters, tokens.first(predictions));
-  std::vector<double> losses(predictions);
-  for (std::size_t t = 0; t < predictions; ++t) {
-    const auto row = std::span(logits).subspan(t * vocab, vocab);
-    const double largest = *std::max_element(row.begin(), row.end());
-    double sum = 0.0;
-    for (const float logit : row) sum += std::exp(logit - largest);
-    losses[t] = std::log(sum) + largest - static_cast<double>(row[tokens[t + 1]]);
-  }
-  return losses;
-}
-
-}  // namespace detail
-
 /// Weights for the tokens.size() - 1 predictions of a text. The short contexts are windows: the
 /// predictions [w, w + targets) see the tokens from w - context on; those of the first window see
 /// everything and weigh 1. An `Objective` divides by the sum of the weights. Throws `Error`
 /// (argument) for fewer than two tokens, ids past the vocabulary, or windows without targets. Costs
 /// about 1 + (context + targets) / targets forward passes over the text.
-[[nodiscard]] inline std::vector<float> longce_weights(Objective& objective,
-                                                       const Parameters& parameters,
-                                                       std::span<const Token> tokens,
-                                                       const LongCe& options = {}) {
-  if (tokens.size() < 2)
-    fail_with(ErrorCategory::argument, tokens.size(), " tokens; a prediction needs two");
-  if (options.targets == 0) fail(ErrorCategory::argument, "LongCE windows need targets");
-  if (tokens.back() >= parameters.shape().vocab())
-    fail_with(ErrorCategory::argument, "token ", tokens.back(), " is past the vocabulary of ",
-              parameters.shape().vocab());
-  const std::vector<double> full = detail::token_losses(objective, parameters, tokens);
-  std::vector<float> weights(full.size(), 1.0f);
-  for (std::size_t w = options.targets; w < full.size(); w += options.targets) {
-    const std::size_t first = w > options.context ? w - options.context : 0;
-    const std::size_t end = (std::min)(w + options.targets, full.size());
-    const auto part =
-        detail::token_losses(objective, parameters, tokens.subspan(first, end + 1 - first));
-    for (std::size_t t = w; t < end; ++t)
-      weights[t] =
-          static_cast<float>((std::min)(options.most, std::exp(part[t - first] - full[t])));
-  }
-  return weights;
-}
+[[nodiscard]] RWKV_FUNCTION std::vector<float> longce_weights(Objective& objective,
+                                                              const Parameters& parameters,
+                                                              std::span<const Token> tokens,
+                                                              const LongCe& options = {});
 
-}  // namespace rwkv::inline RWKV_ABI::train
+}  // namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA
+
+#if RWKV_HEADER_ONLY
+#include <rwkv/train/longce.ipp>
+#endif

@@ -3,11 +3,11 @@
 // B [out, rank] trained and W frozen.
 #pragma once
 
-#include <rwkv/train/algebra.hpp>
-#include <rwkv/train/initialise.hpp>
-#include <rwkv/train/model_file.hpp>
+#include <rwkv/train/parameters.hpp>
 
-namespace rwkv::inline RWKV_ABI::train {
+#include <filesystem>
+
+namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA {
 
 /// The adapters of one model: of receptance, key, value, output and of both matrices of the channel
 /// mix in every block. A value type.
@@ -32,29 +32,7 @@ class Lora {
   };
 
   /// A is random, B zero: training starts at the base model. Throws `Error` (argument) for rank 0.
-  Lora(const Layout& layout, const Options& options, std::uint64_t seed) : options_(options) {
-    if (options.rank == 0)
-      fail(ErrorCategory::argument, "a low-rank adapter needs a rank of at least 1");
-    constexpr std::size_t grain = alignment / sizeof(float);
-    std::size_t size = 0;
-    const auto take = [&size](std::size_t n) {
-      const std::size_t at = size;
-      size += (n + grain - 1) / grain * grain;
-      return at;
-    };
-    for (const TensorInfo& t : layout.tensors())
-      if (t.group == Group::matrix && t.name.starts_with("blocks.")) {
-        const std::size_t a = take(options.rank * t.shape[1]);
-        adapters_.push_back({t, a, take(options.rank * t.shape[0])});
-      }
-    values_ = Buffer<float, dynamic>(size);
-    Random random(seed);
-    for (const Adapter& x : adapters_) {
-      const double bound = 1.0 / std::sqrt(static_cast<double>(x.in()));
-      for (std::size_t i = 0; i < options.rank * x.in(); ++i)
-        values_.data()[x.a + i] = static_cast<float>(bound * (2.0 * random.uniform() - 1.0));
-    }
-  }
+  Lora(const Layout& layout, const Options& options, std::uint64_t seed);
 
   [[nodiscard]] const Options& options() const noexcept { return options_; }
   [[nodiscard]] std::span<const Adapter> adapters() const noexcept { return adapters_; }
@@ -64,71 +42,18 @@ class Lora {
   }
 
   /// merged = base with every adapter added in.
-  void merge(const Parameters& base, Parameters& merged) const {
-    for (const Adapter& x : adapters_) {
-      const float* w = base.values(x.base).data();
-      float* out = merged.values(x.base).data();
-      multiply(values_.data() + x.b, values_.data() + x.a, out, x.out(), options_.rank, x.in());
-      const float scale = options_.alpha / static_cast<float>(options_.rank);
-      kernels::map<Lanes>({0, x.base.size}, [=]<class V>(std::size_t i) {
-        fma(V::load(out + i), V::broadcast(scale), V::load(w + i)).store(out + i);
-      });
-    }
-  }
+  void merge(const Parameters& base, Parameters& merged) const;
 
   /// Gradients of A and B, in the order of `values()`, from the gradient of the merged matrices.
-  void gradient(const Parameters& merged_gradient, std::span<float> out) const {
-    const float scale = options_.alpha / static_cast<float>(options_.rank);
-    for (const Adapter& x : adapters_) {
-      const float* dw = merged_gradient.values(x.base).data();
-      float *da = out.data() + x.a, *db = out.data() + x.b;
-      std::fill_n(da, options_.rank * x.in(), 0.0f);
-      add_outer(values_.data() + x.b, dw, da, x.out(), options_.rank, x.in());
-      multiply_transposed(dw, values_.data() + x.a, db, x.out(), x.in(), options_.rank);
-      for (std::size_t i = 0; i < options_.rank * x.in(); ++i) da[i] *= scale;
-      for (std::size_t i = 0; i < options_.rank * x.out(); ++i) db[i] *= scale;
-    }
-  }
+  void gradient(const Parameters& merged_gradient, std::span<float> out) const;
 
   /// Writes `<matrix>.lora_A` [rank, in] and `<matrix>.lora_B` [out, rank], with rank and alpha as
   /// metadata, atomically. Throws `Error` (io).
-  void write(const std::filesystem::path& path) const {
-    std::vector<io::NamedTensor> tensors;
-    for (const Adapter& x : adapters_) {
-      tensors.push_back(io::named_tensor<float>(x.name() + ".lora_A", {options_.rank, x.in()},
-                                                values().subspan(x.a, options_.rank * x.in())));
-      tensors.push_back(io::named_tensor<float>(x.name() + ".lora_B", {x.out(), options_.rank},
-                                                values().subspan(x.b, options_.rank * x.out())));
-    }
-    io::write_safetensors(path, tensors,
-                          {{"rwkv.kind", "lora"},
-                           {"rwkv.lora_rank", std::to_string(options_.rank)},
-                           {"rwkv.lora_alpha", std::to_string(options_.alpha)}});
-  }
+  void write(const std::filesystem::path& path) const;
 
   /// Reads what `write` wrote, for a model of this layout. Throws `Error` (format, shape) naming
   /// the tensor.
-  [[nodiscard]] static Lora read(const io::Checkpoint& c, const Layout& layout) {
-    const auto number = [&c](const char* key) {
-      const auto it = c.metadata.find(key);
-      char* end = nullptr;
-      const float value = it == c.metadata.end() ? 0.0f : std::strtof(it->second.c_str(), &end);
-      if (!(value > 0.0f && value < 1e6f) || *end != '\0')
-        fail_with(ErrorCategory::format, c.source, ": the metadata ", key,
-                  " is missing or not a positive number");
-      return value;
-    };
-    Lora lora(layout,
-              {static_cast<std::size_t>(number("rwkv.lora_rank")), number("rwkv.lora_alpha")}, 0);
-    const std::size_t rank = lora.options_.rank;
-    for (const Adapter& x : lora.adapters_) {
-      detail::read_tensor(c, x.name() + ".lora_A", {rank, x.in()},
-                          lora.values().subspan(x.a, rank * x.in()));
-      detail::read_tensor(c, x.name() + ".lora_B", {x.out(), rank},
-                          lora.values().subspan(x.b, rank * x.out()));
-    }
-    return lora;
-  }
+  [[nodiscard]] static Lora read(const io::Checkpoint& c, const Layout& layout);
 
  private:
   Options options_;
@@ -136,4 +61,8 @@ class Lora {
   Buffer<float, dynamic> values_;
 };
 
-}  // namespace rwkv::inline RWKV_ABI::train
+}  // namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA
+
+#if RWKV_HEADER_ONLY
+#include <rwkv/train/lora.ipp>
+#endif

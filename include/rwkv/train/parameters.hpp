@@ -12,7 +12,11 @@
 
 #include <array>
 
-namespace rwkv::inline RWKV_ABI::train {
+namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA {
+
+/// What the weights that are stored as blocks in a q8_0 model are multiplied with, and how they are
+/// themselves: as they are, or rounded.
+enum class Precision : std::uint8_t { exact, int8 };
 
 /// How the optimizer treats a tensor.
 enum class Group : std::uint8_t {
@@ -441,4 +445,4 @@ class Parameters {
   Buffer<float, dynamic> data_;
 };
 
-}  // namespace rwkv::inline RWKV_ABI::train
+}  // namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA

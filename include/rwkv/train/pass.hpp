@@ -7,7 +7,7 @@
 #include <rwkv/train/sparse_attention.hpp>
 #include <rwkv/train/time_mix.hpp>
 
-namespace rwkv::inline RWKV_ABI::train {
+namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA {
 
 /// The memory of a pass: everything the backward pass reads, and scratch. Kept between passes.
 class Pass {
@@ -144,4 +144,4 @@ class Pass {
   SparseAttentionScratch sparse_scratch_;
 };
 
-}  // namespace rwkv::inline RWKV_ABI::train
+}  // namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA

@@ -8,7 +8,7 @@
 #include <bit>
 #include <cmath>
 
-namespace rwkv::inline RWKV_ABI::train {
+namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA {
 
 /// xoshiro256**: 256 bits of state, period 2^256 - 1. A value type.
 class Random {
@@ -62,4 +62,4 @@ class Random {
   State state_;
 };
 
-}  // namespace rwkv::inline RWKV_ABI::train
+}  // namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA

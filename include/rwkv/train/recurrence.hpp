@@ -20,7 +20,7 @@
 #include <rwkv/core/buffer.hpp>
 #include <rwkv/simd/native.hpp>
 
-namespace rwkv::inline RWKV_ABI::train {
+namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA {
 
 /// Tokens between two stored states.
 inline constexpr std::size_t checkpoint_interval = 16;
@@ -295,4 +295,4 @@ void recur_backward(const Recurrence& q, const RecurrenceGradient& d, float* scr
       });
 }
 
-}  // namespace rwkv::inline RWKV_ABI::train
+}  // namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA

@@ -14,11 +14,7 @@
 
 #include <cmath>
 
-namespace rwkv::inline RWKV_ABI::train {
-
-/// What the weights that are stored as blocks in a q8_0 model are multiplied with, and how they are
-/// themselves: as they are, or rounded.
-enum class Precision : std::uint8_t { exact, int8 };
+namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA {
 
 /// Rounds rows of a product's inputs as kernels/prepare_row.hpp does. Rows that are no whole
 /// blocks meet 16-bit weights and stay as they are.
@@ -72,4 +68,4 @@ inline void round_weights(const Parameters& from, Parameters& to) {
   }
 }
 
-}  // namespace rwkv::inline RWKV_ABI::train
+}  // namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA

@@ -10,7 +10,7 @@
 
 #include <vector>
 
-namespace rwkv::inline RWKV_ABI::train {
+namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA {
 
 /// One sequence inside a pass.
 struct SequenceRows {
@@ -80,4 +80,4 @@ class Arena {
   std::size_t used_ = 0;
 };
 
-}  // namespace rwkv::inline RWKV_ABI::train
+}  // namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA

@@ -8,7 +8,7 @@
 #include <cmath>
 #include <numbers>
 
-namespace rwkv::inline RWKV_ABI::train {
+namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA {
 
 /// Cosine from `initial` to `final` over `steps`, after a linear warm-up from 1 % of it.
 struct Schedule {
@@ -31,4 +31,4 @@ struct Schedule {
   }
 };
 
-}  // namespace rwkv::inline RWKV_ABI::train
+}  // namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA

@@ -6,7 +6,7 @@
 #include <rwkv/train/algebra.hpp>
 #include <rwkv/train/rows.hpp>
 
-namespace rwkv::inline RWKV_ABI::train {
+namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA {
 
 /// What the backward pass needs to know.
 struct ShiftedNormTape {
@@ -140,4 +140,4 @@ inline void shifted_norm_backward(const float* weight, float* dweight, float* db
   }
 }
 
-}  // namespace rwkv::inline RWKV_ABI::train
+}  // namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA

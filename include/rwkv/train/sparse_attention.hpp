@@ -12,7 +12,7 @@
 #include <rwkv/train/head.hpp>
 #include <rwkv/train/parameters.hpp>
 
-namespace rwkv::inline RWKV_ABI::train {
+namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA {
 
 /// What the backward pass needs to know.
 struct SparseAttentionTape {
@@ -217,4 +217,4 @@ class SparseAttention {
   const SparseAttentionScratch& s_;
 };
 
-}  // namespace rwkv::inline RWKV_ABI::train
+}  // namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA

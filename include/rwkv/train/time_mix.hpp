@@ -12,7 +12,7 @@
 #include <rwkv/train/parameters.hpp>
 #include <rwkv/train/shifted_norm.hpp>
 
-namespace rwkv::inline RWKV_ABI::train {
+namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA {
 
 /// What the backward pass needs to know.
 struct TimeMixTape {
@@ -479,4 +479,4 @@ class TimeMix {
   bool extended_;
 };
 
-}  // namespace rwkv::inline RWKV_ABI::train
+}  // namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA

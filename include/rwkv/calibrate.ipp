@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+// The definitions of calibrate.hpp.
+#pragma once
+
+#include <rwkv/calibrate.hpp>
+#include <rwkv/kernels/chosen.hpp>
+
+#include <algorithm>
+#include <cmath>
+
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
+
+namespace detail {
+
+/// A matrix that adds up the squares of what it is multiplied with (see kernels/product.hpp for
+/// what a matrix offers).
+struct ObservedMatrix {
+  AnyMatrix w = {};
+  std::size_t rows = 0;
+  std::size_t cols = 0;
+  double* squares = nullptr;  ///< [cols], or null: nobody wants to know
+};
+
+[[nodiscard]] constexpr std::size_t weight_cost(const ObservedMatrix& m) noexcept {
+  return kernels::weight_cost(m.w);
+}
+template <class L>
+[[nodiscard]] kernels::Preparation preparation(const ObservedMatrix& m) noexcept {
+  return kernels::preparation<L>(m.w);
+}
+template <class L>
+void multiply(const ObservedMatrix& m, Range panels, const kernels::ProductInputs& x,
+              std::size_t rows, float* y, std::size_t ldy) noexcept {
+  kernels::multiply<L>(m.w, panels, x, rows, y, ldy);
+  // Every matrix has one worker that is given its first panel.
+  if (m.squares == nullptr || panels.begin != 0) return;
+  for (std::size_t row = 0; row < rows; ++row)
+    for (std::size_t c = 0; c < m.cols; ++c)
+      m.squares[c] += double{x.x[row * x.ldx + c]} * double{x.x[row * x.ldx + c]};
+}
+
+/// The weights of a model, with the sums of all matrices that conversions round.
+class ObservedWeights {
+ public:
+  explicit ObservedWeights(const io::StoredWeights& weights) : weights_(weights) {
+    for (std::size_t i = 0; i < weights.dimensions().layers; ++i)
+      blocks_.push_back(observed(weights.block(i), "blocks." + std::to_string(i) + '.'));
+    head_ = observed(weights.head(), "head.weight");
+    // Nobody reads the logits: one pair of panels is enough to see the head's inputs.
+    head_.w.rows = head_.rows = (std::min)(head_.rows, 2 * kernels::panel_rows);
+  }
+
+  [[nodiscard]] const AnyTable& emb() const noexcept { return weights_.emb(); }
+  [[nodiscard]] const NormWeights& ln0() const noexcept { return weights_.ln0(); }
+  [[nodiscard]] const NormWeights& ln_out() const noexcept { return weights_.ln_out(); }
+  [[nodiscard]] Eigenvalues eigenvalues() const noexcept { return weights_.eigenvalues(); }
+  [[nodiscard]] const ObservedMatrix& head() const noexcept { return head_; }
+  [[nodiscard]] const BlockWeights<ObservedMatrix>& block(std::size_t i) const noexcept {
+    return blocks_[i];
+  }
+
+  [[nodiscard]] Importance mean_squares(std::size_t tokens) const {
+    Importance result;
+    for (const auto& [name, sums] : squares_) {
+      auto& means = result[name];
+      for (const double sum : sums)
+        means.push_back(static_cast<float>(sum / static_cast<double>(tokens)));
+    }
+    return result;
+  }
+
+ private:
+  static ObservedMatrix plain(const AnyMatrix& m) { return {m, m.rows, m.cols}; }
+  ObservedMatrix observed(const AnyMatrix& m, const std::string& name) {
+    auto& sums = squares_[name];
+    sums.resize(m.cols);
+    return {m, m.rows, m.cols, sums.data()};
+  }
+  BlockWeights<ObservedMatrix> observed(const BlockWeights<AnyMatrix>& p, const std::string& name) {
+    const auto& a = p.att;
+    return {p.ln1,
+            {.x_r = a.x_r,
+             .x_w = a.x_w,
+             .x_k = a.x_k,
+             .x_v = a.x_v,
+             .x_a = a.x_a,
+             .x_g = a.x_g,
+             .w0 = a.w0,
+             .a0 = a.a0,
+             .v0 = a.v0,
+             .w1 = plain(a.w1),
+             .a1 = plain(a.a1),
+             .v1 = plain(a.v1),
+             .g1 = plain(a.g1),
+             .w2 = plain(a.w2),
+             .a2 = plain(a.a2),
+             .v2 = plain(a.v2),
+             .g2 = plain(a.g2),
+             .k_k = a.k_k,
+             .k_a = a.k_a,
+             .r_k = a.r_k,
+             .receptance = observed(a.receptance, name + "att.receptance.weight"),
+             .key = observed(a.key, name + "att.key.weight"),
+             .value = observed(a.value, name + "att.value.weight"),
+             .output = observed(a.output, name + "att.output.weight"),
+             .ln_x = a.ln_x},
+            p.ln2,
+            {.x_k = p.ffn.x_k,
+             .key = observed(p.ffn.key, name + "ffn.key.weight"),
+             .value = observed(p.ffn.value, name + "ffn.value.weight")}};
+  }
+
+  const io::StoredWeights& weights_;
+  std::map<std::string, std::vector<double>, std::less<>> squares_;
+  std::vector<BlockWeights<ObservedMatrix>> blocks_;
+  ObservedMatrix head_;
+};
+
+}  // namespace detail
+
+RWKV_FUNCTION Importance calibrate(const Model<>& model, std::span<const Token> text,
+                                   ExecutorRef exec, const std::function<void(double)>& progress) {
+  if (text.empty()) fail(ErrorCategory::argument, "there is no text to calibrate with");
+  const detail::ObservedWeights weights(model.weights());
+  constexpr std::size_t rows = 128;
+  Workspace<> work(model.shape(), rows);
+  State<> state(model.shape());
+  std::vector<float> logits(rows * model.shape().vocab());
+  for (std::size_t done = 0; done < text.size(); done += rows) {
+    const Slot<> slot{&state, text.subspan(done, (std::min)(rows, text.size() - done))};
+    const std::span<const Slot<>> slots(&slot, 1);
+    const std::span<float> out(logits.data(), slot.tokens.size() * model.shape().vocab());
+    detail::check_batch(model.shape(), slots, Logits::all, out, work);
+    detail::forward<simd::Chosen>(weights, slots, Logits::all, out.data(), work, exec);
+    if (progress)
+      progress(static_cast<double>(done + slot.tokens.size()) / static_cast<double>(text.size()));
+  }
+  Importance result = weights.mean_squares(text.size());
+  for (const auto& [name, means] : result)
+    for (std::size_t c = 0; c < means.size(); ++c)
+      if (!std::isfinite(means[c]))
+        fail_with(ErrorCategory::numeric, "the model's inputs of ", name, ", column ", c,
+                  ", are not finite for this text");
+  return result;
+}
+
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernels for NeonDot (simd/level.hpp).
+#include <rwkv/compiled/part.hpp>
+#include <rwkv/kernels/every_level.hpp>
+#include <rwkv/simd/neon_lanes.hpp>
+
+#if RWKV_DISPATCH && RWKV_TARGET_DOTPROD
+#define RWKV_AGAIN
+#undef RWKV_LEVEL
+#define RWKV_LEVEL dotprod
+#define RWKV_LANES simd::NeonDot
+#define RWKV_KERNELS_OF_BLOCKS 1
+RWKV_BEGIN_DOTPROD
+#include <rwkv/kernels/every_level.hpp>
+#include <rwkv/kernels/instantiate.hpp>
+RWKV_END_TARGET
+#undef RWKV_KERNELS_OF_BLOCKS
+#undef RWKV_LANES
+#undef RWKV_LEVEL
+#define RWKV_LEVEL compiled
+#undef RWKV_AGAIN
+#endif

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// Opens files of all formats; states in files.
+#include <rwkv/compiled/part.hpp>
+#include <rwkv/core/error.ipp>
+
+#if !defined(RWKV_NO_IO)
+#include <rwkv/io/json_events.ipp>
+#include <rwkv/io/read.ipp>
+#if !defined(RWKV_NO_FILES)
+#include <rwkv/io/hybrid_state_file.ipp>
+#include <rwkv/io/state_file.ipp>
+#endif
+#endif

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// Models: from a checkpoint to logits.
+#include <rwkv/compiled/part.hpp>
+#include <rwkv/hybrid.ipp>
+#include <rwkv/io/stored_weights.ipp>
+#include <rwkv/model.hpp>
+
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA::detail {
+
+template void run(const io::StoredWeights&, std::span<const Slot<>>, Logits, std::span<float>,
+                  Workspace<>&, ExecutorRef);
+
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA::detail

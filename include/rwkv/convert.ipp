@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+// The definitions of convert.hpp.
+#pragma once
+
+#include <rwkv/convert.hpp>
+#include <rwkv/io/gguf_model.hpp>
+#include <rwkv/io/keep_open.hpp>
+#include <rwkv/io/narrow.hpp>
+#include <rwkv/io/read.hpp>
+#include <rwkv/io/safetensors_writer.hpp>
+#include <rwkv/io/vocabulary_text.hpp>
+#include <rwkv/verify.hpp>
+
+#include <numeric>
+
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
+
+namespace detail {
+
+/// What to keep, the model's wishes first. Throws Error (argument, format) for a name that is none
+/// of a matrix.
+[[nodiscard]] inline std::vector<std::string> kept_tensors(const io::Checkpoint& checkpoint,
+                                                           std::span<const io::LayoutEntry> layout,
+                                                           const ConvertOptions& options) {
+  std::vector<std::string> kept;
+  const auto add = [&](const std::string& name, ErrorCategory category, std::string_view what) {
+    const auto entry = std::find_if(layout.begin(), layout.end(),
+                                    [&](const io::LayoutEntry& e) { return e.name == name; });
+    if (entry == layout.end() || entry->role == io::Role::vector)
+      fail_with(category, checkpoint.source, ": ", std::string(what), " ",
+                io::detail::printable(name), ", which is no matrix of this model");
+    if (std::find(kept.begin(), kept.end(), name) == kept.end()) kept.push_back(name);
+  };
+  if (const auto it = checkpoint.metadata.find(std::string(keep_key));
+      it != checkpoint.metadata.end()) {
+    std::string_view names = it->second;
+    for (bool more = true; more;) {
+      const std::size_t end = names.find(',');
+      add(std::string(names.substr(0, end)), ErrorCategory::format, "metadata rwkv.keep names");
+      more = end != std::string_view::npos;
+      if (more) names.remove_prefix(end + 1);
+    }
+  }
+  for (const std::string& name : options.keep) add(name, ErrorCategory::argument, "to keep");
+  return kept;
+}
+
+[[nodiscard]] inline std::optional<io::Vocabulary> vocabulary_for(const io::Checkpoint& checkpoint,
+                                                                  const ConvertOptions& options,
+                                                                  std::size_t size) {
+  auto vocabulary = options.vocabulary ? options.vocabulary : checkpoint.vocabulary;
+  if (!vocabulary && size == 256 && options.format == FileFormat::gguf) {
+    vocabulary.emplace();
+    for (int byte = 0; byte < 256; ++byte) vocabulary->emplace_back(1, static_cast<char>(byte));
+  }
+  if (vocabulary && vocabulary->size() > size)
+    for (std::size_t id = size; id < vocabulary->size(); ++id)
+      if (!(*vocabulary)[id].empty())
+        fail_with(ErrorCategory::argument, checkpoint.source, ": the vocabulary has token ", id,
+                  ", the model only ", size, " tokens");
+  return vocabulary;
+}
+
+/// "model" for "folder/model.pth", unless the file has a name for itself.
+[[nodiscard]] inline std::string model_name(const io::Checkpoint& checkpoint) {
+  const auto name = checkpoint.metadata.find("general.name");
+  std::string text = name != checkpoint.metadata.end()
+                         ? name->second
+                         : std::filesystem::path(checkpoint.source).stem().string();
+  return io::detail::is_utf8(text) ? text : "model";
+}
+
+/// What this library needs to know about a model besides its tensors, and room for a self-test.
+[[nodiscard]] inline io::Metadata own_metadata(const io::Checkpoint& checkpoint,
+                                               const ConvertOptions& options,
+                                               std::span<const std::string> keep,
+                                               std::size_t vocab) {
+  io::Metadata metadata;
+  if (options.self_test) {
+    SelfTest none{some_tokens(vocab), (std::min)(vocab, self_test_top), {}, {}};
+    metadata = to_metadata(none);
+  }
+  if (const auto it = checkpoint.metadata.find("rwkv.eigenvalues");
+      it != checkpoint.metadata.end()) {
+    if (it->second != "standard" && it->second != "extended")
+      fail_with(ErrorCategory::unsupported, checkpoint.source, ": rwkv.eigenvalues is ",
+                io::detail::printable(it->second), " (known: standard, extended)");
+    metadata.insert(*it);
+  }
+  std::string names;
+  for (const std::string& name : keep) names += (names.empty() ? "" : ",") + name;
+  if (!names.empty()) metadata.emplace(keep_key, names);
+  return metadata;
+}
+
+/// Tells how far a conversion is, in bytes read.
+class ConvertProgress {
+ public:
+  ConvertProgress(std::span<const io::PlannedTensor> plan, const ConvertOptions& options)
+      : report_(options.progress), self_test_(options.self_test) {
+    for (const auto& tensor : plan)
+      for (const auto& part : tensor.parts) total_ += part.bytes.size();
+  }
+  void add(std::size_t bytes) {
+    done_ += bytes;
+    // Running the self-test takes about as long as a tenth of the conversion.
+    const double share = self_test_ ? 0.9 : 1.0;
+    if (report_) report_(share * static_cast<double>(done_) / static_cast<double>(total_));
+  }
+  void finish() {
+    if (report_) report_(1.0);
+  }
+
+ private:
+  const std::function<void(double)>& report_;
+  bool self_test_;
+  std::size_t total_ = 1;
+  std::size_t done_ = 0;
+};
+
+template <class Writer>
+void write_tensor(Writer& out, const io::Checkpoint& checkpoint, const io::PlannedTensor& tensor,
+                  const ConvertOptions& options, ConvertProgress& progress, ExecutorRef exec) {
+  io::NarrowOptions narrow_options{.source = checkpoint.source, .name = tensor.official};
+  if (const auto it = options.importance.find(tensor.official); it != options.importance.end())
+    narrow_options.importance = it->second;
+  for (const io::Tensor& part : tensor.parts) {
+    io::narrow(part, tensor.entry.dtype, narrow_options, exec,
+               [&](std::span<const std::byte> bytes) { out.append(bytes); });
+    if (checkpoint.release) checkpoint.release(part.bytes);
+    progress.add(part.bytes.size());
+  }
+}
+
+/// Runs the model that was just written, with inputs as they are, and puts what it says into the
+/// file.
+template <class Writer>
+void add_self_test(Writer& out, ExecutorRef exec) {
+  const auto file = std::make_shared<const io::MappedFile>(out.readable());
+  io::Checkpoint written = io::read_checkpoint(file->bytes(), "the converted model");
+  io::detail::keep_open(written, file);
+  const Model<> model(written, {.inputs = kernels::Inputs::exact}, exec);
+  for (const auto& [key, value] : to_metadata(record_self_test(model, exec)))
+    out.replace(key, value);
+}
+
+}  // namespace detail
+
+RWKV_FUNCTION void convert(const io::Checkpoint& checkpoint, const std::filesystem::path& path,
+                           const ConvertOptions& options, ExecutorRef exec) {
+  const DType type = options.type;
+  const bool gguf = options.format == FileFormat::gguf;
+  if (!(is_float(type) && type != DType::f64) && !(gguf && is_block(type)))
+    fail_with(ErrorCategory::argument, gguf ? "GGUF" : "safetensors", " models are not written as ",
+              std::string(name_of(type)));
+  const Dimensions dimensions = io::dimensions_of(checkpoint);
+  const std::vector<io::LayoutEntry> layout = io::layout_of(dimensions);
+  io::check_layout(checkpoint, layout);
+  auto vocabulary = detail::vocabulary_for(checkpoint, options, dimensions.vocab);
+  const std::vector<std::string> keep = detail::kept_tensors(checkpoint, layout, options);
+  io::Metadata metadata = detail::own_metadata(checkpoint, options, keep, dimensions.vocab);
+
+  const auto plan = gguf ? io::plan_gguf(checkpoint, layout, type, keep)
+                         : io::plan_official(checkpoint, layout, type);
+  std::vector<io::TensorEntry> entries;
+  for (const auto& tensor : plan) entries.push_back(tensor.entry);
+  detail::ConvertProgress progress(plan, options);
+  const auto write = [&](auto& out, auto order) {
+    if (options.self_test) (void)out.readable();  // or refuse now: a pipe is read by others
+    for (const std::size_t i : order)
+      detail::write_tensor(out, checkpoint, plan[i], options, progress, exec);
+    if (options.self_test) detail::add_self_test(out, exec);
+    out.commit();
+    progress.finish();
+  };
+
+  if (gguf) {
+    const auto eigenvalues = metadata.find("rwkv.eigenvalues");
+    const bool extended = eigenvalues != metadata.end() && eigenvalues->second == "extended";
+    io::GgufMetadata all =
+        io::gguf_metadata(dimensions, type, detail::model_name(checkpoint), extended, vocabulary);
+    for (const auto& [key, value] : metadata) all.emplace_back(key, value);
+    io::GgufWriter out(path, all, entries);
+    std::vector<std::size_t> order(entries.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    write(out, order);
+  } else {
+    if (vocabulary) metadata["rwkv.vocabulary"] = io::vocabulary_text(*vocabulary);
+    io::SafetensorsWriter out(path, metadata, entries);
+    const std::vector<std::size_t> order(out.order().begin(), out.order().end());
+    write(out, order);
+  }
+}
+
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// The definitions of core/error.hpp.
+#pragma once
+
+#include <rwkv/core/error.hpp>
+
+namespace rwkv::inline RWKV_ABI {
+
+[[noreturn]] RWKV_FUNCTION void fail(ErrorCategory category, const std::string& sentence) {
+#if RWKV_HAS_EXCEPTIONS
+  throw Error(category, sentence);
+#else
+  if (error_handler != nullptr) error_handler(category, sentence.c_str());
+  std::abort();
+#endif
+}
+
+namespace internal {
+
+RWKV_FUNCTION void Part::append_to(std::string& sentence) const {
+  switch (kind_) {
+    case Kind::text:
+      sentence += text_;
+      break;
+    case Kind::letter:
+      sentence += letter_;
+      break;
+    case Kind::integer:
+      sentence += std::to_string(integer_);
+      break;
+    case Kind::natural:
+      sentence += std::to_string(natural_);
+      break;
+    case Kind::real:
+      sentence += std::to_string(real_);
+      break;
+  }
+}
+
+[[noreturn]] RWKV_FUNCTION void fail_with_parts(ErrorCategory category, const Part* parts,
+                                                std::size_t count) {
+  std::string sentence;
+  for (std::size_t i = 0; i < count; ++i) parts[i].append_to(sentence);
+  fail(category, sentence);
+}
+
+}  // namespace internal
+
+}  // namespace rwkv::inline RWKV_ABI

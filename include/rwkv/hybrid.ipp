@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// The definitions of hybrid.hpp.
+#pragma once
+
+#include <rwkv/batch.hpp>
+#include <rwkv/hybrid.hpp>
+#include <rwkv/io/hybrid_config.hpp>
+#include <rwkv/kernels/chosen.hpp>
+#include <rwkv/sparse_block.hpp>
+
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
+
+RWKV_FUNCTION HybridModel::HybridModel(const io::Checkpoint& checkpoint,
+                                       const std::optional<HybridConfig>& config,
+                                       const LoadOptions& options, ExecutorRef exec)
+    : weights_(std::make_shared<const io::StoredWeights>(checkpoint, options, exec,
+                                                         io::Architecture::hybrid)),
+      shape_(weights_->dimensions(), weights_->sparse_blocks(), weights_->sparse_ffn(),
+             config ? *config : io::hybrid_config_of(checkpoint), checkpoint.source) {}
+
+RWKV_FUNCTION std::span<const float> HybridModel::forward(HybridState& state,
+                                                          std::span<const Token> tokens,
+                                                          HybridWorkspace& work,
+                                                          ExecutorRef exec) const {
+  const HybridSlot slot{&state, tokens};
+  forward(std::span(&slot, 1), Logits::last, work.logits(), work, exec);
+  return work.logits();
+}
+
+RWKV_FUNCTION void HybridModel::forward(std::span<const HybridSlot> slots, Logits which,
+                                        std::span<float> logits, HybridWorkspace& work,
+                                        ExecutorRef exec) const {
+  detail::check_batch(shape_, slots, which, logits, work);
+  check_calls(slots, work.rows());
+  for (const HybridSlot& slot : slots) slot.state->reserve(slot.tokens.size());
+  detail::forward<simd::Chosen>(
+      *weights_, slots, which, logits.data(), work, exec, [&](const detail::Pass& pass) {
+        const auto run = [&](std::size_t i) {
+          block<simd::Chosen>(weights_->block(i), weights_->eigenvalues(), i, pass, work, exec);
+        };
+        std::size_t next = 0;
+        for (std::size_t j = 0; j < shape_.sparse_blocks(); ++j) {
+          for (std::size_t i = 0; i < shape_.interval(); ++i) run(next++);
+          sparse_block<simd::Chosen>(weights_->sparse_block(j), j, pass, work, exec);
+        }
+        if (shape_.sparse_blocks() == 0)
+          while (next < shape_.layers()) run(next++);
+      });
+}
+
+RWKV_FUNCTION void HybridModel::check_calls(std::span<const HybridSlot> slots,
+                                            std::size_t rows) const {
+  if (config().semantics != HybridSemantics::package) return;
+  std::size_t tokens = 0;
+  for (const HybridSlot& slot : slots) tokens += slot.tokens.size();
+  if (tokens > rows)
+    fail_with(ErrorCategory::argument, "the package's semantics need all ", tokens,
+              " tokens in one pass; the workspace has ", rows, " rows");
+}
+
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+// Writes safetensors files: the same tensors give the same bytes, and a file appears as a whole or
+// not at all.
+#pragma once
+
+#include <rwkv/io/atomic_file.hpp>
+#include <rwkv/io/safetensors_header.hpp>
+#include <rwkv/io/tensor_entry.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <numeric>
+
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
+
+/// A tensor to be written: `bytes` holds its elements in C order.
+struct NamedTensor {
+  std::string name;
+  DType dtype = DType::f32;
+  std::vector<std::size_t> shape;
+  std::span<const std::byte> bytes;
+};
+
+/// A `NamedTensor` that views `values`.
+template <class T>
+[[nodiscard]] NamedTensor named_tensor(std::string name, std::vector<std::size_t> shape,
+                                       std::span<const T> values) {
+  return {std::move(name), dtype_of<T>, std::move(shape), std::as_bytes(values)};
+}
+
+namespace detail {
+
+/// What a safetensors file consists of: the length field and header, then tensors in this order.
+struct SafetensorsPlan {
+  std::string head;
+  std::vector<std::size_t> order;
+};
+
+// The format allows no gaps, so alignment comes from the order: lengths divisible by 64 first, then
+// by 32, 16, ... Each tensor then starts at a multiple of the power of two that divides its own
+// length, hence at least at a multiple of its element size.
+[[nodiscard]] inline SafetensorsPlan plan_safetensors(std::span<const TensorEntry> tensors,
+                                                      const Metadata& metadata) {
+  const auto refuse = [](const std::string& name, const auto&... why) {
+    fail_with(ErrorCategory::argument, "cannot write tensor ", printable(name), why...);
+  };
+  SafetensorsPlan plan;
+  plan.order.resize(tensors.size());
+  std::iota(plan.order.begin(), plan.order.end(), std::size_t{0});
+  const auto divisor = [&](std::size_t i) {
+    return (std::min)(std::countr_zero(bytes_of(tensors[i])), std::countr_zero(alignment));
+  };
+  std::sort(plan.order.begin(), plan.order.end(), [&](std::size_t a, std::size_t b) {
+    if (divisor(a) != divisor(b)) return divisor(a) > divisor(b);
+    return tensors[a].name < tensors[b].name;
+  });
+
+  std::string json = "{";
+  const auto field = [&json](const std::string& key, const nlohmann::json& value) {
+    if (json.size() > 1) json += ',';
+    json += nlohmann::json(key).dump() + ':' + value.dump();
+  };
+  for (const auto& [key, value] : metadata)
+    if (!is_utf8(key) || !is_utf8(value))
+      fail_with(ErrorCategory::argument, "metadata ", printable(key), " is not UTF-8");
+  if (!metadata.empty()) field("__metadata__", metadata);
+
+  std::size_t offset = 0;
+  std::vector<std::string_view> names;
+  names.reserve(tensors.size());
+  for (const std::size_t i : plan.order) {
+    const TensorEntry& tensor = tensors[i];
+    if (!is_utf8(tensor.name)) refuse(tensor.name, ": the name is not UTF-8");
+    if (tensor.name == "__metadata__") refuse(tensor.name, ": the name is reserved");
+    if (safetensors_name_of(tensor.dtype).empty())
+      refuse(tensor.name, ": the format has no type ", std::string(name_of(tensor.dtype)));
+    if (!byte_count(tensor.shape, tensor.dtype))
+      refuse(tensor.name, ": the shape ", to_string(tensor.shape), " is too large");
+    const std::size_t end = offset + bytes_of(tensor);
+    names.push_back(tensor.name);
+    field(tensor.name, {{"dtype", safetensors_name_of(tensor.dtype)},
+                        {"shape", tensor.shape},
+                        {"data_offsets", {offset, end}}});
+    offset = end;
+  }
+  std::sort(names.begin(), names.end());
+  if (const auto twice = std::adjacent_find(names.begin(), names.end()); twice != names.end())
+    refuse(std::string(*twice), ": the name occurs twice");
+  json += '}';
+
+  const std::size_t padded = (json.size() + 8 + alignment - 1) / alignment * alignment - 8;
+  const auto length = static_cast<std::uint64_t>(padded);
+  plan.head.resize(8);
+  std::memcpy(plan.head.data(), &length, 8);
+  plan.head += json;
+  plan.head.resize(8 + padded, ' ');
+  return plan;
+}
+
+[[nodiscard]] inline SafetensorsPlan plan_safetensors(std::span<const NamedTensor> tensors,
+                                                      const Metadata& metadata) {
+  std::vector<TensorEntry> entries;
+  entries.reserve(tensors.size());
+  for (const NamedTensor& tensor : tensors) {
+    if (byte_count(tensor.shape, tensor.dtype) != tensor.bytes.size())
+      fail_with(ErrorCategory::argument, "cannot write tensor ", printable(tensor.name), ": ",
+                tensor.bytes.size(), " bytes for shape ", to_string(tensor.shape), " and type ",
+                std::string(name_of(tensor.dtype)));
+    entries.push_back({tensor.name, tensor.dtype, tensor.shape});
+  }
+  return plan_safetensors(std::span<const TensorEntry>(entries), metadata);
+}
+
+}  // namespace detail
+
+/// The safetensors file that holds `tensors` and `metadata`. The same input, in any order, gives
+/// the same bytes; data starts on a 64-byte boundary, and so does every tensor whose length is a
+/// multiple of 64. Throws `Error` (argument) for a name used twice, text that is not UTF-8, or
+/// bytes that do not match a shape.
+[[nodiscard]] inline std::vector<std::byte> serialize_safetensors(
+    std::span<const NamedTensor> tensors, const Metadata& metadata = {}) {
+  const auto plan = detail::plan_safetensors(tensors, metadata);
+  const auto head = std::as_bytes(std::span(plan.head));
+  std::vector<std::byte> out(head.begin(), head.end());
+  for (const std::size_t i : plan.order)
+    out.insert(out.end(), tensors[i].bytes.begin(), tensors[i].bytes.end());
+  return out;
+}
+
+/// Writes the bytes of `serialize_safetensors` to `path`, as a whole or not at all. Throws `Error`
+/// (io) when the file cannot be written; an earlier file of that name is then unchanged.
+inline void write_safetensors(const std::filesystem::path& path,
+                              std::span<const NamedTensor> tensors, const Metadata& metadata = {}) {
+  const auto plan = detail::plan_safetensors(tensors, metadata);
+  AtomicFile file(path);
+  file.write(std::as_bytes(std::span(plan.head)));
+  for (const std::size_t i : plan.order) file.write(tensors[i].bytes);
+  file.commit();
+}
+
+/// Writes a safetensors file, as a whole or not at all, with no more than what it is given in
+/// memory. The file is the one that `write_safetensors` writes.
+///
+///   SafetensorsWriter out("model.safetensors", metadata, tensors);
+///   for (const std::size_t i : out.order()) out.append(bytes of tensors[i]);
+///   out.commit();
+class SafetensorsWriter {
+ public:
+  /// Begins the file. Throws `Error` as `write_safetensors`.
+  SafetensorsWriter(const std::filesystem::path& path, const Metadata& metadata,
+                    std::span<const TensorEntry> tensors)
+      : plan_(detail::plan_safetensors(tensors, metadata)), file_(path), source_(path.string()) {
+    for (const TensorEntry& tensor : tensors) missing_ += bytes_of(tensor);
+    file_.write(std::as_bytes(std::span(plan_.head)));
+  }
+
+  /// The tensors in the order in which their data is expected, as indices into the list.
+  [[nodiscard]] std::span<const std::size_t> order() const noexcept { return plan_.order; }
+
+  /// Data of the tensors, C order, in pieces of any size.
+  void append(std::span<const std::byte> bytes) {
+    if (bytes.size() > missing_)
+      fail_with(ErrorCategory::argument, source_, ": more data than the tensors have");
+    file_.write(bytes);
+    missing_ -= bytes.size();
+  }
+
+  /// The file so far, complete once all data is there, under a temporary name. Throws `Error` (io)
+  /// if the file cannot be written, or is none that could be read: a pipe.
+  [[nodiscard]] std::filesystem::path readable() { return file_.readable(); }
+
+  /// Replaces a metadata value by another one of the same length; both consist of characters that
+  /// JSON does not escape.
+  void replace(std::string_view key, std::string_view value) {
+    const std::string before = nlohmann::json(key).dump() + ":\"";
+    const std::size_t at = plan_.head.find(before);
+    RWKV_ASSERT(at != std::string::npos);
+    file_.overwrite(at + before.size(), std::as_bytes(std::span(value)));
+  }
+
+  /// Makes the complete file visible under its name. Throws `Error` (argument) if data is missing.
+  void commit() {
+    if (missing_ != 0)
+      fail_with(ErrorCategory::argument, source_, ": ", missing_, " bytes of data are missing");
+    file_.commit();
+  }
+
+ private:
+  detail::SafetensorsPlan plan_;
+  AtomicFile file_;
+  std::string source_;
+  std::size_t missing_ = 0;
+};
+
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: Apache-2.0
+// The definitions of io/stored_weights.hpp.
+#pragma once
+
+#include <rwkv/io/stored_weights.hpp>
+#include <rwkv/kernels/coded_formats.hpp>
+#include <rwkv/kernels/pack_panels.hpp>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <new>
+#include <set>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
+
+namespace detail {
+
+RWKV_FUNCTION WeightMemory::WeightMemory(std::size_t bytes) {
+  constexpr std::size_t huge = std::size_t{2} << 20;
+  const std::size_t align = bytes >= 2 * huge ? huge : alignment;
+  if (bytes > static_cast<std::size_t>(-1) - align)
+    fail_with(ErrorCategory::memory, "a tensor of ", bytes, " bytes does not fit into memory");
+  const std::size_t size = (bytes + align - 1) / align * align;
+  data_ = {::operator new (size, std::align_val_t{align}, std::nothrow), Free{align}};
+  if (data_ == nullptr)
+    fail_with(ErrorCategory::memory, "no memory for ", bytes, " bytes of weights");
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  if (align == huge) (void)::madvise(data_.get(), size, MADV_HUGEPAGE);
+#endif
+}
+
+RWKV_FUNCTION std::byte* WeightArena::lines(std::size_t count) {
+  constexpr std::size_t most = std::size_t{32} << 20;
+  const std::size_t bytes = (std::max<std::size_t>)(1, count) * alignment;
+  const std::size_t block = (std::max)(bytes, (std::min)(used_, most));
+  used_ += bytes;
+  if (bytes > left_) {
+    blocks_.emplace_back(block);
+    std::byte* const first = blocks_.back().data();
+    if (block == bytes) return first;
+    next_ = first;
+    left_ = block;
+  }
+  left_ -= bytes;
+  return std::exchange(next_, next_ + bytes);
+}
+
+}  // namespace detail
+
+RWKV_FUNCTION Dimensions dimensions_of(const Checkpoint& c) {
+  const auto matrix = [&](const std::string& name) -> const Tensor& {
+    const Tensor& t = c.get(name);
+    if (t.shape.size() != 2 || t.shape[0] == 0 || t.shape[1] == 0)
+      fail_with(ErrorCategory::format, c.source, ": tensor ", name, " has shape ",
+                to_string(t.shape), " where a matrix was expected");
+    return t;
+  };
+  if (c.find("blocks.0.att.r_k") == nullptr)
+    fail_with(ErrorCategory::unsupported, c.source,
+              ": not an RWKV-7 model (there is no tensor blocks.0.att.r_k)");
+  Dimensions d;
+  d.vocab = matrix("emb.weight").shape[0];
+  d.embed = matrix("emb.weight").shape[1];
+  d.head_size = matrix("blocks.0.att.r_k").shape[1];
+  d.ffn = matrix("blocks.0.ffn.key.weight").shape[0];
+  d.decay_rank = matrix("blocks.0.att.w1").shape[1];
+  d.icl_rank = matrix("blocks.0.att.a1").shape[1];
+  d.gate_rank = matrix("blocks.0.att.g1").shape[1];
+  const auto exists = [&](std::size_t layer) {  // as soon as any of its tensors does
+    const std::string prefix = "blocks." + std::to_string(layer) + ".";
+    const auto it = c.tensors.lower_bound(prefix);
+    return it != c.tensors.end() && it->first.starts_with(prefix);
+  };
+  while (exists(d.layers)) ++d.layers;
+  if (d.layers > 1) d.value_rank = matrix("blocks.1.att.v1").shape[1];
+  if (d.embed % d.head_size != 0)
+    fail_with(ErrorCategory::format, c.source, ": ", d.embed,
+              " channels cannot be divided into heads of ", d.head_size);
+  if (d.vocab > 0xffffffffu)
+    fail_with(ErrorCategory::unsupported, c.source, ": a vocabulary of ", d.vocab, " tokens");
+  return d;
+}
+
+RWKV_FUNCTION std::size_t sparse_blocks_of(const Checkpoint& c) {
+  std::size_t blocks = 0;
+  for (;; ++blocks) {
+    const std::string prefix = "moba." + std::to_string(blocks) + ".";
+    const auto it = c.tensors.lower_bound(prefix);
+    if (it == c.tensors.end() || !it->first.starts_with(prefix)) return blocks;
+  }
+}
+
+/// Takes tensors out of a checkpoint one by one and remembers which.
+class StoredWeights::Builder {
+ public:
+  Builder(StoredWeights& weights, const Checkpoint& c, const LoadOptions& o, ExecutorRef e)
+      : to(weights), from(c), options(o), exec(e) {}
+
+  const Tensor& take(const std::string& name) {
+    const Tensor& t = from.get(name);
+    if (!is_float(t.dtype) && !is_block(t.dtype))
+      fail_with(ErrorCategory::unsupported, from.source, ": tensor ", name,
+                " has elements of type ", std::string(name_of(t.dtype)));
+    taken.insert(name);
+    return t;
+  }
+
+  void report(const Tensor& t) {
+    if (!options.progress) return;
+    if (total == 0)
+      for (const auto& [name, tensor] : from.tensors)
+        total += bytes_of(tensor.dtype, tensor.size());
+    bytes_done += bytes_of(t.dtype, t.size());
+    options.progress(static_cast<double>(bytes_done) / static_cast<double>(total));
+  }
+
+  const float* vector(const std::string& name, std::size_t n) {
+    const Tensor& t = take(name);
+    if (t.size() != n)
+      fail_with(ErrorCategory::format, from.source, ": tensor ", name, " has shape ",
+                to_string(t.shape), " where ", n, " numbers were expected");
+    float* out = to.memory_.allocate<float>(n);
+    const std::vector<float> values = t.values<float>();
+    std::copy(values.begin(), values.end(), out);
+    for (const float v : values) to.hash(std::bit_cast<std::uint32_t>(v));
+    to.parameters_ += n;
+    to.bytes_ += n * sizeof(float);
+    report(t);
+    return out;
+  }
+
+  NormWeights norm(const std::string& name, std::size_t n) {
+    return {vector(name + ".weight", n), vector(name + ".bias", n)};
+  }
+
+  /// A matrix with `rows` outputs and `cols` inputs; `input_first` if it is stored as [inputs,
+  /// outputs], which low-rank maps are.
+  AnyMatrix matrix(const std::string& name, std::size_t rows, std::size_t cols, bool input_first) {
+    const Tensor& stored = take(name);
+    const Tensor t = input_first ? stored.transposed() : stored;
+    if (t.shape != std::vector<std::size_t>{rows, cols})
+      fail_with(ErrorCategory::format, from.source, ": tensor ", name, " has shape ",
+                to_string(stored.shape), " where [", input_first ? cols : rows, ", ",
+                input_first ? rows : cols, "] was expected");
+    const DType type = matrix_type(t, input_first);
+    // Low-rank maps are small and sensitive: their inputs are never rounded.
+    AnyMatrix m{type, nullptr, rows, cols, input_first ? kernels::Inputs::exact : options.inputs};
+    if (is_block(type)) {
+      m.data = pack_blocks(type, t.bytes, rows, cols);
+    } else if (is_block(t.dtype)) {
+      const std::vector<float> decoded = stored.values<float>();
+      Tensor floats{DType::f32, stored.shape, c_order(stored.shape),
+                    std::as_bytes(std::span(decoded))};
+      m.data = pack(type, input_first ? floats.transposed() : floats);
+    } else {
+      m.data = pack(type, t);
+    }
+    if (from.release)
+      from.release(stored.bytes);  // of a mapped file, or memory peaks at two models
+    to.parameters_ += rows * cols;
+    to.bytes_ += kernels::packed_bytes(type, rows, cols);
+    report(t);
+    return m;
+  }
+
+  /// The type that a matrix is held in. Low-rank maps are never held in blocks: their inputs
+  /// would have to be rounded.
+  [[nodiscard]] DType matrix_type(const Tensor& t, bool low_rank) const {
+    if (options.matrix_type) return *options.matrix_type;
+    const bool as_floats =
+        t.dtype == DType::f64 || (is_block(t.dtype) && (low_rank || !t.contiguous()));
+    return as_floats ? DType::f32 : t.dtype;
+  }
+
+  const void* pack_blocks(DType type, std::span<const std::byte> blocks, std::size_t rows,
+                          std::size_t cols) {
+    auto* out = to.memory_.allocate<std::byte>(kernels::packed_bytes(type, rows, cols));
+    const std::size_t panels = kernels::panels_for(rows);
+    const std::size_t workers = kernels_workers(rows * cols, panels);
+    exec.parallel(workers, [&](std::size_t worker) {
+      kernels::pack_coded(type, blocks.data(), bytes_of(type, cols), rows, cols,
+                          share(panels, workers, worker), out);
+    });
+    return out;
+  }
+
+  const void* pack(DType type, const Tensor& t) {
+    switch (type) {
+      case DType::f16:
+        return pack<half>(t);
+      case DType::bf16:
+        return pack<bfloat16>(t);
+      default:
+        return pack<float>(t);
+    }
+  }
+
+  template <class T>
+  const T* pack(const Tensor& t) {
+    const std::size_t rows = t.shape[0];
+    const std::size_t cols = t.shape[1];
+    T* out = to.memory_.allocate<T>(kernels::panel_elements(rows, cols));
+    const std::size_t panels = kernels::panels_for(rows);
+    const std::size_t workers = kernels_workers(rows * cols, panels);
+    exec.parallel(workers, [&](std::size_t worker) {
+      const Range mine = share(panels, workers, worker);
+      if (t.dtype == dtype_of<T>)
+        kernels::pack_panels<T>(t.bytes.data(), t.stride[0], t.stride[1], rows, cols, mine, out);
+      else
+        convert(t, mine, out);
+    });
+    return out;
+  }
+
+  [[nodiscard]] std::size_t kernels_workers(std::size_t elements, std::size_t panels) const {
+    const std::size_t wanted = 1 + elements / (std::size_t{1} << 16);
+    return (std::min)({wanted, panels, static_cast<std::size_t>(exec.concurrency())});
+  }
+
+  template <class T>
+  static void convert(const Tensor& t, Range panels, T* out) {
+    const std::size_t cols = t.shape[1];
+    for (std::size_t o = panels.begin * kernels::panel_rows; o < panels.end * kernels::panel_rows;
+         ++o) {
+      const auto place =
+          kernels::panel_place(o / kernels::panel_rows, kernels::panels_for(t.shape[0]), cols);
+      T* const row = out + place.first + o % kernels::panel_rows;
+      for (std::size_t i = 0; i < cols; ++i) {
+        const float value =
+            o < t.shape[0] ? t.at_offset<float>(o * t.stride[0] + i * t.stride[1]) : 0.0f;
+        row[i * place.stride] = narrow<T>(value);
+      }
+    }
+  }
+
+  template <class T>
+  static T narrow(float value) {
+    if constexpr (std::is_same_v<T, half>)
+      return to_half(value);
+    else if constexpr (std::is_same_v<T, bfloat16>)
+      return to_bfloat16(value);
+    else
+      return value;
+  }
+
+  void table() {
+    const Tensor& t = take("emb.weight");
+    const Dimensions& d = to.dimensions_;
+    const DType natural = t.dtype == DType::f64 ? DType::f32 : t.dtype;
+    const DType type = options.table_type.value_or(natural);
+    const bool usable =
+        t.contiguous() && t.dtype == type &&
+        (is_block(type) || reinterpret_cast<std::uintptr_t>(t.bytes.data()) % size_of(type) == 0);
+    if (usable) {
+      to.emb_ = {t.dtype, t.bytes.data()};
+      to.storage_ = from.storage;
+    } else {
+      to.emb_.type = type;
+      const std::size_t n = d.vocab * d.embed;
+      switch (to.emb_.type) {
+        case DType::f16:
+          to.emb_.data = copy_table<half>(t, n);
+          break;
+        case DType::bf16:
+          to.emb_.data = copy_table<bfloat16>(t, n);
+          break;
+        default:
+          to.emb_.data = copy_table<float>(t, n);
+          break;
+      }
+    }
+    to.parameters_ += d.vocab * d.embed;
+    for (const std::size_t n : {d.layers, d.embed, d.head_size, d.ffn, d.vocab}) to.hash(n);
+    report(t);
+  }
+
+  template <class T>
+  const T* copy_table(const Tensor& t, std::size_t n) {
+    T* out = to.memory_.allocate<T>(n);
+    if (is_block(t.dtype)) {
+      const std::vector<float> decoded = t.values<float>();
+      std::transform(decoded.begin(), decoded.end(), out, narrow<T>);
+      return out;
+    }
+    for (std::size_t i = 0; i < n; ++i)
+      out[i] = narrow<T>(
+          t.at_offset<float>(i / t.shape[1] * t.stride[0] + i % t.shape[1] * t.stride[1]));
+    return out;
+  }
+
+  BlockWeights<AnyMatrix> block(std::size_t i) {
+    const Dimensions& d = to.dimensions_;
+    const std::size_t c = d.embed;
+    const std::string prefix = "blocks." + std::to_string(i) + ".";
+    const auto vec = [&](const char* name) { return vector(prefix + name, c); };
+    const auto mat = [&](const char* name, std::size_t rows, std::size_t cols) {
+      return matrix(prefix + name, rows, cols, false);
+    };
+    const auto low = [&](const char* name, std::size_t rows, std::size_t cols) {
+      return matrix(prefix + name, rows, cols, true);
+    };
+    BlockWeights<AnyMatrix> b{};
+    b.ln1 = norm(prefix + "ln1", c);
+    auto& a = b.att;
+    a.x_r = vec("att.x_r");
+    a.x_w = vec("att.x_w");
+    a.x_k = vec("att.x_k");
+    a.x_v = vec("att.x_v");
+    a.x_a = vec("att.x_a");
+    a.x_g = vec("att.x_g");
+    a.w0 = vec("att.w0");
+    a.w1 = low("att.w1", d.decay_rank, c);
+    a.w2 = low("att.w2", c, d.decay_rank);
+    a.a0 = vec("att.a0");
+    a.a1 = low("att.a1", d.icl_rank, c);
+    a.a2 = low("att.a2", c, d.icl_rank);
+    if (i == 0) {  // block 0 defines v_first; if it carries a value residual, nothing uses it
+      for (const char* name : {"att.v0", "att.v1", "att.v2"})
+        if (const Tensor* unused = from.find(prefix + name)) {
+          taken.insert(prefix + name);
+          report(*unused);
+        }
+    } else {
+      a.v0 = vec("att.v0");
+      a.v1 = low("att.v1", d.value_rank, c);
+      a.v2 = low("att.v2", c, d.value_rank);
+    }
+    a.g1 = low("att.g1", d.gate_rank, c);
+    a.g2 = low("att.g2", c, d.gate_rank);
+    a.k_k = vec("att.k_k");
+    a.k_a = vec("att.k_a");
+    a.r_k = vec("att.r_k");
+    a.receptance = mat("att.receptance.weight", c, c);
+    a.key = mat("att.key.weight", c, c);
+    a.value = mat("att.value.weight", c, c);
+    a.output = mat("att.output.weight", c, c);
+    a.ln_x = norm(prefix + "att.ln_x", c);
+    b.ln2 = norm(prefix + "ln2", c);
+    b.ffn.x_k = vec("ffn.x_k");
+    b.ffn.key = mat("ffn.key.weight", d.ffn, c);
+    b.ffn.value = mat("ffn.value.weight", c, d.ffn);
+    return b;
+  }
+
+  SparseBlockWeights<AnyMatrix> sparse_block(std::size_t j) {
+    const std::size_t c = to.dimensions_.embed;
+    const std::string prefix = "moba." + std::to_string(j) + ".";
+    const Tensor& first_key = from.get("moba.0.ffn.key.weight");
+    const std::size_t ffn = first_key.shape.empty() ? 0 : first_key.shape[0];
+    const auto mat = [&](const char* name, std::size_t rows, std::size_t cols) {
+      return matrix(prefix + name, rows, cols, false);
+    };
+    SparseBlockWeights<AnyMatrix> b{};
+    b.ln1 = norm(prefix + "ln1", c);
+    b.att.receptance = mat("att.receptance.weight", c, c);
+    b.att.key = mat("att.key.weight", c, c);
+    b.att.value = mat("att.value.weight", c, c);
+    b.att.output = mat("att.output.weight", c, c);
+    b.ln2 = norm(prefix + "ln2", c);
+    b.ffn.x_k = vector(prefix + "ffn.x_k", c);
+    b.ffn.key = mat("ffn.key.weight", ffn, c);
+    b.ffn.value = mat("ffn.value.weight", c, ffn);
+    return b;
+  }
+
+  /// A tensor nobody asked for belongs to an architecture this library does not compute: ignoring
+  /// it would give wrong logits without a word.
+  void refuse_unknown() const {
+    for (const auto& [name, tensor] : from.tensors)
+      if (!taken.contains(name))
+        fail_with(ErrorCategory::unsupported, from.source, ": tensor ", name, " ",
+                  to_string(tensor.shape), " is not part of RWKV-7; is this a variant of it?");
+  }
+
+ private:
+  StoredWeights& to;
+  const Checkpoint& from;
+  const LoadOptions& options;
+  ExecutorRef exec;
+  std::set<std::string, std::less<>> taken;
+  std::size_t bytes_done = 0;
+  std::size_t total = 0;
+};
+
+RWKV_FUNCTION StoredWeights::StoredWeights(const Checkpoint& c, const LoadOptions& options,
+                                           ExecutorRef exec, Architecture architecture)
+    : dimensions_(dimensions_of(c)) {
+  if (architecture == Architecture::rwkv7 && sparse_blocks_of(c) > 0)
+    fail_with(ErrorCategory::unsupported, c.source,
+              ": this is an RWKV-X model (it has moba.0...): use rwkv::HybridModel from "
+              "rwkv/hybrid.hpp instead of rwkv::Model");
+  for (const auto& type : {options.matrix_type, options.table_type})
+    if (type && *type != DType::f32 && *type != DType::f16 && *type != DType::bf16)
+      fail_with(ErrorCategory::argument, "weights cannot be stored as ",
+                std::string(name_of(*type)));
+  read_eigenvalues(c);
+  Builder build{*this, c, options, exec};
+  build.table();
+  ln0_ = build.norm("blocks.0.ln0", dimensions_.embed);
+  blocks_.reserve(dimensions_.layers);
+  for (std::size_t i = 0; i < dimensions_.layers; ++i) blocks_.push_back(build.block(i));
+  for (std::size_t j = 0; j < sparse_blocks_of(c); ++j)
+    sparse_blocks_.push_back(build.sparse_block(j));
+  ln_out_ = build.norm("ln_out", dimensions_.embed);
+  head_ = build.matrix("head.weight", dimensions_.vocab, dimensions_.embed, false);
+  build.refuse_unknown();
+}
+
+RWKV_FUNCTION void StoredWeights::read_eigenvalues(const Checkpoint& c) {
+  const auto it = c.metadata.find("rwkv.eigenvalues");
+  if (it == c.metadata.end() || it->second == "standard") return;
+  if (it->second != "extended")
+    fail_with(ErrorCategory::unsupported, c.source, ": rwkv.eigenvalues is \"", it->second,
+              "\" (known: standard, extended)");
+  eigenvalues_ = Eigenvalues::extended;
+}
+
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

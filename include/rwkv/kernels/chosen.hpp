@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernels for the best instruction set that the processor has: kernels/levels.hpp for
+// simd::Chosen.
+#pragma once
+
+#include <rwkv/kernels/levels.hpp>
+
+#if RWKV_HEADER_ONLY
+#include <rwkv/kernels/chosen.ipp>
+#endif

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// Chooses the kernels: what the translation unit is compiled for, or, in a program for any
+// processor, what this processor turns out to have.
+#pragma once
+
+#include <rwkv/kernels/lanes.hpp>
+#include <rwkv/kernels/levels.hpp>
+#include <rwkv/simd/level.ipp>
+#include <rwkv/simd/native.hpp>
+
+#if RWKV_DISPATCH
+#include <rwkv/simd/neon_lanes.hpp>
+#include <rwkv/simd/x86_lanes.hpp>
+
+#if RWKV_HEADER_ONLY
+#define RWKV_READ <rwkv/kernels/every_level.hpp>
+#define RWKV_READ_BF16 <rwkv/kernels/matmul.hpp>
+#else  // each is in a translation unit of its own (rwkv/compiled/)
+#define RWKV_READ <rwkv/kernels/entries.hpp>
+#define RWKV_READ_BF16 <rwkv/kernels/entries.hpp>
+#endif
+#include <rwkv/kernels/each_level.hpp>
+#endif
+
+namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
+
+template <>
+RWKV_FUNCTION Preparation preparation<simd::Chosen>(const AnyMatrix& w) noexcept {
+#if RWKV_DISPATCH && RWKV_TARGET_AVX2
+  return preparation_of(w, simd::level() >= simd::Level::avx512_bf16);
+#else
+  return preparation<simd::Native>(w);
+#endif
+}
+
+template <>
+RWKV_FUNCTION void multiply<simd::Chosen>(const AnyMatrix& w, Range panels, const ProductInputs& x,
+                                          std::size_t rows, float* y, std::size_t ldy) noexcept {
+#if RWKV_DISPATCH
+  using simd::Level;
+  const bool blocks = is_block(w.type);
+  const Level level = simd::level();
+#if RWKV_TARGET_AVX2
+  if (blocks && level >= Level::avx512_vnni)
+    return avx512_vnni::multiply_blocks<simd::Avx512Vnni>(w, panels, x, rows, y, ldy);
+  if (blocks && level >= Level::avx2)
+    return avx2::multiply_blocks<simd::Avx2>(w, panels, x, rows, y, ldy);
+  if (x.prepared.data != nullptr && level >= Level::avx512_bf16)
+    return avx512_bf16::matmul_of_pairs<simd::Avx512Bf16>(
+        {static_cast<const bfloat16*>(w.data), w.rows, w.cols}, panels, x.prepared, rows, y, ldy);
+  if (level >= Level::avx512)
+    return avx512::multiply_floats<simd::Avx512>(w, panels, x, rows, y, ldy);
+  if (level >= Level::avx2) return avx2::multiply_floats<simd::Avx2>(w, panels, x, rows, y, ldy);
+#else
+  if (blocks && level >= Level::i8mm)
+    return i8mm::multiply_blocks<simd::NeonMatrix>(w, panels, x, rows, y, ldy);
+  if (blocks && level >= Level::dotprod)
+    return dotprod::multiply_blocks<simd::NeonDot>(w, panels, x, rows, y, ldy);
+#endif
+#endif
+  multiply<simd::Native>(w, panels, x, rows, y, ldy);
+}
+
+template <>
+RWKV_FUNCTION void prepare<simd::Chosen>(Preparation how, const float* x, const PreparedRows& to,
+                                         std::size_t m) noexcept {
+#if RWKV_DISPATCH && RWKV_TARGET_AVX2
+  if (simd::level() >= simd::Level::avx2) return avx2::prepare_row<simd::Avx2>(how, x, to, m);
+#endif
+  prepare<simd::Native>(how, x, to, m);
+}
+
+// A kernel on floats. (Those of ARM processors have the same registers at every level.)
+#if RWKV_DISPATCH && RWKV_TARGET_AVX2
+#define RWKV_ON_FLOATS(kernel, ...)                                                     \
+  do {                                                                                  \
+    const simd::Level level = simd::level();                                            \
+    if (level >= simd::Level::avx512) return avx512::kernel<simd::Avx512>(__VA_ARGS__); \
+    if (level == simd::Level::avx2) return avx2::kernel<simd::Avx2>(__VA_ARGS__);       \
+    return compiled::kernel<simd::Native>(__VA_ARGS__);                                 \
+  } while (false)
+#else
+#define RWKV_ON_FLOATS(kernel, ...) return compiled::kernel<simd::Native>(__VA_ARGS__)
+#endif
+
+template <>
+RWKV_FUNCTION void advance<simd::Chosen>(const WkvTokens& t, std::size_t n, float* state) noexcept {
+  RWKV_ON_FLOATS(wkv, t, n, state);
+}
+template <>
+RWKV_FUNCTION void head_operands<simd::Chosen>(const HeadParameters& p, std::size_t n,
+                                               const HeadRow& h) noexcept {
+  RWKV_ON_FLOATS(head_operands, p, n, h);
+}
+template <>
+RWKV_FUNCTION void head_output<simd::Chosen>(const HeadParameters& p, std::size_t n, const float* r,
+                                             const float* k, const float* v, const float* g,
+                                             float* y) noexcept {
+  RWKV_ON_FLOATS(head_output, p, n, r, k, v, g, y);
+}
+template <>
+RWKV_FUNCTION void normalise<simd::Chosen>(const float* x, const float* weight, const float* bias,
+                                           float epsilon, float* y, std::size_t n) noexcept {
+  RWKV_ON_FLOATS(normalise, x, weight, bias, epsilon, y, n);
+}
+template <>
+RWKV_FUNCTION void activate<simd::Chosen>(Activation f, float* y, Range range) noexcept {
+  RWKV_ON_FLOATS(activate, f, y, range);
+}
+template <>
+RWKV_FUNCTION void add<simd::Chosen>(const float* RWKV_RESTRICT x, float* RWKV_RESTRICT y,
+                                     std::size_t n) noexcept {
+  RWKV_ON_FLOATS(add, x, y, n);
+}
+template <>
+RWKV_FUNCTION void token_shift<simd::Chosen>(const float* x, const float* previous, const float* mu,
+                                             float* RWKV_RESTRICT y, std::size_t n) noexcept {
+  RWKV_ON_FLOATS(token_shift, x, previous, mu, y, n);
+}
+
+#undef RWKV_ON_FLOATS
+
+}  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// Compiles the kernels of RWKV_LEVEL for lanes of type RWKV_LANES: RWKV_KERNELS_OF_BLOCKS,
+// RWKV_KERNELS_OF_FLOATS, RWKV_KERNELS_OF_PAIRS. For rwkv/compiled/.
+//
+// Read once per instruction set (kernels/level.hpp) whenever this list is included.
+#ifndef RWKV_AGAIN
+#include <rwkv/kernels/every_level.hpp>
+#endif
+
+namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL {
+
+#if RWKV_KERNELS_OF_BLOCKS
+template void multiply_blocks<RWKV_LANES>(const AnyMatrix& w, Range panels, const ProductInputs& x,
+                                          std::size_t rows, float* y, std::size_t ldy) noexcept;
+#endif
+#if RWKV_KERNELS_OF_PAIRS
+template void matmul_of_pairs<RWKV_LANES>(const PanelMatrix<bfloat16>& w, Range panels,
+                                          const PreparedRows& x, std::size_t rows, float* y,
+                                          std::size_t ldy) noexcept;
+#endif
+#if RWKV_KERNELS_OF_FLOATS
+template void multiply_floats<RWKV_LANES>(const AnyMatrix& w, Range panels, const ProductInputs& x,
+                                          std::size_t rows, float* y, std::size_t ldy) noexcept;
+template void prepare_row<RWKV_LANES>(Preparation how, const float* x, const PreparedRows& to,
+                                      std::size_t m) noexcept;
+template void wkv<RWKV_LANES>(const WkvTokens& t, std::size_t n, float* state) noexcept;
+template void head_operands<RWKV_LANES>(const HeadParameters& p, std::size_t n,
+                                        const HeadRow& h) noexcept;
+template void head_output<RWKV_LANES>(const HeadParameters& p, std::size_t n, const float* r,
+                                      const float* k, const float* v, const float* g,
+                                      float* y) noexcept;
+template void normalise<RWKV_LANES>(const float* x, const float* weight, const float* bias,
+                                    float epsilon, float* y, std::size_t n) noexcept;
+template void activate<RWKV_LANES>(Activation f, float* y, Range range) noexcept;
+template void add<RWKV_LANES>(const float* RWKV_RESTRICT x, float* RWKV_RESTRICT y,
+                              std::size_t n) noexcept;
+template void token_shift<RWKV_LANES>(const float* x, const float* previous, const float* mu,
+                                      float* RWKV_RESTRICT y, std::size_t n) noexcept;
+#endif
+
+}  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL
