@@ -8,7 +8,7 @@ The loop is measured as it is usually written, indexing token t of every tensor 
 taking the tensors apart beforehand ("unbound"): the gradient of an index is a tensor of zeros as
 large as the whole sequence, which makes the usual loop quadratic in its length.
 
-    train_speed_torch.py build/release/bench/train_speed --layers 6 --embed 256 --batch 8
+    train_speed_torch.py build/native/bench/train_speed --layers 6 --embed 256 --batch 8
 
 Needs PyTorch; installs nothing.
 """

@@ -138,6 +138,7 @@ platforms_all() {
   local libcxx=(clang++-19 -stdlib=libc++ -std=c++20 $warnings -isystem "$inc" -Iinclude)
 
   echo "--- refused" && tests/platforms/refused.sh g++ clang++ clang++-19 || return 1
+  echo "--- object files with different flags" && tests/platforms/abi.sh g++ -isystem "$inc" || return 1
   echo "--- sums that are reordered"
   for flags in -DRWKV_NO_SIMD -msse2 -march=x86-64-v3; do
     clang++ -std=c++20 -O2 $warnings -funsafe-math-optimizations "$flags" -Iinclude \

@@ -45,6 +45,11 @@
 #define RWKV_FUNCTION inline
 #endif
 
+// There is no file system that std::filesystem and mmap know of.
+#if defined(__wasi__) && !defined(RWKV_NO_FILES)
+#define RWKV_NO_FILES
+#endif
+
 // Entry points that can fail for reasons outside the program throw `rwkv::Error`; without
 // exceptions they call `rwkv::error_handler` (core/error.hpp).
 #if defined(__cpp_exceptions) || defined(_CPPUNWIND)

@@ -10,6 +10,10 @@
 #include <rwkv/io/checkpoint.hpp>
 #include <rwkv/io/hybrid_config.hpp>
 
+#include <filesystem>
+#include <utility>
+#include <vector>
+
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 namespace detail {

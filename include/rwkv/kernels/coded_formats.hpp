@@ -2,6 +2,7 @@
 // Packs the matrices of each block format. Freestanding.
 #pragma once
 
+#include <rwkv/exec/serial.hpp>
 #include <rwkv/kernels/coded_panels.hpp>
 #include <rwkv/quant/format.hpp>
 

@@ -14,6 +14,7 @@
 #include <rwkv/kernels/coded_layout.hpp>
 #include <rwkv/kernels/matmul.hpp>
 #include <rwkv/kernels/prepared_rows.hpp>
+#include <rwkv/simd/bytes.hpp>
 #endif
 
 namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL {

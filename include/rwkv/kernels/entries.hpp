@@ -3,6 +3,7 @@
 //
 // Read once per instruction set (kernels/level.hpp) whenever this list is included.
 #ifndef RWKV_AGAIN
+#include <rwkv/exec/serial.hpp>
 #include <rwkv/kernels/any_matrix.hpp>
 #include <rwkv/kernels/level.hpp>
 #include <rwkv/kernels/operands.hpp>

@@ -10,10 +10,13 @@
 #define RWKV_KERNELS_MATMUL
 
 #ifndef RWKV_AGAIN
+#include <rwkv/exec/serial.hpp>
 #include <rwkv/kernels/level.hpp>
 #include <rwkv/kernels/panels.hpp>
 #include <rwkv/kernels/prepared_rows.hpp>
 #include <rwkv/simd/pairs.hpp>
+
+#include <cstring>
 #endif
 
 namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL {

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# tests/platforms/abi.sh <c++ compiler for x86-64> [option]...
+# Object files with different -m flags in one program: what crosses from one to the other, and that
+# they share no kernel, nor anything that kernels are inlined into.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+compile=("$1" -std=c++20 -O0 -Iinclude "${@:2}" -Wall -Wextra -Wpedantic -Werror -c)
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+
+"${compile[@]}" tests/platforms/abi/main.cpp -o "$out/main.o" -DRWKV_NO_DISPATCH
+"${compile[@]}" -mavx2 -mfma -mf16c tests/platforms/abi/other.cpp -o "$out/other.o"
+"$1" "$out/other.o" "$out/main.o" -o "$out/program"  # the linker keeps the first copy
+if grep -qw avx2 /proc/cpuinfo; then "$out/program"; else echo "not run: this processor has no AVX2"; fi
+
+cat >"$out/kernels.cpp" <<'SOURCE'
+#define RWKV_NO_IO
+#include <rwkv/model.hpp>
+void run(const rwkv::Model<>& model, std::span<const rwkv::Slot<>> slots, std::span<float> logits,
+         rwkv::Workspace<>& work) {
+  model.forward(slots, rwkv::Logits::last, logits, work);
+}
+SOURCE
+shared_code() {  # functions that the linker would take from either file
+  for cpu in "$@"; do
+    "${compile[@]}" "-march=$cpu" "$out/kernels.cpp" -o "$out/$cpu.o"
+    nm -C --defined-only "$out/$cpu.o" | awk '$2 ~ /[Wu]/ { $1 = $2 = ""; print }' | sort -u >"$out/$cpu"
+  done
+  comm -12 "$out/$1" "$out/$2" | grep -E 'rwkv::.*(kernels|simd|time_mix|detail::(run|forward))|Model<' || true
+}
+for pair in "skylake-avx512 icelake-server" "haswell x86-64"; do
+  # shellcheck disable=SC2086
+  shared=$(shared_code $pair)
+  if [ -n "$shared" ]; then
+    echo "shared by $pair:"
+    echo "$shared"
+    exit 1
+  fi
+done
