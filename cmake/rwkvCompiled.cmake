@@ -34,11 +34,14 @@ function(rwkv_add_compiled include_dir headers)
     target_link_libraries(rwkv_compiled_training PUBLIC rwkv_compiled PRIVATE ${headers} Eigen3::Eigen)
   endif()
 
-  # A program that is built for its debugger still runs models at a bearable speed, and one that is
-  # built with -ffast-math runs them right.
+  # A program that is built for its debugger, or without a word about it, still runs models at a
+  # bearable speed, and one that is built with -ffast-math runs them right.
   foreach(target IN ITEMS rwkv_compiled rwkv_compiled_training)
     if(TARGET ${target} AND CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
       target_compile_options(${target} PRIVATE $<$<CONFIG:Debug>:-O1> -fno-fast-math)
+      if(NOT CMAKE_CXX_FLAGS MATCHES "(^| )-O")
+        target_compile_options(${target} PRIVATE $<$<CONFIG:>:-O2>)
+      endif()
     endif()
   endforeach()
 endfunction()

@@ -20,7 +20,7 @@ jobs=$(nproc)
 
 packages() {
   local build=(g++ ninja-build cmake ccache libeigen3-dev libxsimd-dev nlohmann-json3-dev)
-  local tests=("${build[@]}" doctest-dev libcli11-dev)
+  local tests=("${build[@]}" doctest-dev libcli11-dev python3)
   case $1 in
     format) echo clang-format-14 ;;
     headers) echo "${build[@]}" ;;

@@ -4,6 +4,7 @@
 #include "support/sanitizers.hpp"
 #include "support/static_weights.hpp"
 #include <rwkv/automata.hpp>
+#include <rwkv/io/safetensors_writer.hpp>
 
 #include <doctest/doctest.h>
 
