@@ -46,7 +46,7 @@ struct Scalar {
   /// a * b + c, with one rounding wherever the processor has the instruction.
   friend Scalar fma(Scalar a, Scalar b, Scalar c) noexcept {
 #if defined(__clang__)
-#pragma clang fp reassociate(off)  // see add_exponent_bias
+#pragma clang fp contract(off) reassociate(off)  // see add_exponent_bias
 #endif
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__AVX512F__)
     return {fused_multiply_add(a.v, b.v, c.v)};
