@@ -101,7 +101,7 @@ RWKV_FUNCTION GenerateResult generate(
   bool wanted = true;
   while (stream.reason() == StopReason::none && wanted && !cancelled()) {
     const Token token =
-        sampler.sample(logits.first(std::min(logits.size(), tokenizer.vocab_size())));
+        sampler.sample(logits.first((std::min)(logits.size(), tokenizer.vocab_size())));
     wanted = show_if_any(stream.push(token));
     if (stream.reason() == StopReason::stop_token) break;
     result.tokens.push_back(token);

@@ -37,7 +37,7 @@ struct StateChannels {
 class LabelCodes {
  public:
   LabelCodes(std::size_t labels, std::size_t zero)
-      : steps_(static_cast<double>(std::max<std::size_t>(1, labels / 2))), codes_(labels) {
+      : steps_(static_cast<double>((std::max<std::size_t>)(1, labels / 2))), codes_(labels) {
     for (std::size_t label = 0; label < labels; ++label) {
       const std::size_t rank = label == zero ? 0 : label < zero ? label + 1 : label;
       const double distance = static_cast<double>((rank + 1) / 2) / steps_;

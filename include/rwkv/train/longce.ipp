@@ -47,7 +47,8 @@ RWKV_FUNCTION std::vector<float> longce_weights(Objective& objective, const Para
     const auto part =
         detail::token_losses(objective, parameters, tokens.subspan(first, end + 1 - first));
     for (std::size_t t = w; t < end; ++t)
-      weights[t] = static_cast<float>(std::min(options.most, std::exp(part[t - first] - full[t])));
+      weights[t] =
+          static_cast<float>((std::min)(options.most, std::exp(part[t - first] - full[t])));
   }
   return weights;
 }
