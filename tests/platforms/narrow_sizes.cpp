@@ -2,6 +2,7 @@
 // For targets whose std::size_t has 32 bits: numbers that overflow it before the memory is full.
 #include <rwkv/exec/serial.hpp>
 #include <rwkv/io/mapped_file.hpp>
+#include <rwkv/kernels/lanes.hpp>
 #include <rwkv/kernels/product.hpp>
 #include <rwkv/simd/native.hpp>
 #include <rwkv/workspace.hpp>
