@@ -14,7 +14,7 @@ trap 'rm -rf "$out"' EXIT
 "$1" "$out/other.o" "$out/main.o" -o "$out/program"  # the linker keeps the first copy
 if grep -qw avx2 /proc/cpuinfo; then "$out/program"; else echo "not run: this processor has no AVX2"; fi
 
-cat >"$out/kernels.cpp" <<'SOURCE'
+cat >"$out/header-only.cpp" <<'SOURCE'
 #define RWKV_NO_IO
 #include <rwkv/model.hpp>
 void run(const rwkv::Model<>& model, std::span<const rwkv::Slot<>> slots, std::span<float> logits,
@@ -22,19 +22,33 @@ void run(const rwkv::Model<>& model, std::span<const rwkv::Slot<>> slots, std::s
   model.forward(slots, rwkv::Logits::last, logits, work);
 }
 SOURCE
-shared_code() {  # functions that the linker would take from either file
-  for cpu in "$@"; do
-    "${compile[@]}" "-march=$cpu" "$out/kernels.cpp" -o "$out/$cpu.o"
+cat >"$out/compiled.cpp" <<'SOURCE'
+#define RWKV_COMPILED  // and yet lanes that are named by type
+#include <rwkv/kernels/lanes.hpp>
+#include <rwkv/simd/native.hpp>
+using rwkv::simd::Native;
+void run(const rwkv::AnyMatrix& w, const rwkv::kernels::ProductInputs& x, float* y) {
+  rwkv::kernels::prepare<Native>(rwkv::kernels::Preparation::codes, x.x, x.prepared, 0);
+  rwkv::kernels::multiply<Native>(w, {0, 1}, x, 1, y, 16);
+}
+SOURCE
+# shared_code <mode> <cpu> <cpu>: functions that the linker would take from either file.
+shared_code() {
+  for cpu in "${@:2}"; do
+    "${compile[@]}" "-march=$cpu" "$out/$1.cpp" -o "$out/$cpu.o"
     nm -C --defined-only "$out/$cpu.o" | awk '$2 ~ /[Wu]/ { $1 = $2 = ""; print }' | sort -u >"$out/$cpu"
   done
-  comm -12 "$out/$1" "$out/$2" | grep -E 'rwkv::.*(kernels|simd|time_mix|detail::(run|forward))|Model<' || true
+  comm -12 "$out/$2" "$out/$3" |
+    grep -E 'rwkv::.*(kernels::[^:]*::compiled|simd::[^:]*::[^:]*::(Vector|Scalar)|time_mix|detail::(run|forward)|Model<)' || true
 }
-for pair in "skylake-avx512 icelake-server" "haswell x86-64"; do
-  # shellcheck disable=SC2086
-  shared=$(shared_code $pair)
-  if [ -n "$shared" ]; then
-    echo "shared by $pair:"
-    echo "$shared"
-    exit 1
-  fi
+for mode in header-only compiled; do
+  for pair in "skylake-avx512 icelake-server" "haswell x86-64"; do
+    # shellcheck disable=SC2086
+    shared=$(shared_code $mode $pair)
+    if [ -n "$shared" ]; then
+      echo "shared by $pair, $mode:"
+      echo "$shared" | head -20
+      exit 1
+    fi
+  done
 done

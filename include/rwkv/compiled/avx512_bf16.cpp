@@ -19,6 +19,6 @@ RWKV_END_TARGET
 #undef RWKV_KERNELS_OF_PAIRS
 #undef RWKV_LANES
 #undef RWKV_LEVEL
-#define RWKV_LEVEL compiled
+#define RWKV_LEVEL RWKV_COMPILED_LEVEL
 #undef RWKV_AGAIN
 #endif

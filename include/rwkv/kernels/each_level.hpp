@@ -50,7 +50,7 @@ RWKV_END_TARGET
 #undef RWKV_LEVEL
 #endif
 
-#define RWKV_LEVEL compiled
+#define RWKV_LEVEL RWKV_COMPILED_LEVEL
 #undef RWKV_AGAIN
 #endif
 

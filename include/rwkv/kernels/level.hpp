@@ -7,4 +7,5 @@
 
 #include <rwkv/core/config.hpp>
 
-#define RWKV_LEVEL compiled
+#define RWKV_COMPILED_LEVEL compiled::inline RWKV_FLAGS
+#define RWKV_LEVEL RWKV_COMPILED_LEVEL

@@ -14,7 +14,7 @@
 
 #include <cstring>
 
-namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA {
+namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA::inline RWKV_FLAGS {
 
 /// Bytes in plain arrays: for processors without a vector unit, and to test the others against.
 template <std::size_t Width>
@@ -119,4 +119,4 @@ struct PlainBytes {
   }
 };
 
-}  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA
+}  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA::inline RWKV_FLAGS

@@ -8,17 +8,17 @@
 
 #if !defined(RWKV_NO_SIMD) && (defined(__SSE2__) || defined(_M_X64) || defined(__ARM_NEON))
 #include <rwkv/simd/xsimd.hpp>
-namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA {
+namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA::inline RWKV_FLAGS {
 using Native = Vector;
 }
 #else
 #include <rwkv/simd/scalar.hpp>
-namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA {
+namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA::inline RWKV_FLAGS {
 using Native = Scalar;
 }
 #endif
 
-namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA {
+namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA::inline RWKV_FLAGS {
 
 /// The lanes of code that is not chosen at run time, where the kernels around it are.
 template <class L>
@@ -30,4 +30,4 @@ struct CompiledFor<Chosen> {
   using Lanes = Native;
 };
 
-}  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA
+}  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA::inline RWKV_FLAGS

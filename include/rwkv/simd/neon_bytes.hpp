@@ -9,7 +9,7 @@
 #if defined(__aarch64__)
 #include <arm_neon.h>
 
-namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA {
+namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA::inline RWKV_FLAGS {
 
 struct NeonBytes {
   static constexpr std::size_t width = 4;
@@ -137,5 +137,5 @@ RWKV_END_TARGET
 #endif
 #endif
 
-}  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA
+}  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA::inline RWKV_FLAGS
 #endif

@@ -8,7 +8,7 @@
 
 #if defined(__aarch64__)
 
-namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA {
+namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA::inline RWKV_FLAGS {
 
 /// With integers of type B.
 template <class B>
@@ -49,5 +49,5 @@ using NeonDot = NeonLanes<NeonDotBytes>;
 using NeonMatrix = NeonLanes<NeonMatrixBytes>;
 #endif
 
-}  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA
+}  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA::inline RWKV_FLAGS
 #endif

@@ -12,7 +12,7 @@
 
 #include <cstring>
 
-namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA {
+namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA::inline RWKV_FLAGS {
 
 /// Whether there are registers of pairs besides those of lanes L.
 template <class L>
@@ -61,4 +61,4 @@ struct PlainPairs {
   }
 };
 
-}  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA
+}  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA::inline RWKV_FLAGS

@@ -14,7 +14,7 @@
 #include <cmath>
 #endif
 
-namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA {
+namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA::inline RWKV_FLAGS {
 
 // Of the compiler: a firmware may have no <cmath>.
 #if defined(_MSC_VER) && !defined(__clang__)
@@ -75,4 +75,4 @@ struct Scalar {
   }
 };
 
-}  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA
+}  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA::inline RWKV_FLAGS

@@ -8,7 +8,7 @@
 #include <cstring>
 #include <utility>
 
-namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA {
+namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA::inline RWKV_FLAGS {
 
 namespace detail {
 
@@ -149,4 +149,4 @@ RWKV_INLINE void prefetch([[maybe_unused]] const std::byte* p) noexcept {
 #endif
 }
 
-}  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA
+}  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA::inline RWKV_FLAGS

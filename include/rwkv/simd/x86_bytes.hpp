@@ -18,7 +18,7 @@
 #endif
 #endif
 
-namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA {
+namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA::inline RWKV_FLAGS {
 
 #if RWKV_TARGET_AVX2
 RWKV_BEGIN_AVX2
@@ -190,4 +190,4 @@ struct VnniBytes : Avx512Bytes {
 RWKV_END_TARGET
 #endif
 
-}  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA
+}  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA::inline RWKV_FLAGS

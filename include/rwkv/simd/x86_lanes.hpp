@@ -8,7 +8,7 @@
 #include <rwkv/simd/x86_bytes.hpp>
 #include <rwkv/simd/x86_pairs.hpp>
 
-namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA {
+namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA::inline RWKV_FLAGS {
 
 #if RWKV_TARGET_AVX2
 RWKV_BEGIN_AVX2
@@ -120,4 +120,4 @@ using Avx512Vnni = Avx512Lanes<VnniBytes>;
 using Avx512Bf16 = Avx512Lanes<VnniBytes, Avx512Pairs>;
 #endif
 
-}  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA
+}  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA::inline RWKV_FLAGS

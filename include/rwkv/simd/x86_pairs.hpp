@@ -6,7 +6,7 @@
 #include <rwkv/simd/x86_bytes.hpp>
 
 #if RWKV_TARGET_AVX512
-namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA {
+namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA::inline RWKV_FLAGS {
 
 RWKV_BEGIN_BF16
 
@@ -36,5 +36,5 @@ struct Avx512Pairs {
 
 RWKV_END_TARGET
 
-}  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA
+}  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA::inline RWKV_FLAGS
 #endif

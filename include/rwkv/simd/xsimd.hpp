@@ -30,7 +30,7 @@
 #include <rwkv/simd/neon_bytes.hpp>
 #endif
 
-namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA {
+namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA::inline RWKV_FLAGS {
 
 // The best architecture for float work. Named explicitly because default_arch may be avxvnni, for
 // which xsimd before 14.3 has no fused multiply-add.
@@ -202,4 +202,4 @@ struct Vector {
   }
 };
 
-}  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA
+}  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA::inline RWKV_FLAGS
