@@ -3,9 +3,9 @@
 // extension that makes a compiler write other code. Kernels, and all that they are inlined into,
 // live in an inline namespace of this name: objects built with different flags then never share
 // such a function (a linker keeps one copy, and an older processor would meet the instructions of a
-// newer one). With RWKV_COMPILED all of that is in the library, whatever the flags of its users, and
-// RWKV_ISA has one name; lanes, which a program may still name by type, and kernels on them then
-// carry the digits themselves: RWKV_FLAGS. Freestanding.
+// newer one). With RWKV_COMPILED all of that is in the library, whatever the flags of its users,
+// and RWKV_ISA has one name; lanes, which a program may still name by type, and kernels on them
+// then carry the digits themselves: RWKV_FLAGS. Freestanding.
 #pragma once
 
 // 1 if the macro is defined as nothing, 1, 2 or 3, else 0.
