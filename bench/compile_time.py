@@ -99,7 +99,7 @@ def main():
             if not sources[example].exists():
                 sys.exit(f"there is no example {example}")
         if arguments.check:
-            jobs = list(BOUNDS)
+            jobs = [(s, m) for s, m in BOUNDS if m in (arguments.mode or MODES)]
         else:
             jobs = [(s, m) for s in sources for m in arguments.mode or MODES]
         results = {}
@@ -126,6 +126,8 @@ def main():
         return 0
     exceeded = 0
     for key, (times, mb) in BOUNDS.items():
+        if key not in best:
+            continue
         seconds, peak, _ = best[key]
         if seconds > times * reference_seconds or peak > mb:
             exceeded += 1

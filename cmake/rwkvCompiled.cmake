@@ -34,6 +34,15 @@ function(rwkv_add_compiled include_dir headers)
     target_link_libraries(rwkv_compiled_training PUBLIC rwkv_compiled PRIVATE ${headers} Eigen3::Eigen)
   endif()
 
+  # Who only uses the library is not troubled with what his flags warn about in it.
+  if(NOT rwkv_IS_TOP_LEVEL)
+    foreach(target IN ITEMS rwkv_compiled rwkv_compiled_training)
+      if(TARGET ${target})
+        target_compile_options(${target} PRIVATE $<IF:$<CXX_COMPILER_ID:MSVC>,/w,-w>)
+      endif()
+    endforeach()
+  endif()
+
   # A program that is built for its debugger, or without a word about it, still runs models at a
   # bearable speed, and one that is built with -ffast-math runs them right.
   foreach(target IN ITEMS rwkv_compiled rwkv_compiled_training)
