@@ -92,9 +92,12 @@ class Model {
   /// Reads a state written by `save_state`, or one trained by state tuning (only `time_state`; .pth
   /// too). Throws Error if the file is damaged or the state belongs to another model.
   [[nodiscard]] State<Shape> load_state(const std::filesystem::path& path) const {
-    return detail::state_of(
-        shape_, io::state_from(io::read_checkpoint(path), DynamicShape(shape_.dimensions()),
-                               weights_->fingerprint()));
+    State<> state = io::state_from(io::read_checkpoint(path), DynamicShape(shape_.dimensions()),
+                                   weights_->fingerprint());
+    if constexpr (std::is_same_v<Shape, DynamicShape>)
+      return state;
+    else
+      return detail::state_of(shape_, state);
   }
 #endif
 

@@ -1,22 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The kernels for Avx512 (simd/level.hpp).
 #include <rwkv/compiled/part.hpp>
-#include <rwkv/kernels/every_level.hpp>
-#include <rwkv/simd/x86_lanes.hpp>
+#include <rwkv/simd/target.hpp>
 
-#if RWKV_DISPATCH && RWKV_TARGET_AVX512
-#define RWKV_AGAIN
-#undef RWKV_LEVEL
-#define RWKV_LEVEL avx512
-#define RWKV_LANES simd::Avx512
+#if RWKV_TARGET_AVX512
+#define RWKV_PART_LEVEL avx512
+#define RWKV_PART_LANES Avx512
+#define RWKV_PART_BEGIN RWKV_BEGIN_AVX512
 #define RWKV_KERNELS_OF_FLOATS 1
-RWKV_BEGIN_AVX512
-#include <rwkv/kernels/every_level.hpp>
-#include <rwkv/kernels/instantiate.hpp>
-RWKV_END_TARGET
-#undef RWKV_KERNELS_OF_FLOATS
-#undef RWKV_LANES
-#undef RWKV_LEVEL
-#define RWKV_LEVEL RWKV_COMPILED_LEVEL
-#undef RWKV_AGAIN
+#include <rwkv/compiled/level.hpp>
 #endif

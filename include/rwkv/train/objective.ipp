@@ -22,7 +22,7 @@ struct SampleGroup {
 /// What f throws: Eigen allocates the packed operands of large products, and an executor's
 /// threads must not be left by an exception.
 template <class F>
-static std::exception_ptr caught(F f) noexcept {
+std::exception_ptr caught(F f) noexcept {
 #if RWKV_HAS_EXCEPTIONS
   try {
     f();
