@@ -24,6 +24,13 @@ struct ObservedMatrix {
 [[nodiscard]] constexpr std::size_t weight_cost(const ObservedMatrix& m) noexcept {
   return kernels::weight_cost(m.w);
 }
+[[nodiscard]] constexpr const LowRank* low_rank(const ObservedMatrix& m) noexcept {
+  return m.w.low_rank;
+}
+[[nodiscard]] constexpr ObservedMatrix alongside(const ObservedMatrix&,
+                                                 const AnyMatrix& small) noexcept {
+  return {small, small.rows, small.cols};
+}
 template <class L>
 [[nodiscard]] kernels::Preparation preparation(const ObservedMatrix& m) noexcept {
   return kernels::preparation<L>(m.w);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <rwkv/calibrate.hpp>
+#include <rwkv/io/weight_changes.hpp>
 #include <rwkv/verify.hpp>
 
 namespace rwkv::inline RWKV_ABI {
@@ -24,6 +25,8 @@ struct ConvertOptions {
   /// Official names of matrices that keep 16 bits where they would become blocks, besides those
   /// that the model itself names (see `keep_key`).
   std::vector<std::string> keep = {};
+  /// Added to the model's tensors (adapter.hpp) before these are rounded to their types.
+  std::vector<Adapter> adapters = {};
   /// Computes a self-test from the written weights and puts it into the file (see verify.hpp).
   bool self_test = true;
   /// How much errors in the columns of a matrix matter, by official name: see

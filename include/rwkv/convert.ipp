@@ -120,13 +120,24 @@ class ConvertProgress {
 
 template <class Writer>
 void write_tensor(Writer& out, const io::Checkpoint& checkpoint, const io::PlannedTensor& tensor,
-                  const ConvertOptions& options, ConvertProgress& progress, ExecutorRef exec) {
+                  const io::WeightChanges* changes, const ConvertOptions& options,
+                  ConvertProgress& progress, ExecutorRef exec) {
   io::NarrowOptions narrow_options{.source = checkpoint.source, .name = tensor.official};
   if (const auto it = options.importance.find(tensor.official); it != options.importance.end())
     narrow_options.importance = it->second;
   for (const io::Tensor& part : tensor.parts) {
-    io::narrow(part, tensor.entry.dtype, narrow_options, exec,
-               [&](std::span<const std::byte> bytes) { out.append(bytes); });
+    const auto write = [&](const io::Tensor& t) {
+      io::narrow(t, tensor.entry.dtype, narrow_options, exec,
+                 [&](std::span<const std::byte> bytes) { out.append(bytes); });
+    };
+    if (changes != nullptr && changes->touches(tensor.official) &&
+        io::WeightChanges::is_large(tensor.official, part)) {
+      const auto values =
+          changes->merged(tensor.official, changes->base(tensor.official, part), exec);
+      write({DType::f32, part.shape, io::c_order(part.shape), std::as_bytes(std::span(values))});
+    } else {
+      write(part);
+    }
     if (checkpoint.release) checkpoint.release(part.bytes);
     progress.add(part.bytes.size());
   }
@@ -146,8 +157,13 @@ void add_self_test(Writer& out, ExecutorRef exec) {
 
 }  // namespace detail
 
-RWKV_FUNCTION void convert(const io::Checkpoint& checkpoint, const std::filesystem::path& path,
+RWKV_FUNCTION void convert(const io::Checkpoint& model, const std::filesystem::path& path,
                            const ConvertOptions& options, ExecutorRef exec) {
+  // Large matrices are adapted one by one, when they are written.
+  const auto changes = io::changes_to(model, options.adapters);
+  const io::Checkpoint adapted =
+      changes == nullptr ? io::Checkpoint() : changes->apply(model, false, exec);
+  const io::Checkpoint& checkpoint = changes == nullptr ? model : adapted;
   const DType type = options.type;
   const bool gguf = options.format == FileFormat::gguf;
   if (!(is_float(type) && type != DType::f64) && !(gguf && is_block(type)))
@@ -168,7 +184,7 @@ RWKV_FUNCTION void convert(const io::Checkpoint& checkpoint, const std::filesyst
   const auto write = [&](auto& out, auto order) {
     if (options.self_test) (void)out.readable();  // or refuse now: a pipe is read by others
     for (const std::size_t i : order)
-      detail::write_tensor(out, checkpoint, plan[i], options, progress, exec);
+      detail::write_tensor(out, checkpoint, plan[i], changes.get(), options, progress, exec);
     if (options.self_test) detail::add_self_test(out, exec);
     out.commit();
     progress.finish();

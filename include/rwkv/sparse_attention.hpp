@@ -184,7 +184,7 @@ void sparse_attention(const SparseAttentionWeights<Matrix>& p, std::size_t index
   kernels::run<L, Matrix>({{p.receptance, work[W::normed], ld, work[W::r], ld},
                            {p.key, work[W::normed], ld, work[W::k], ld},
                            {p.value, work[W::normed], ld, work[W::v], ld}},
-                          pass.rows, work.prepared(), exec);
+                          pass.rows, {work.prepared(), work[W::xr], ld}, exec);
 
   if (package)
     for (std::size_t s = 0; s < pass.segments; ++s) {
@@ -233,7 +233,7 @@ void sparse_attention(const SparseAttentionWeights<Matrix>& p, std::size_t index
   }
 
   kernels::run<L, Matrix>({{p.output, work[W::normed], ld, work[W::xr], ld}}, pass.rows,
-                          work.prepared(), exec);
+                          {work.prepared(), work[W::r], ld}, exec);
   kernels::for_each(pass.rows, channels, exec, [&](std::size_t m) {
     kernels::add<L>(work.row(W::xr, m), work.row(W::x, m), channels);
   });

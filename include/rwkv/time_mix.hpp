@@ -100,14 +100,14 @@ void time_mix(const TimeMixWeights<Matrix>& p, Eigenvalues eigenvalues, std::siz
                            {p.a1, work[W::xa], ld, low_a, ldh},
                            {first ? none : p.v1, work[W::xv], ld, low_v, ldh},
                            {p.g1, work[W::xg], ld, low_g, ldh, Activation::sigmoid}},
-                          pass.rows, work.prepared(), exec);
+                          pass.rows, {work.prepared(), low_g + shape.gate_rank(), ldh}, exec);
 
   // The outer halves replace the shifted inputs, which nobody needs any more.
   kernels::run<L, Matrix>({{p.w2, low_w, ldh, work[W::xw], ld},
                            {p.a2, low_a, ldh, work[W::xa], ld},
                            {first ? none : p.v2, low_v, ldh, work[W::xv], ld},
                            {p.g2, low_g, ldh, work[W::xg], ld}},
-                          pass.rows, work.prepared(), exec);
+                          pass.rows, {work.prepared()}, exec);
 
   // The recurrence: heads of different sequences are independent of each other.
   const std::size_t heads = shape.heads();
@@ -156,7 +156,7 @@ void time_mix(const TimeMixWeights<Matrix>& p, Eigenvalues eigenvalues, std::siz
   });
 
   kernels::run<L, Matrix>({{p.output, work[W::normed], ld, work[W::xr], ld}}, pass.rows,
-                          work.prepared(), exec);
+                          {work.prepared(), work[W::r], ld}, exec);
   kernels::for_each(pass.rows, channels, exec, [&](std::size_t m) {
     kernels::add<L>(work.row(W::xr, m), work.row(W::x, m), channels);
   });

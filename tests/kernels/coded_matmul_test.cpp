@@ -210,7 +210,7 @@ TEST_CASE("matrices that share an input share its preparation") {
     kernels::run<Chosen, rwkv::AnyMatrix>({{a.view(inputs), x.x.data(), x.ldx, got[0].data(), 48},
                                            {c.view(inputs), z.x.data(), z.ldx, got[2].data(), 20},
                                            {b.view(inputs), x.x.data(), x.ldx, got[1].data(), 33}},
-                                          7, scratch.data(), exec);
+                                          7, {scratch.data()}, exec);
     CHECK(got[0] == ya);
     CHECK(got[1] == yb);
     CHECK(got[2] == yc);

@@ -122,7 +122,7 @@ TEST_CASE("products without rows and products without outputs do nothing") {
   test::Backwards exec(4);
   CHECK(same(work.run(exec), work.results()));
   using Matrix = kernels::PanelMatrix<float>;
-  kernels::run<Chosen, Matrix>({{Matrix{}, nullptr, 0, nullptr, 0}}, 5, nullptr, exec);
+  kernels::run<Chosen, Matrix>({{Matrix{}, nullptr, 0, nullptr, 0}}, 5, {}, exec);
 }
 
 TEST_CASE_TEMPLATE("a matrix of a type known at run time gives the bits of the typed one", T, float,
@@ -134,11 +134,10 @@ TEST_CASE_TEMPLATE("a matrix of a type known at run time gives the bits of the t
   auto typed = test::untouched(80);
   auto any = typed;
   rwkv::Serial serial;
-  kernels::run<Chosen, kernels::PanelMatrix<T>>({{w.view(), x.data(), 30, typed.data(), 40}}, 2,
-                                                nullptr, serial);
+  kernels::run<Chosen, kernels::PanelMatrix<T>>({{w.view(), x.data(), 30, typed.data(), 40}}, 2, {},
+                                                serial);
   kernels::run<Chosen, rwkv::AnyMatrix>(
-      {{{rwkv::dtype_of<T>, w.data.data(), 40, 30}, x.data(), 30, any.data(), 40}}, 2, nullptr,
-      serial);
+      {{{rwkv::dtype_of<T>, w.data.data(), 40, 30}, x.data(), 30, any.data(), 40}}, 2, {}, serial);
   CHECK(test::same_bits({typed.data(), typed.size()}, {any.data(), any.size()}));
 }
 
@@ -175,11 +174,11 @@ TEST_CASE("inputs are prepared as each matrix wants them") {
   kernels::run<L, rwkv::AnyMatrix>(
       {product(0, together[0]), product(1, together[1]), product(2, together[2]),
        product(3, together[3]), product(4, together[4]), product(5, together[5])},
-      rows, scratch.data(), serial);
+      rows, {scratch.data()}, serial);
   for (std::size_t i = 0; i < 6; ++i) {
     CAPTURE(i);
     auto alone = test::untouched(rows * outputs);
-    kernels::run<L, rwkv::AnyMatrix>({product(i, alone)}, rows, scratch.data(), serial);
+    kernels::run<L, rwkv::AnyMatrix>({product(i, alone)}, rows, {scratch.data()}, serial);
     CHECK(test::same_bits({alone.data(), alone.size()}, {together[i].data(), alone.size()}));
   }
   CHECK(!test::same_bits({together[0].data(), outputs}, {together[3].data(), outputs}));

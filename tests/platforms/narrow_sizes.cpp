@@ -45,7 +45,7 @@ bool all_written(std::size_t rows, std::size_t cols, std::size_t workers) {
   InTurns exec{workers};
   const rwkv::kernels::Product<Matrix> product[] = {
       {Matrix{zeros, rows, cols}, x.data(), cols, y.data(), rows}};
-  rwkv::kernels::run<rwkv::simd::Native>(product, 1, nullptr, exec);
+  rwkv::kernels::run<rwkv::simd::Native>(product, 1, {}, exec);
   std::free(zeros);
   return std::all_of(y.begin(), y.end(), [](float v) { return v == 0.0f; });
 }

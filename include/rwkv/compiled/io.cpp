@@ -4,6 +4,7 @@
 #include <rwkv/core/error.ipp>
 
 #if !defined(RWKV_NO_IO)
+#include <rwkv/adapter.ipp>
 #include <rwkv/io/json_events.ipp>
 #include <rwkv/io/read.ipp>
 #if !defined(RWKV_NO_FILES)

@@ -4,6 +4,7 @@
 
 #include <rwkv/exec/serial.hpp>
 #include <rwkv/io/checkpoint.hpp>
+#include <rwkv/io/float_bytes.hpp>
 #include <rwkv/io/untrusted.hpp>
 #include <rwkv/quant/fit.hpp>
 #include <rwkv/quant/quantise.hpp>
@@ -52,23 +53,6 @@ struct Rows {
   return type == DType::f32    ? (std::numeric_limits<float>::max)()
          : type == DType::bf16 ? to_float(bfloat16{0x7f7f})
                                : quant::largest_value;  // f16, and blocks, whose scales are f16
-}
-
-/// Stores numbers as `type`: f32, f16 or bf16.
-inline void narrow_to(DType type, std::span<const float> values, std::byte* out) noexcept {
-  const auto store = [&](auto convert) {
-    for (const float v : values) {
-      const auto narrowed = convert(v);
-      std::memcpy(out, &narrowed, sizeof narrowed);
-      out += sizeof narrowed;
-    }
-  };
-  if (type == DType::f16)
-    store([](float v) { return to_half(v); });
-  else if (type == DType::bf16)
-    store([](float v) { return to_bfloat16(v); });
-  else
-    store([](float v) { return v; });
 }
 
 }  // namespace detail

@@ -5,7 +5,7 @@
 #pragma once
 
 #include <rwkv/exec/serial.hpp>
-#include <rwkv/io/checkpoint.hpp>
+#include <rwkv/io/weight_changes.hpp>
 #include <rwkv/kernels/any_matrix.hpp>
 #include <rwkv/kernels/table.hpp>
 #include <rwkv/shape.hpp>
@@ -30,6 +30,10 @@ struct LoadOptions {
   /// weights would as floats. `fastest`: also bf16 with inputs of bf16, on processors that multiply
   /// those; bf16 models then differ between processors as much as quantised ones from floats.
   kernels::Inputs inputs = kernels::Inputs::rounded;
+  /// Added to the model's tensors (adapter.hpp), one after the other. Matrices of floats take them
+  /// up, rounded to their type; beside matrices of blocks they stay products of their own, which
+  /// costs what these cost and loses nothing. Bat and scaled whole tensors need matrices of floats.
+  std::vector<Adapter> adapters = {};
   /// Called with the fraction done, 0 ... 1, from the loading thread.
   std::function<void(double)> progress = {};
 };
@@ -63,6 +67,7 @@ class WeightArena {
   /// (memory).
   template <class T>
   T* allocate(std::size_t count) {
+    static_assert(sizeof(T) <= alignment);
     return reinterpret_cast<T*>(
         lines((count + alignment / sizeof(T) - 1) / (alignment / sizeof(T))));
   }

@@ -99,7 +99,7 @@ RWKV_FUNCTION std::size_t sparse_blocks_of(const Checkpoint& c) {
 class StoredWeights::Builder {
  public:
   Builder(StoredWeights& weights, const Checkpoint& c, const LoadOptions& o, ExecutorRef e)
-      : to(weights), from(c), options(o), exec(e) {}
+      : to(weights), from(c), options(o), exec(e), changes(changes_to(c, o.adapters)) {}
 
   const Tensor& take(const std::string& name) {
     const Tensor& t = from.get(name);
@@ -119,13 +119,23 @@ class StoredWeights::Builder {
     options.progress(static_cast<double>(bytes_done) / static_cast<double>(total));
   }
 
-  const float* vector(const std::string& name, std::size_t n) {
+  /// The tensor to which adapters add something, or nothing.
+  const Tensor& base(const std::string& name) {
     const Tensor& t = take(name);
+    return changes == nullptr ? t : changes->base(name, t);
+  }
+  [[nodiscard]] bool adds(std::string_view name) const {
+    return changes != nullptr && changes->adds(name);
+  }
+
+  const float* vector(const std::string& name, std::size_t n) {
+    const Tensor& t = base(name);
     if (t.size() != n)
       fail_with(ErrorCategory::format, from.source, ": tensor ", name, " has shape ",
                 to_string(t.shape), " where ", n, " numbers were expected");
     float* out = to.memory_.allocate<float>(n);
-    const std::vector<float> values = t.values<float>();
+    const std::vector<float> values =
+        adds(name) ? changes->merged(name, t, exec) : t.values<float>();
     std::copy(values.begin(), values.end(), out);
     for (const float v : values) to.hash(std::bit_cast<std::uint32_t>(v));
     to.parameters_ += n;
@@ -141,7 +151,7 @@ class StoredWeights::Builder {
   /// A matrix with `rows` outputs and `cols` inputs; `input_first` if it is stored as [inputs,
   /// outputs], which low-rank maps are.
   AnyMatrix matrix(const std::string& name, std::size_t rows, std::size_t cols, bool input_first) {
-    const Tensor& stored = take(name);
+    const Tensor& stored = base(name);
     const Tensor t = input_first ? stored.transposed() : stored;
     if (t.shape != std::vector<std::size_t>{rows, cols})
       fail_with(ErrorCategory::format, from.source, ": tensor ", name, " has shape ",
@@ -152,8 +162,10 @@ class StoredWeights::Builder {
     AnyMatrix m{type, nullptr, rows, cols, input_first ? kernels::Inputs::exact : options.inputs};
     if (is_block(type)) {
       m.data = pack_blocks(type, t.bytes, rows, cols);
-    } else if (is_block(t.dtype)) {
-      const std::vector<float> decoded = stored.values<float>();
+      if (adds(name)) m.low_rank = beside(name, stored);
+    } else if (is_block(t.dtype) || adds(name)) {
+      const std::vector<float> decoded =
+          adds(name) ? changes->merged(name, stored, exec) : stored.values<float>();
       Tensor floats{DType::f32, stored.shape, c_order(stored.shape),
                     std::as_bytes(std::span(decoded))};
       m.data = pack(type, input_first ? floats.transposed() : floats);
@@ -187,6 +199,36 @@ class StoredWeights::Builder {
                           share(panels, workers, worker), out);
     });
     return out;
+  }
+
+  /// The adapters of a matrix of blocks.
+  const LowRank* beside(const std::string& name, const Tensor& t) {
+    const auto factors = changes->factors(name, t);
+    if (!factors)
+      fail_with(ErrorCategory::unsupported, from.source, ": an adapter changes all of ", name,
+                ", which is held as ", std::string(name_of(t.dtype)),
+                "; hold matrices as floats, or convert the model of floats with the adapter");
+    const std::size_t rank = factors->rank;
+    const auto small = [&](const std::vector<float>& values, std::size_t rows, std::size_t cols) {
+      const std::vector<std::size_t> shape{rows, cols};
+      const Tensor floats{DType::f32, shape, c_order(shape), std::as_bytes(std::span(values))};
+      to.parameters_ += rows * cols;
+      to.bytes_ += kernels::packed_bytes(DType::f32, rows, cols);
+      return AnyMatrix{DType::f32, pack<float>(floats), rows, cols, kernels::Inputs::exact};
+    };
+    return new (to.memory_.allocate<std::byte>(sizeof(LowRank)))
+        LowRank{small(factors->a, rank, t.shape[1]), small(factors->b, t.shape[0], rank)};
+  }
+
+  /// Low-rank products need room in the workspace.
+  void check_room(std::string_view where, std::initializer_list<const AnyMatrix*> together,
+                  std::size_t room) const {
+    std::size_t rank = 0;
+    for (const AnyMatrix* m : together) rank += m->low_rank == nullptr ? 0 : m->low_rank->a.rows;
+    if (rank > room)
+      fail_with(ErrorCategory::unsupported, from.source, ": adapters of ", std::string(where),
+                " have a rank of ", rank, " together, and ", room,
+                " is the most beside matrices of blocks; hold matrices as floats");
   }
 
   const void* pack(DType type, const Tensor& t) {
@@ -249,12 +291,20 @@ class StoredWeights::Builder {
   }
 
   void table() {
-    const Tensor& t = take("emb.weight");
+    const Tensor& stored = base("emb.weight");
     const Dimensions& d = to.dimensions_;
-    const DType natural = t.dtype == DType::f64 ? DType::f32 : t.dtype;
+    const bool changed = adds("emb.weight");
+    const std::vector<float> values =
+        changed ? changes->merged("emb.weight", stored, exec) : std::vector<float>();
+    const Tensor t = !changed ? stored
+                              : Tensor{DType::f32, stored.shape, c_order(stored.shape),
+                                       std::as_bytes(std::span(values))};
+    const bool as_floats = stored.dtype == DType::f64 || (changed && is_block(stored.dtype));
+    const DType natural = as_floats ? DType::f32 : stored.dtype;
     const DType type = options.table_type.value_or(natural);
     const bool usable =
-        t.contiguous() && t.dtype == type &&
+        (changes == nullptr || !changes->touches("emb.weight")) && t.contiguous() &&
+        t.dtype == type &&
         (is_block(type) || reinterpret_cast<std::uintptr_t>(t.bytes.data()) % size_of(type) == 0);
     if (usable) {
       to.emb_ = {t.dtype, t.bytes.data()};
@@ -344,6 +394,12 @@ class StoredWeights::Builder {
     b.ffn.x_k = vec("ffn.x_k");
     b.ffn.key = mat("ffn.key.weight", d.ffn, c);
     b.ffn.value = mat("ffn.value.weight", c, d.ffn);
+    const std::size_t ranks = d.decay_rank + d.icl_rank + d.value_rank + d.gate_rank;
+    check_room(prefix + "att", {&a.receptance, &a.key, &a.value},
+               d.ffn > ranks ? d.ffn - ranks : 0);
+    check_room(prefix + "att.output", {&a.output}, c);
+    check_room(prefix + "ffn.key", {&b.ffn.key}, c);
+    check_room(prefix + "ffn.value", {&b.ffn.value}, c);
     return b;
   }
 
@@ -365,6 +421,8 @@ class StoredWeights::Builder {
     b.ffn.x_k = vector(prefix + "ffn.x_k", c);
     b.ffn.key = mat("ffn.key.weight", ffn, c);
     b.ffn.value = mat("ffn.value.weight", c, ffn);
+    check_room(prefix + "att", {&b.att.receptance, &b.att.key, &b.att.value}, c);
+    for (const AnyMatrix* m : {&b.att.output, &b.ffn.key, &b.ffn.value}) check_room(prefix, {m}, c);
     return b;
   }
 
@@ -382,6 +440,7 @@ class StoredWeights::Builder {
   const Checkpoint& from;
   const LoadOptions& options;
   ExecutorRef exec;
+  std::shared_ptr<const WeightChanges> changes;  // null: none
   std::set<std::string, std::less<>> taken;
   std::size_t bytes_done = 0;
   std::size_t total = 0;
@@ -408,6 +467,7 @@ RWKV_FUNCTION StoredWeights::StoredWeights(const Checkpoint& c, const LoadOption
     sparse_blocks_.push_back(build.sparse_block(j));
   ln_out_ = build.norm("ln_out", dimensions_.embed);
   head_ = build.matrix("head.weight", dimensions_.vocab, dimensions_.embed, false);
+  build.check_room("head", {&head_}, dimensions_.embed);
   build.refuse_unknown();
 }
 

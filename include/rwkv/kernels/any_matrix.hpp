@@ -9,12 +9,21 @@
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
+struct LowRank;
+
 struct AnyMatrix {
   DType type = DType::f32;  ///< f32, f16, bf16 or a block type
   const void* data = nullptr;
   std::size_t rows = 0;
   std::size_t cols = 0;
   kernels::Inputs inputs = kernels::Inputs::rounded;  ///< of products
+  const LowRank* low_rank = nullptr;                  ///< added to every product
+};
+
+/// A product of two small matrices of floats beside a large one: y = W x + b (a x).
+struct LowRank {
+  AnyMatrix a;  ///< [rank, inputs]
+  AnyMatrix b;  ///< [outputs, rank]
 };
 
 }  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

@@ -5,6 +5,8 @@
 
 #include <rwkv/kernels/levels.hpp>
 
+#include <type_traits>
+
 namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
 
 /// y[m] = activation(W x[m]) for some number of rows m.
@@ -62,13 +64,71 @@ void multiply(const PanelMatrix<T>& w, Range panels, const ProductInputs& x, std
   multiply<L>(AnyMatrix{dtype_of<T>, w.data, w.rows, w.cols}, panels, x, rows, y, ldy);
 }
 
-/// Runs the products, which must be independent of each other, over `rows` rows. `scratch` has room
-/// for the prepared rows of every product that wants them (PreparedRows::bytes_for(cols) bytes
-/// each); products with the same x that want the same share theirs.
+/// What a matrix has beside it.
+template <class T>
+[[nodiscard]] constexpr const LowRank* low_rank(const PanelMatrix<T>&) noexcept {
+  return nullptr;
+}
+[[nodiscard]] constexpr const LowRank* low_rank(const AnyMatrix& w) noexcept { return w.low_rank; }
+/// A small matrix as the type of those that it is multiplied together with.
+[[nodiscard]] constexpr AnyMatrix alongside(const AnyMatrix&, const AnyMatrix& small) noexcept {
+  return small;
+}
+
+/// y += B x for some panels, two at a time.
+template <class L>
+void add_product(const AnyMatrix& b, Range panels, const float* x, std::size_t ldx,
+                 std::size_t rows, float* y, std::size_t ldy) noexcept {
+  constexpr std::size_t width = 2 * panel_rows;
+  constexpr std::size_t height = 16;
+  alignas(alignment) float part[height * width];
+  for (std::size_t p = panels.begin; p < panels.end; p += 2) {
+    const std::size_t first = p * panel_rows;
+    AnyMatrix pair = b;
+    pair.data = static_cast<const float*>(b.data) + first * b.cols;
+    pair.rows = b.rows - first < width ? b.rows - first : width;
+    for (std::size_t m = 0; m < rows; m += height) {
+      const std::size_t n = rows - m < height ? rows - m : height;
+      multiply<L>(pair, {0, panels_for(pair.rows)}, ProductInputs{x + m * ldx, ldx}, n, part,
+                  width);
+      for (std::size_t i = 0; i < n; ++i)
+        add<L>(part + i * width, y + (m + i) * ldy + first, pair.rows);
+    }
+  }
+}
+
+/// Memory for what products need while they run.
+struct Scratch {
+  /// For the prepared rows of every product that wants them: PreparedRows::bytes_for(cols) each.
+  std::byte* prepared = nullptr;
+  /// [rows][ld], for the ranks of all low-rank products beside the matrices.
+  float* low = nullptr;
+  std::size_t ld = 0;
+};
+
+/// Runs the products, which must be independent of each other, over `rows` rows. Products with the
+/// same x that want the same preparation share it.
 template <class L, class Matrix, std::size_t N, class Exec>
-void run(const Product<Matrix> (&products)[N], std::size_t rows, std::byte* scratch, Exec& exec) {
+void run(const Product<Matrix> (&products)[N], std::size_t rows, const Scratch& scratch,
+         Exec& exec) {
+  float* low[N] = {};  // y = W x + b (a x): a x first, of all products that have it
+  if constexpr (requires(const Matrix& w, const AnyMatrix& a) { alongside(w, a); }) {
+    Product<Matrix> inner[N] = {};
+    float* next = scratch.low;
+    for (std::size_t i = 0; i < N; ++i) {
+      const LowRank* const beside = low_rank(products[i].w);
+      if (beside == nullptr) continue;
+      low[i] = next;
+      inner[i] = {alongside(products[i].w, beside->a), products[i].x, products[i].ldx, next,
+                  scratch.ld};
+      next += beside->a.rows;
+    }
+    if (next != scratch.low) run<L, Matrix>(inner, rows, scratch, exec);
+  }
+
   // Inputs first: each x once, however many matrices read it.
   PreparedRows prepared[N];
+  std::byte* free = scratch.prepared;
   for (std::size_t i = 0; i < N; ++i) {
     const Product<Matrix>& p = products[i];
     const Preparation how = preparation<L>(p.w);
@@ -82,8 +142,8 @@ void run(const Product<Matrix> (&products)[N], std::size_t rows, std::byte* scra
       prepared[i] = prepared[j];
       continue;
     }
-    prepared[i] = {scratch, PreparedRows::bytes_for(p.w.cols), p.w.cols};
-    scratch += rows * prepared[i].stride;
+    prepared[i] = {free, PreparedRows::bytes_for(p.w.cols), p.w.cols};
+    free += rows * prepared[i].stride;
     for_each(rows, 2 * p.w.cols, exec,
              [&](std::size_t m) { prepare<L>(how, p.x + m * p.ldx, prepared[i], m); });
   }
@@ -116,6 +176,8 @@ void run(const Product<Matrix> (&products)[N], std::size_t rows, std::byte* scra
       before += panels * panel_cost;
       if (range.begin >= range.end) continue;
       multiply<L>(p.w, range, ProductInputs{p.x, p.ldx, prepared[i]}, rows, p.y, p.ldy);
+      if (const LowRank* const beside = low_rank(p.w))
+        add_product<L>(beside->b, range, low[i], scratch.ld, rows, p.y, p.ldy);
       if (p.activation == Activation::none) continue;
       const std::size_t end = range.end * panel_rows < p.w.rows ? range.end * panel_rows : p.w.rows;
       for (std::size_t m = 0; m < rows; ++m)

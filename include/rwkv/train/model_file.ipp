@@ -2,6 +2,7 @@
 // The definitions of train/model_file.hpp.
 #pragma once
 
+#include <rwkv/io/float_bytes.hpp>
 #include <rwkv/io/hybrid_config.hpp>
 #include <rwkv/io/safetensors_writer.hpp>
 #include <rwkv/io/stored_weights.hpp>
@@ -18,20 +19,7 @@ namespace detail {
 /// The numbers in another type, C order.
 inline std::vector<std::byte> converted(std::span<const float> values, DType dtype) {
   std::vector<std::byte> out(values.size() * size_of(dtype));
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    std::byte* to = out.data() + i * size_of(dtype);
-    const auto store = [to](auto value) { std::memcpy(to, &value, sizeof value); };
-    switch (dtype) {
-      case DType::f16:
-        store(to_half(values[i]));
-        break;
-      case DType::bf16:
-        store(to_bfloat16(values[i]));
-        break;
-      default:
-        store(values[i]);
-    }
-  }
+  io::detail::narrow_to(dtype, values, out.data());
   return out;
 }
 
