@@ -14,7 +14,7 @@ template <class L, class Work, class Exec>
 void layer_norm(const NormWeights& p, const Pass& pass, Work& work, Exec& exec) {
   const std::size_t channels = work.shape().embed();
   kernels::for_each(pass.rows, 2 * channels, exec, [&](std::size_t m) {
-    kernels::normalise<L>(work.row(Work::x, m), p.weight, p.bias, kernels::layer_norm_epsilon,
+    kernels::normalise<L>(work.row(Work::x, m), p.weight, p.bias, p.epsilon,
                           work.row(Work::normed, m), channels);
   });
 }

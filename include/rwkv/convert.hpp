@@ -50,8 +50,9 @@ namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 /// does not have, (format, unsupported) for a checkpoint that is no RWKV-7 model, (numeric) for
 /// numbers that the type cannot hold, (io).
 ///
-/// A GGUF file of a model with extended eigenvalues has the architecture "rwkv7-extended", so that
-/// programs which do not know them refuse it. One thread converts 10 to 60 million numbers per
+/// A GGUF file of a model with extended eigenvalues, with a table that is normalised already or
+/// with another epsilon in the norm per head has the architecture "rwkv7-extended", so that
+/// programs which do not know these refuse it. One thread converts 10 to 60 million numbers per
 /// second to blocks. Memory: pieces of tensors, and the written model for the self-test.
 RWKV_FUNCTION void convert(const io::Checkpoint& checkpoint, const std::filesystem::path& path,
                            const ConvertOptions& options = {}, ExecutorRef exec = {});

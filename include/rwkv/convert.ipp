@@ -73,8 +73,8 @@ namespace detail {
 /// What this library needs to know about a model besides its tensors, and room for a self-test.
 [[nodiscard]] inline io::Metadata own_metadata(const io::Checkpoint& checkpoint,
                                                const ConvertOptions& options,
-                                               std::span<const std::string> keep,
-                                               std::size_t vocab) {
+                                               std::span<const std::string> keep, std::size_t vocab,
+                                               const io::NormSettings& norms) {
   io::Metadata metadata;
   if (options.self_test) {
     SelfTest none{some_tokens(vocab), (std::min)(vocab, self_test_top), {}, {}};
@@ -87,6 +87,7 @@ namespace detail {
                 io::detail::printable(it->second), " (known: standard, extended)");
     metadata.insert(*it);
   }
+  io::add_norm_settings(metadata, norms);
   std::string names;
   for (const std::string& name : keep) names += (names.empty() ? "" : ",") + name;
   if (!names.empty()) metadata.emplace(keep_key, names);
@@ -170,11 +171,12 @@ RWKV_FUNCTION void convert(const io::Checkpoint& model, const std::filesystem::p
     fail_with(ErrorCategory::argument, gguf ? "GGUF" : "safetensors", " models are not written as ",
               std::string(name_of(type)));
   const Dimensions dimensions = io::dimensions_of(checkpoint);
-  const std::vector<io::LayoutEntry> layout = io::layout_of(dimensions);
+  const io::NormSettings norms = io::norm_settings_of(checkpoint);
+  const std::vector<io::LayoutEntry> layout = io::layout_of(dimensions, norms.normalised_table);
   io::check_layout(checkpoint, layout);
   auto vocabulary = detail::vocabulary_for(checkpoint, options, dimensions.vocab);
   const std::vector<std::string> keep = detail::kept_tensors(checkpoint, layout, options);
-  io::Metadata metadata = detail::own_metadata(checkpoint, options, keep, dimensions.vocab);
+  io::Metadata metadata = detail::own_metadata(checkpoint, options, keep, dimensions.vocab, norms);
 
   const auto plan = gguf ? io::plan_gguf(checkpoint, layout, type, keep)
                          : io::plan_official(checkpoint, layout, type);
@@ -192,9 +194,11 @@ RWKV_FUNCTION void convert(const io::Checkpoint& model, const std::filesystem::p
 
   if (gguf) {
     const auto eigenvalues = metadata.find("rwkv.eigenvalues");
-    const bool extended = eigenvalues != metadata.end() && eigenvalues->second == "extended";
-    io::GgufMetadata all =
-        io::gguf_metadata(dimensions, type, detail::model_name(checkpoint), extended, vocabulary);
+    const bool extended = (eigenvalues != metadata.end() && eigenvalues->second == "extended") ||
+                          norms.normalised_table ||
+                          norms.group_norm_epsilon != io::NormSettings{}.group_norm_epsilon;
+    io::GgufMetadata all = io::gguf_metadata(dimensions, type, detail::model_name(checkpoint),
+                                             extended, vocabulary, norms.layer_norm_epsilon);
     for (const auto& [key, value] : metadata) all.emplace_back(key, value);
     io::GgufWriter out(path, all, entries);
     std::vector<std::size_t> order(entries.size());

@@ -8,12 +8,12 @@
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
-/// x [C] = LN(emb[token]; ln0)
+/// x [C] = LN(emb[token]; ln0), or the row as it is where the table is normalised already.
 template <class L, class TableView>
 void embed(const TableView& emb, const NormWeights& ln0, Token token, std::size_t n,
            float* x) noexcept {
   emb.row(token, n, x);
-  kernels::normalise<L>(x, ln0.weight, ln0.bias, kernels::layer_norm_epsilon, x, n);
+  if (ln0.weight != nullptr) kernels::normalise<L>(x, ln0.weight, ln0.bias, ln0.epsilon, x, n);
 }
 
 }  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

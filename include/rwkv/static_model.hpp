@@ -69,6 +69,9 @@ struct StaticWeights {
   Norm ln_out;
   Packed<V, C> head;
   Eigenvalues eigenvalues;
+  float layer_norm_epsilon = kernels::layer_norm_epsilon;
+  float group_norm_epsilon = kernels::group_norm_epsilon;
+  bool normalised_table = false;  // ln0 is not used
 };
 
 /// A model over constant weights, which must outlive it. Immutable and freely shared. `Lanes` is
@@ -103,11 +106,11 @@ class StaticModel {
   struct View {
     const Weights* w;
 
-    static constexpr NormWeights norm(const typename Weights::Norm& n) noexcept {
-      return {n.weight, n.bias};
+    constexpr NormWeights norm(const typename Weights::Norm& n) const noexcept {
+      return {n.weight, n.bias, w->layer_norm_epsilon};
     }
     Table<typename Weights::Element> emb() const noexcept { return {w->emb}; }
-    NormWeights ln0() const noexcept { return norm(w->ln0); }
+    NormWeights ln0() const noexcept { return w->normalised_table ? NormWeights{} : norm(w->ln0); }
     NormWeights ln_out() const noexcept { return norm(w->ln_out); }
     Matrix head() const noexcept { return {w->head, Weights::V, Weights::C}; }
     Eigenvalues eigenvalues() const noexcept { return w->eigenvalues; }
@@ -132,6 +135,7 @@ class StaticModel {
       a.receptance = {b.receptance, C, C}, a.key = {b.key, C, C};
       a.value = {b.value, C, C}, a.output = {b.output, C, C};
       a.ln_x = norm(b.ln_x);
+      a.ln_x.epsilon = w->group_norm_epsilon;
       out.ln2 = norm(b.ln2);
       out.ffn = {b.ffn_x_k, {b.ffn_key, F, C}, {b.ffn_value, C, F}};
       return out;

@@ -128,6 +128,7 @@ void time_mix(const TimeMixWeights<Matrix>& p, Eigenvalues eigenvalues, std::siz
         .r_k = p.r_k + channel,
         .ln_x_weight = p.ln_x.weight + channel,
         .ln_x_bias = p.ln_x.bias + channel,
+        .ln_x_epsilon = p.ln_x.epsilon,
         .extended = eigenvalues == Eigenvalues::extended,
     };
     for (std::size_t m = 0; m < segment.rows; ++m)

@@ -4,7 +4,7 @@
 // time (kernels::PanelMatrix<T>) or at run time (AnyMatrix). Views own nothing. Freestanding.
 #pragma once
 
-#include <rwkv/core/config.hpp>
+#include <rwkv/kernels/operands.hpp>
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
@@ -16,8 +16,9 @@ enum class Eigenvalues : std::uint8_t {
 };
 
 struct NormWeights {
-  const float* weight = nullptr;  // [C]
+  const float* weight = nullptr;  // [C]; null: there is no such norm, which only ln0 can be
   const float* bias = nullptr;    // [C]
+  float epsilon = kernels::layer_norm_epsilon;
 };
 
 template <class Matrix>

@@ -105,11 +105,171 @@ TEST_CASE("web-rwkv's adapters get the names and orientation of lora_A and lora_
   CHECK(test::difference(Stored({stored_a, stored_b}).checkpoint, {a, b}) == "");
 }
 
-TEST_CASE("wrappers around the names are removed") {
+namespace {
+
+// What stands before names, in the wild and not.
+const char* const prefixes[] = {"model.",
+                                "module.",
+                                "_orig_mod.",
+                                "_forward_module.",
+                                "_forward_module.model.",
+                                "_forward_module.module._orig_mod.model.",
+                                "rwkv7.",
+                                "module.rwkv7.",
+                                "base_model.model.",
+                                "_fsdp_wrapped_module.",
+                                "module._orig_mod.",
+                                "backbone.",
+                                "nobody.has.ever_seen.this.",
+                                "layers.3.of.",
+                                "blocks.1.of."};
+
+SampleTensor* find_in(std::vector<SampleTensor>& model, const std::string& name) {
+  for (SampleTensor& t : model)
+    if (t.name == name) return &t;
+  return nullptr;
+}
+
+}  // namespace
+
+TEST_CASE("wrappers around the names are removed, known or not, also without the head's") {
   const auto model = test::sample_model();
-  for (const char* prefix : {"model.", "module.", "_orig_mod.", "_forward_module.",
-                             "_forward_module.model.", "_forward_module.module._orig_mod.model."})
+  for (const std::string prefix : prefixes) {
+    CAPTURE(prefix);
     CHECK(test::difference(Stored(renamed(model, prefix)).checkpoint, model) == "");
+    for (const char* fewer : {"", "module.", "other."})
+      for (const char* outside : {"head.weight", "emb.weight"}) {
+        auto file = renamed(model, prefix);
+        find_in(file, prefix + outside)->name = std::string(fewer) + outside;
+        CHECK(test::difference(Stored(file).checkpoint, model) == "");
+      }
+    for (const bool fused : {false, true}) {
+      auto fla = renamed(test::with_fla_names(model, fused, "model."), prefix);
+      CHECK(test::difference(Stored(fla).checkpoint, model) == "");
+      find_in(fla, prefix + "lm_head.weight")->name = "lm_head.weight";
+      CHECK(test::difference(Stored(fla).checkpoint, model) == "");
+    }
+  }
+  auto bare = model;
+  find_in(bare, "head.weight")->name = "_orig_mod.head.weight";
+  CHECK(test::difference(Stored(bare).checkpoint, model) == "");
+}
+
+TEST_CASE("wrappers in the middle of names are removed") {
+  const auto model = test::sample_model();
+  const auto inside = [&](const std::string& at, const std::string& wrapper) {
+    auto file = model;
+    for (SampleTensor& t : file)
+      if (const auto found = t.name.find(at); found != std::string::npos)
+        t.name.insert(found + at.size(), wrapper);
+    return file;
+  };
+  for (const char* wrapper : {"_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.",
+                              "module.", "some_wrapper.", "_fsdp_wrapped_module._orig_mod."})
+    for (const char* at : {"blocks.0.", "blocks.1."})
+      CHECK(test::difference(Stored(inside(at, wrapper)).checkpoint, model) == "");
+  CHECK(test::difference(Stored(inside(".att.", "_fsdp_wrapped_module.")).checkpoint, model) == "");
+  CHECK(test::difference(
+            Stored(renamed(inside(".key.", "base_layer."), "base_model.model.")).checkpoint,
+            model) == "");
+}
+
+TEST_CASE("the names of transformers' own RWKV-7") {
+  const auto model = test::sample_model();
+  for (const std::string prefix : {"rwkv7.", "model."}) {
+    auto file = renamed(model, prefix);
+    find_in(file, prefix + "head.weight")->name = "head.weight";
+    CHECK(test::difference(Stored(file).checkpoint, model) == "");
+    find_in(file, prefix + "emb.weight")->name = prefix + "embeddings.weight";
+    CHECK(test::difference(Stored(file).checkpoint, model) == "");
+  }
+}
+
+TEST_CASE("the names of rwkv-rs, whatever the orientation of the low-rank matrices") {
+  const auto model = test::sample_model();
+  for (const bool transposed : {false, true}) {
+    auto file = test::with_rwkv_rs_names(model);
+    if (transposed)
+      for (SampleTensor& t : file)
+        if (test::low_rank(t.name.substr(0, t.name.find("linear_attn.")) + ".att." +
+                           t.name.substr(t.name.rfind('.') + 1)))
+          t = test::transposed(t);
+    CHECK(test::difference(Stored(file).checkpoint, model) == "");
+  }
+}
+
+TEST_CASE("low-rank matrices of nn.Linear lie as their shapes say, or else as nn.Linear has them") {
+  const test::SampleSizes square{.decay = 8, .icl = 8, .value = 8, .gate = 8};
+  for (const auto& model : {test::sample_model(), test::sample_model(square)})
+    for (const bool bias : {false, true}) {
+      const auto file = test::with_linear_names(model, bias);
+      CHECK(test::difference(Stored(file).checkpoint, model) == "");
+    }
+  const auto model = test::sample_model();
+  auto untransposed = model;
+  for (SampleTensor& t : untransposed)
+    if (test::low_rank(t.name)) t.name += ".weight";
+  CHECK(test::difference(Stored(untransposed).checkpoint, model) == "");
+  const auto squares = test::sample_model(square);
+  CHECK(test::difference(Stored(test::with_fla_names(squares, false)).checkpoint, squares) == "");
+}
+
+TEST_CASE("what training keeps beside a model is left out") {
+  const auto model = test::sample_model();
+  auto file = renamed(model, "module.");
+  const auto more = [&](const char* prefix) {
+    for (const SampleTensor& t : renamed(model, prefix)) file.push_back(t);
+  };
+  more("first_moment.");
+  more("optimizer.exp_avg.");
+  more("ema.");
+  for (SampleTensor& t : file)
+    if (t.name.starts_with("ema.")) t.name.insert(0, "optimizer.");
+  CHECK(test::difference(Stored(file).checkpoint, model) == "");
+}
+
+TEST_CASE("two models in one file are refused, a running average beside one is not chosen") {
+  const auto model = test::sample_model();
+  auto file = renamed(model, "a.");
+  for (const SampleTensor& t : renamed(model, "b.")) file.push_back(t);
+  CHECK_THROWS_WITH_AS(Stored{file}, doctest::Contains("several models, behind \"a.\" and \"b.\""),
+                       Error);
+  CHECK(test::difference(Stored(renamed(model, "ema.")).checkpoint, model) == "");
+}
+
+TEST_CASE("gradients alone, and other kinds of models, keep their names") {
+  for (const std::string prefix : {"grad.", "first_moment."}) {
+    const auto file = renamed(test::sample_model(), prefix);
+    CHECK(test::difference(Stored(file).checkpoint, file) == "");
+  }
+  const std::vector<SampleTensor> transformer{
+      tensor("model.embed_tokens.weight", {10, 8}),
+      tensor("model.layers.0.self_attn.q_proj.weight", {8, 8}),
+      tensor("model.layers.0.mlp.up_proj.weight", {12, 8}),
+      tensor("model.layers.0.input_layernorm.weight", {8}), tensor("model.norm.weight", {8})};
+  CHECK(test::difference(Stored(transformer).checkpoint, transformer) == "");
+}
+
+TEST_CASE("states lose a prefix too") {
+  const std::vector<SampleTensor> state{tensor("blocks.0.att.time_state", {2, 4, 4}),
+                                        tensor("blocks.1.att.time_state", {2, 4, 4})};
+  for (const std::string prefix : prefixes)
+    CHECK(test::difference(Stored(renamed(state, prefix)).checkpoint, state) == "");
+}
+
+TEST_CASE("a head that is the table, and norms without biases, are filled in") {
+  const auto model = test::sample_model();
+  std::vector<SampleTensor> file;
+  auto expected = model;
+  for (const SampleTensor& t : model) {
+    const bool layer_norm = t.name.ends_with(".bias") && t.name.find("ln_x") == std::string::npos;
+    if (!layer_norm && t.name != "head.weight") file.push_back(t);
+    if (layer_norm) std::fill_n(find_in(expected, t.name)->values.begin(), 8, 0.0f);
+  }
+  find_in(expected, "head.weight")->values = test::find(model, "emb.weight").values;
+  CHECK(test::difference(Stored(file).checkpoint, expected) == "");
+  file.push_back(test::find(model, "blocks.1.ln2.bias"));  // then the others are missing
+  CHECK(Stored(file).checkpoint.find("ln_out.bias") == nullptr);
 }
 
 TEST_CASE("the RWKV-7 part of a hybrid model gets official names") {

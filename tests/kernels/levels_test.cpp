@@ -236,6 +236,7 @@ TEST_CASE("what surrounds products and recurrence does not depend on the level")
                                         .r_k = r_k.data(),
                                         .ln_x_weight = weight.data(),
                                         .ln_x_bias = bias.data(),
+                                        .ln_x_epsilon = rwkv::kernels::group_norm_epsilon,
                                         .extended = extended};
         struct Arrays {
           test::Misaligned<float> k, v, v_first, w, a, v_mix, minus_kk, b;

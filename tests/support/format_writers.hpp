@@ -152,6 +152,57 @@ class Writer {
   return out;
 }
 
+/// Official names with every occurrence of the firsts replaced by the seconds, in this order.
+[[nodiscard]] inline std::vector<SampleTensor> with_words(
+    std::vector<SampleTensor> model,
+    std::initializer_list<std::pair<std::string_view, std::string_view>> words) {
+  for (SampleTensor& tensor : model)
+    for (const auto& [from, to] : words)
+      if (const auto at = tensor.name.find(from); at != std::string::npos)
+        tensor.name.replace(at, from.size(), to);
+  return model;
+}
+
+/// The names of rwkv-rs.
+[[nodiscard]] inline std::vector<SampleTensor> with_rwkv_rs_names(
+    const std::vector<SampleTensor>& model) {
+  return with_words(model, {{"blocks.0.ln0", "model.embedding_norm"},
+                            {"emb.weight", "model.embed_tokens.weight"},
+                            {"ln_out", "model.norm"},
+                            {"head.weight", "lm_head.weight"},
+                            {"blocks.", "model.layers."},
+                            {".ln1", ".input_layernorm"},
+                            {".ln2", ".post_attention_layernorm"},
+                            {".ffn.key", ".mlp.up_proj"},
+                            {".ffn.value", ".mlp.down_proj"},
+                            {".ffn.", ".mlp."},
+                            {".att.receptance", ".att.r_proj"},
+                            {".att.key", ".att.k_proj"},
+                            {".att.value", ".att.v_proj"},
+                            {".att.output", ".att.o_proj"},
+                            {".att.ln_x", ".att.g_norm"},
+                            {".att.", ".linear_attn."}});
+}
+
+/// Official names behind "model.", low-rank matrices as nn.Linear; `bias`: with w0, a0, v0 as
+/// theirs.
+[[nodiscard]] inline std::vector<SampleTensor> with_linear_names(
+    const std::vector<SampleTensor>& model, bool bias) {
+  std::vector<SampleTensor> out;
+  for (const SampleTensor& tensor : model) {
+    out.push_back(low_rank(tensor.name) ? transposed(tensor) : tensor);
+    std::string& name = out.back().name;
+    if (low_rank(name)) name += ".weight";
+    if (bias && name.ends_with('0') && name.find(".att.") != std::string::npos) {
+      name.back() = '2';
+      name += ".bias";
+      out.back().shape = {tensor.shape.back()};
+    }
+    name.insert(0, "model.");
+  }
+  return out;
+}
+
 /// web-rwkv: official names, low-rank matrices transposed.
 [[nodiscard]] inline std::vector<SampleTensor> with_web_rwkv_layout(
     const std::vector<SampleTensor>& model) {

@@ -37,7 +37,7 @@ std::unique_ptr<rwkv::StaticWeights<Shape, T>> static_weights(const rwkv::io::St
   RWKV_ASSERT(from.dimensions() == Shape{}.dimensions());
   auto to = std::make_unique<rwkv::StaticWeights<Shape, T>>();
   detail::copy(to->emb, from.emb().data);
-  detail::copy(to->ln0, from.ln0());
+  if (!from.norms().normalised_table) detail::copy(to->ln0, from.ln0());
   for (std::size_t i = 0; i < Shape{}.layers(); ++i) {
     const auto& [ln1, att, ln2, ffn] = from.block(i);
     auto& b = to->blocks[i];
@@ -77,6 +77,9 @@ std::unique_ptr<rwkv::StaticWeights<Shape, T>> static_weights(const rwkv::io::St
   detail::copy(to->ln_out, from.ln_out());
   detail::copy(to->head, from.head());
   to->eigenvalues = from.eigenvalues();
+  to->layer_norm_epsilon = from.norms().layer_norm_epsilon;
+  to->group_norm_epsilon = from.norms().group_norm_epsilon;
+  to->normalised_table = from.norms().normalised_table;
   return to;
 }
 

@@ -6,6 +6,7 @@
 #if !defined(RWKV_NO_IO)
 #include <rwkv/adapter.ipp>
 #include <rwkv/io/json_events.ipp>
+#include <rwkv/io/model_config.ipp>
 #include <rwkv/io/read.ipp>
 #if !defined(RWKV_NO_FILES)
 #include <rwkv/io/hybrid_state_file.ipp>

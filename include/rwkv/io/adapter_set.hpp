@@ -3,7 +3,7 @@
 #pragma once
 
 #include <rwkv/io/float_bytes.hpp>
-#include <rwkv/io/names.hpp>
+#include <rwkv/io/name_schemes.hpp>
 #include <rwkv/io/weight_changes.hpp>
 
 #include <charconv>
@@ -96,11 +96,11 @@ inline constexpr std::array<AdapterWord, 24> adapter_words{{
 /// if there is none.
 [[nodiscard]] inline std::optional<OfficialName> adapted_tensor(const Checkpoint& base,
                                                                 std::string_view name) {
-  for (std::size_t begin = 0; begin < name.size();) {
+  if (auto known = known_name(name); known && base.find(known->official.name) != nullptr)
+    return std::move(known->official);
+  for (std::size_t begin = 0; begin < name.size();) {  // what has a name of its own: moba.0....
     const std::string_view rest = name.substr(begin);
     if (base.find(rest) != nullptr) return OfficialName{std::string(rest)};
-    if (auto official = official_from_fla(rest); official && base.find(official->name) != nullptr)
-      return official;
     const std::size_t dot = name.find('.', begin);
     if (dot == std::string_view::npos) break;
     begin = dot + 1;

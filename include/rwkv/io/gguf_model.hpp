@@ -112,10 +112,11 @@ inline void add_gguf_vocabulary(GgufMetadata& to, const Vocabulary& vocabulary, 
 }  // namespace detail
 
 /// The metadata of a model, its vocabulary included. llama.cpp reads a model without one, but then
-/// only knows numbers.
+/// only knows numbers. `extended`: what it must not read, as it would compute something else.
 [[nodiscard]] inline GgufMetadata gguf_metadata(const Dimensions& d, DType target,
                                                 const std::string& name, bool extended,
-                                                const std::optional<Vocabulary>& vocabulary) {
+                                                const std::optional<Vocabulary>& vocabulary,
+                                                float layer_norm_epsilon = 1e-5f) {
   const auto number = [](std::size_t n) { return static_cast<std::uint32_t>(n); };
   // Without other blocks there is no value residual; block 0's placeholder has the shape of a's.
   const std::size_t value_rank = d.value_rank == 0 ? d.icl_rank : d.value_rank;
@@ -130,7 +131,7 @@ inline void add_gguf_vocabulary(GgufMetadata& to, const Vocabulary& vocabulary, 
       {"rwkv7.block_count", number(d.layers)},
       {"rwkv7.feed_forward_length", number(d.ffn)},
       {"rwkv7.attention.head_count", std::uint32_t{0}},
-      {"rwkv7.attention.layer_norm_epsilon", 1e-5f},
+      {"rwkv7.attention.layer_norm_epsilon", layer_norm_epsilon},
       {"rwkv7.wkv.head_size", number(d.head_size)},
       {"rwkv7.attention.decay_lora_rank", number(d.decay_rank)},
       {"rwkv7.attention.iclr_lora_rank", number(d.icl_rank)},

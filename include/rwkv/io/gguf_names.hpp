@@ -12,8 +12,8 @@ inline constexpr std::int32_t gguf_normal_token = 1;
 inline constexpr std::int32_t gguf_control_token = 3;
 inline constexpr std::int32_t gguf_unused_token = 5;
 
-/// The architecture of files whose eigenvalues are extended: other programs, which would compute
-/// something else, refuse them.
+/// The architecture of files whose eigenvalues are extended, or whose norms are not the ones that
+/// other programs take for granted: these, which would compute something else, refuse them.
 inline constexpr std::string_view gguf_extended = "rwkv7-extended";
 
 using GgufNames = std::pair<std::string_view, std::string_view>;  // GGUF, official

@@ -22,8 +22,10 @@ struct LayoutEntry {
   return weight_type(entry.role, entry.name, entry.shape.back(), stored, target);
 }
 
-/// All tensors of a model. Block 0 has no v0, v1, v2: nothing uses them.
-[[nodiscard]] inline std::vector<LayoutEntry> layout_of(const Dimensions& d) {
+/// All tensors of a model. Block 0 has no v0, v1, v2: nothing uses them. Without ln0 if the table
+/// is normalised already.
+[[nodiscard]] inline std::vector<LayoutEntry> layout_of(const Dimensions& d,
+                                                        bool normalised_table = false) {
   std::vector<LayoutEntry> layout;
   const std::size_t c = d.embed;
   const auto add = [&](std::string name, std::vector<std::size_t> shape, Role role) {
@@ -34,7 +36,7 @@ struct LayoutEntry {
     add(name + ".bias", {c}, Role::vector);
   };
   add("emb.weight", {d.vocab, c}, Role::table);
-  norm("blocks.0.ln0");
+  if (!normalised_table) norm("blocks.0.ln0");
   for (std::size_t i = 0; i < d.layers; ++i) {
     const std::string block = "blocks." + std::to_string(i) + '.';
     const auto row = [&](const std::string& name) { add(block + name, {1, 1, c}, Role::vector); };

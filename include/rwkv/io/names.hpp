@@ -1,131 +1,126 @@
 // SPDX-License-Identifier: Apache-2.0
-// The naming schemes that .pth and safetensors files come in, and their way to the official names:
-//   official          blocks.0.att.w1 [C, D], blocks.0.att.x_r [1, 1, C]
-//   fla/Hugging Face  model.layers.0.attn.w_lora.lora.0.weight [D, C], ...attn.x_x [6, C]
-//   web-rwkv          official names, low-rank matrices transposed: blocks.0.att.w1 [D, C]
-//   wrapped           any of them behind "model.", "module." and the like
-//   RWKV-X            official names behind "rwkv.", and moba.0.att.key.weight
+// From the names that programs give to the tensors of a model (io/name_schemes.hpp) to the official
+// ones. What a name is follows from its words. Behind which prefix the model is (`model.`,
+// `module._orig_mod.rwkv7.`, one never seen) follows from where most names that belong to RWKV-7
+// are; the head, the table and the last norm may also be elsewhere.
 #pragma once
 
-#include <rwkv/io/official_names.hpp>
+#include <rwkv/io/model_settings.hpp>
+#include <rwkv/io/name_schemes.hpp>
+
+#include <set>
 
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 namespace detail {
 
-/// The official name of a tensor of a fla checkpoint without its "model."; nothing if it has none.
-/// fla gives the per-head norm an epsilon of 1e-5 N, which equals the official 64e-5 for the
-/// official head size N = 64; no official model has another, so the epsilon is not kept.
-[[nodiscard]] inline std::optional<OfficialName> official_from_fla(std::string_view name) {
-  static constexpr std::array<std::pair<std::string_view, std::string_view>, 4> global{
-      {{"embeddings.weight", "emb.weight"},
-       {"norm.weight", "ln_out.weight"},
-       {"norm.bias", "ln_out.bias"},
-       {"lm_head.weight", "head.weight"}}};
-  static constexpr std::array<std::pair<std::string_view, std::string_view>, 17> in_block{
-      {{"pre_norm.weight", "ln0.weight"},
-       {"pre_norm.bias", "ln0.bias"},
-       {"attn_norm.weight", "ln1.weight"},
-       {"attn_norm.bias", "ln1.bias"},
-       {"ffn_norm.weight", "ln2.weight"},
-       {"ffn_norm.bias", "ln2.bias"},
-       {"attn.r_proj.weight", "att.receptance.weight"},
-       {"attn.k_proj.weight", "att.key.weight"},
-       {"attn.v_proj.weight", "att.value.weight"},
-       {"attn.o_proj.weight", "att.output.weight"},
-       {"attn.g_norm.weight", "att.ln_x.weight"},
-       {"attn.g_norm.bias", "att.ln_x.bias"},
-       {"attn.k_k", "att.k_k"},
-       {"attn.k_a", "att.k_a"},
-       {"attn.r_k", "att.r_k"},
-       {"ffn.key.weight", "ffn.key.weight"},
-       {"ffn.value.weight", "ffn.value.weight"}}};
-  for (const auto& [fla, official] : global)
-    if (name == fla) return OfficialName{std::string(official)};
-  const auto block = split_block(name, "layers.");
-  if (!block) return std::nullopt;
-  const std::string prefix = "blocks." + std::string(block->first) + '.';
-  const std::string_view rest = block->second;
-  for (const auto& [fla, official] : in_block)
-    if (rest == fla) return OfficialName{prefix + std::string(official)};
-  if (rest == "attn.x_x") return OfficialName{.name = prefix + "att.", .fused = true};
-  if (rest.starts_with("attn.x_") || rest == "ffn.x_k") {
-    std::string official(rest);
-    if (official.starts_with("attn")) official.erase(3, 1);
-    if (is_vector(official)) return OfficialName{prefix + official};
+/// The names of a file, understood as those of one model.
+class ModelNames {
+ public:
+  struct Entry {
+    std::string stored;
+    std::optional<KnownName> known;
+  };
+
+  explicit ModelNames(const Checkpoint& checkpoint) : source_(checkpoint.source) {
+    entries_.reserve(checkpoint.tensors.size());
+    for (const auto& [name, tensor] : checkpoint.tensors)
+      entries_.push_back({name, known_name(name)});
+    find_prefix();
+    for (const Entry& entry : entries_) {
+      if (!entry.known || entry.known->prefix != prefix_ || is_of_training(entry.stored)) continue;
+      present_.insert(entry.known->official.name);
+      is_model_ |= entry.known->official.name.ends_with(".att.r_k");
+      is_fla_ |= entry.known->fla;
+      layers_ |= entry.known->from_layers;
+    }
+    for (const Entry& entry : entries_)
+      if (is_elsewhere(entry)) elsewhere_[entry.known->official.name].push_back(&entry);
   }
-  static constexpr std::string_view lora = "_lora.lora.";
-  if (rest.starts_with("attn.") && rest.size() > 6 && rest.substr(6).starts_with(lora)) {
-    const std::string letter = prefix + "att." + rest[5];
-    const auto part = rest.substr(6 + lora.size());
-    if (part == "0.weight") return OfficialName{letter + '1', true};
-    if (part == "2.weight") return OfficialName{letter + '2', true};
-    if (part == "2.bias") return OfficialName{letter + '0'};
+
+  [[nodiscard]] const std::vector<Entry>& entries() const noexcept { return entries_; }
+  /// Whether there is an RWKV-7 model, not only a state or an adapter.
+  [[nodiscard]] bool is_model() const noexcept { return is_model_; }
+  [[nodiscard]] bool is_fla() const noexcept { return is_model_ && is_fla_; }
+  /// Whether every tensor behind the prefix must be one of RWKV-7. Official files are not held to
+  /// that here: states and adapters look like them.
+  [[nodiscard]] bool is_strict() const noexcept { return is_model_ && layers_; }
+
+  /// What `entry` is called in this model; nothing if it belongs to no scheme.
+  [[nodiscard]] const OfficialName* official(const Entry& entry) const {
+    if (!found_ || !entry.known || is_of_training(entry.stored)) return nullptr;
+    if (entry.known->prefix == prefix_) return &entry.known->official;
+    const auto found = elsewhere_.find(entry.known->official.name);
+    if (!is_model_ || found == elsewhere_.end()) return nullptr;
+    // One candidate, or the only one among several that lies on the way to the blocks.
+    const auto on_the_way = [&](const Entry* e) { return prefix_.starts_with(e->known->prefix); };
+    const auto& candidates = found->second;
+    const auto count = std::count_if(candidates.begin(), candidates.end(), on_the_way);
+    const bool chosen = candidates.size() == 1 || (count == 1 && on_the_way(&entry));
+    return chosen ? &entry.known->official : nullptr;
   }
-  return std::nullopt;
-}
 
-inline void rename_fla(Checkpoint& checkpoint) {
-  auto tensors = std::exchange(checkpoint.tensors, {});
-  constexpr std::string_view prefix = "model.";
-  for (const auto& [name, tensor] : tensors) {
-    const auto bare = std::string_view(name).substr(name.starts_with(prefix) ? prefix.size() : 0);
-    const auto official = official_from_fla(bare);
-    if (!official)
-      refuse_tensor(ErrorCategory::unsupported, checkpoint.source, name,
-                    " is not part of an RWKV-7 model");
-    add_official(checkpoint, *official, tensor);
+  /// `stored` without the model's prefix, or that of the sparse blocks of RWKV-X.
+  [[nodiscard]] std::string bare(const std::string& stored) const {
+    if (const auto sparse = last_numbered(stored, "moba"); sparse != std::string::npos)
+      if (is_model_) return stored.substr(sparse);
+    if (is_of_training(stored)) return stored;
+    if (stored.starts_with(prefix_)) return stored.substr(prefix_.size());
+    const std::string name = without_wrappers(stored);
+    return !prefix_.empty() && name.starts_with(prefix_) ? name.substr(prefix_.size()) : stored;
   }
-}
 
-/// True if `prefix` is put together from what training programs put before every name.
-[[nodiscard]] constexpr bool is_wrapper(std::string_view prefix) noexcept {
-  for (bool again = true; again && !prefix.empty();) {
-    again = false;
-    for (const std::string_view part : {"_forward_module.", "module.", "_orig_mod.", "model."})
-      if (prefix.starts_with(part)) {
-        prefix.remove_prefix(part.size());
-        again = true;
-      }
+  [[nodiscard]] bool behind_prefix(const std::string& stored) const {
+    return without_wrappers(stored).starts_with(prefix_);
   }
-  return prefix.empty();
-}
 
-/// RWKV-X puts "rwkv." before the names of its RWKV-7 part; the rest is called "moba.<j>....".
-inline constexpr std::string_view hybrid_prefix = "rwkv.";
-
-/// Removes "rwkv." from a hybrid model's names.
-inline void strip_hybrid_prefix(Checkpoint& checkpoint) {
-  if (checkpoint.find("rwkv.emb.weight") == nullptr) return;
-  for (auto& [name, tensor] : std::exchange(checkpoint.tensors, {})) {
-    const bool prefixed = name.starts_with(hybrid_prefix);
-    const std::string bare = name.substr(prefixed ? hybrid_prefix.size() : 0);
-    if (!checkpoint.tensors.emplace(bare, std::move(tensor)).second)
-      refuse_tensor(ErrorCategory::format, checkpoint.source, bare, " occurs twice");
+ private:
+  void find_prefix() {
+    std::map<std::string_view, std::size_t> votes;
+    for (const Entry& entry : entries_)
+      if (entry.known && entry.known->of_block && !is_of_training(entry.stored))
+        ++votes[entry.known->prefix];
+    const auto rank = [](const auto& vote) {
+      return std::pair(!is_average(vote.first), vote.second);
+    };
+    const auto best =
+        std::max_element(votes.begin(), votes.end(),
+                         [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
+    if (best == votes.end()) return;
+    prefix_ = best->first;
+    found_ = true;
+    for (const auto& vote : votes)
+      if (vote.first != best->first && rank(vote) == rank(*best))
+        fail_with(ErrorCategory::unsupported, source_, ": this file holds several models, behind ",
+                  printable(best->first), " and ", printable(vote.first),
+                  "; save the one that is meant by itself");
   }
-}
 
-/// Removes a wrapper that all names share.
-inline void strip_wrapper(Checkpoint& checkpoint) {
-  constexpr std::string_view landmark = "blocks.0.ln1.weight";
-  std::string wrapper;
-  for (const auto& [name, tensor] : checkpoint.tensors)
-    if (name.ends_with(landmark)) wrapper = name.substr(0, name.size() - landmark.size());
-  const auto wrapped = [&](const auto& entry) { return entry.first.starts_with(wrapper); };
-  if (wrapper.ends_with(hybrid_prefix)) wrapper.resize(wrapper.size() - hybrid_prefix.size());
-  if (wrapper.empty() || !is_wrapper(wrapper) ||
-      !std::all_of(checkpoint.tensors.begin(), checkpoint.tensors.end(), wrapped))
-    return;
-  for (auto& [name, tensor] : std::exchange(checkpoint.tensors, {}))
-    checkpoint.tensors.emplace(name.substr(wrapper.size()), std::move(tensor));
-}
+  // The table, the head or the last norm outside of what wraps the blocks.
+  [[nodiscard]] bool is_elsewhere(const Entry& entry) const {
+    if (!entry.known || entry.known->prefix == prefix_ || is_of_training(entry.stored))
+      return false;
+    const std::string& name = entry.known->official.name;
+    const bool global = !name.starts_with("blocks.") || name.starts_with("blocks.0.ln0.");
+    return global && !present_.contains(name);
+  }
 
-/// True if the low-rank matrices are stored transposed, which only their shapes tell: w1 is [C, D]
-/// in official files and [D, C] in those of web-rwkv. With D = C throughout it cannot be told, and
-/// the file counts as official.
-[[nodiscard]] inline bool low_rank_transposed(const Checkpoint& checkpoint) {
+  const std::string& source_;
+  std::vector<Entry> entries_;
+  std::string prefix_;
+  std::set<std::string_view> present_;
+  std::map<std::string_view, std::vector<const Entry*>> elsewhere_;
+  bool found_ = false;  // whether any name belongs to RWKV
+  bool is_model_ = false;
+  bool is_fla_ = false;
+  bool layers_ = false;
+};
+
+/// Which way low-rank matrices lie, as far as the shapes tell: w1 is [C, D] in official files and
+/// [D, C] in others. Nothing if D = C throughout.
+[[nodiscard]] inline std::optional<bool> low_rank_transposed(const Checkpoint& checkpoint) {
   const Tensor* embedding = checkpoint.find("emb.weight");
-  if (embedding == nullptr || embedding->shape.size() != 2) return false;
+  if (embedding == nullptr || embedding->shape.size() != 2) return std::nullopt;
   const std::size_t embed = embedding->shape[1];
   const std::string* official = nullptr;
   const std::string* transposed = nullptr;
@@ -141,48 +136,72 @@ inline void strip_wrapper(Checkpoint& checkpoint) {
   if (official != nullptr && transposed != nullptr)
     fail_with(ErrorCategory::format, checkpoint.source, ": tensor ", printable(*transposed),
               " is transposed, but ", printable(*official), " is not");
+  if (official == nullptr && transposed == nullptr) return std::nullopt;
   return transposed != nullptr;
 }
 
-/// Official shapes, and web-rwkv's transpositions undone.
-inline void normalise_official(Checkpoint& checkpoint) {
-  const bool web = low_rank_transposed(checkpoint);
-  auto tensors = std::exchange(checkpoint.tensors, {});
-  for (auto& [name, tensor] : tensors) {
-    constexpr std::string_view lora_a = ".lora.0";
-    constexpr std::string_view lora_b = ".lora.1";
+/// Turns the low-rank matrices the official way: by their shapes, or, where these do not tell, if
+/// their names say so (`by_name`). A state beside transposed official names is transposed too.
+inline void turn_low_rank(Checkpoint& checkpoint, const std::set<std::string>& by_name) {
+  const std::optional<bool> by_shape = low_rank_transposed(checkpoint);
+  for (auto& [name, tensor] : checkpoint.tensors) {
     const auto block = split_block(name, "blocks.");
-    OfficialName official{name};
-    if (block && name.ends_with(lora_a)) {  // web-rwkv's way to write lora_A
-      official = {name.substr(0, name.size() - lora_a.size()) + ".lora_A", true};
-    } else if (block && name.ends_with(lora_b)) {
-      official.name = name.substr(0, name.size() - lora_b.size()) + ".lora_B";
-    } else if (web && block && is_low_rank(block->second)) {
-      official.transposed = true;
-    } else if (web && block && block->second == "att.time_state") {
+    if (!block) continue;
+    const bool low_rank = is_low_rank(block->second);
+    if (by_name.contains(name) && tensor.shape.size() != 2)
+      refuse_tensor(ErrorCategory::format, checkpoint.source, name, " has shape ",
+                    to_string(tensor.shape), " and is no matrix");
+    if (low_rank && tensor.shape.size() == 2) {
+      if (by_shape.value_or(by_name.contains(name))) tensor = tensor.transposed();
+    } else if (block->second == "att.time_state" && by_name.empty() && by_shape.value_or(false)) {
       tensor = tensor.transposed();
     }
-    add_official(checkpoint, official, tensor);
   }
+}
+
+/// "...lora.0" and "...lora.1" are web-rwkv's lora_A, transposed, and lora_B.
+[[nodiscard]] inline OfficialName official_adapter(const std::string& name) {
+  constexpr std::string_view lora_a = ".lora.0";
+  constexpr std::string_view lora_b = ".lora.1";
+  if (!split_block(name, "blocks.")) return {name};
+  if (name.ends_with(lora_a))
+    return {name.substr(0, name.size() - lora_a.size()) + ".lora_A", true};
+  if (name.ends_with(lora_b)) return {name.substr(0, name.size() - lora_b.size()) + ".lora_B"};
+  return {name};
 }
 
 }  // namespace detail
 
-/// `checkpoint` under official names: fla, web-rwkv, RWKV-X and wrapped names are recognised and
-/// mapped, vectors become [1, 1, C], and nothing is copied. The sparse blocks of RWKV-X keep their
-/// `moba.<j>.` names, as do names that belong to no scheme (states, optimiser data). A file with
-/// `blocks.<i>.att.time_state` alone is taken as official ([H, value, key]). Throws `Error`
+/// `checkpoint` under official names: the schemes of io/name_schemes.hpp and RWKV-X are recognised
+/// behind any prefix and mapped, vectors become [1, 1, C], and nothing is copied. The sparse blocks
+/// of RWKV-X keep their `moba.<j>.` names, as do names that belong to no scheme (states, optimiser
+/// data); beside a model, gradients, moments and tensors of integers are left out. Throws `Error`
 /// (format) when names collide or orientations contradict each other, (unsupported) for a tensor in
-/// a fla file that RWKV-7 does not have.
+/// a file with `layers.` that RWKV-7 does not have, and for two models in one file.
+///
+/// What the file leaves out is filled in as it is meant: a head that is the table, norms without
+/// biases. What its metadata says about the mathematics is put under this library's own keys (see
+/// `state_settings`).
 [[nodiscard]] inline Checkpoint to_official_names(Checkpoint checkpoint) {
-  if (checkpoint.find("model.layers.0.attn.r_proj.weight") != nullptr ||
-      checkpoint.find("layers.0.attn.r_proj.weight") != nullptr) {
-    detail::rename_fla(checkpoint);
-    return checkpoint;
+  const detail::ModelNames names(checkpoint);
+  auto tensors = std::exchange(checkpoint.tensors, {});
+  std::set<std::string> transposed_by_name;
+  for (const auto& entry : names.entries()) {
+    const Tensor& tensor = tensors.find(entry.stored)->second;
+    if (const detail::OfficialName* official = names.official(entry)) {
+      if (official->transposed) transposed_by_name.insert(official->name);
+      detail::add_official(checkpoint, {.name = official->name, .fused = official->fused}, tensor);
+      continue;
+    }
+    const bool weight = is_float(tensor.dtype) || is_block(tensor.dtype);
+    if (names.is_model() && (!weight || detail::is_of_training(entry.stored))) continue;
+    if (names.is_strict() && names.behind_prefix(entry.stored))
+      detail::refuse_tensor(ErrorCategory::unsupported, checkpoint.source, entry.stored,
+                            " is not part of an RWKV-7 model");
+    detail::add_official(checkpoint, detail::official_adapter(names.bare(entry.stored)), tensor);
   }
-  detail::strip_wrapper(checkpoint);
-  detail::strip_hybrid_prefix(checkpoint);
-  detail::normalise_official(checkpoint);
+  detail::turn_low_rank(checkpoint, transposed_by_name);
+  if (names.is_model()) state_settings(checkpoint, names.is_fla());
   return checkpoint;
 }
 

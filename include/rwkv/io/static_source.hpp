@@ -43,13 +43,17 @@ class SourceWriter {
     next();
   }
 
+  /// Zeros where there is no norm.
   void norm(const NormWeights& n, std::size_t c) {
     open();
-    array(n.weight, c);
-    array(n.bias, c);
+    array(DType::f32, n.weight, c);
+    array(DType::f32, n.bias, c);
     close();
     next();
   }
+
+  /// With a comma behind it.
+  void number(float value) { element(value); }
 
   void next() { out_ += ",\n"; }
 
@@ -166,6 +170,12 @@ class SourceWriter {
   matrix(w.head(), d.vocab, c);
   out += w.eigenvalues() == Eigenvalues::extended ? "rwkv::Eigenvalues::extended"
                                                   : "rwkv::Eigenvalues::standard";
+  if (w.norms() != NormSettings{}) {
+    out += ",\n";
+    write.number(w.norms().layer_norm_epsilon);
+    write.number(w.norms().group_norm_epsilon);
+    out += w.norms().normalised_table ? "true" : "false";
+  }
   out += "};\n\n}  // namespace " + name + "\n";
   return out;
 }

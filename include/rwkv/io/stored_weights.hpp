@@ -5,6 +5,7 @@
 #pragma once
 
 #include <rwkv/exec/serial.hpp>
+#include <rwkv/io/model_settings.hpp>
 #include <rwkv/io/weight_changes.hpp>
 #include <rwkv/kernels/any_matrix.hpp>
 #include <rwkv/kernels/table.hpp>
@@ -84,7 +85,7 @@ class WeightArena {
 }  // namespace detail
 
 /// The dimensions of an RWKV-7 checkpoint, from its tensor shapes. Throws Error (format,
-/// unsupported).
+/// unsupported), also if the file states others.
 [[nodiscard]] RWKV_FUNCTION Dimensions dimensions_of(const Checkpoint& c);
 
 /// How many sparse-attention blocks a checkpoint has: `moba.0.`, `moba.1.`, ... 0 for RWKV-7.
@@ -103,6 +104,7 @@ class StoredWeights {
 
   [[nodiscard]] const Dimensions& dimensions() const noexcept { return dimensions_; }
   [[nodiscard]] Eigenvalues eigenvalues() const noexcept { return eigenvalues_; }
+  [[nodiscard]] const NormSettings& norms() const noexcept { return norms_; }
   [[nodiscard]] const AnyTable& emb() const noexcept { return emb_; }
   [[nodiscard]] const NormWeights& ln0() const noexcept { return ln0_; }
   [[nodiscard]] const BlockWeights<AnyMatrix>& block(std::size_t i) const noexcept {
@@ -144,6 +146,7 @@ class StoredWeights {
   class Builder;
 
   Dimensions dimensions_;
+  NormSettings norms_;
   Eigenvalues eigenvalues_ = Eigenvalues::standard;
   AnyTable emb_;
   NormWeights ln0_;

@@ -83,6 +83,7 @@ RWKV_FUNCTION Dimensions dimensions_of(const Checkpoint& c) {
               " channels cannot be divided into heads of ", d.head_size);
   if (d.vocab > 0xffffffffu)
     fail_with(ErrorCategory::unsupported, c.source, ": a vocabulary of ", d.vocab, " tokens");
+  check_stated_dimensions(c, d);
   return d;
 }
 
@@ -145,7 +146,8 @@ class StoredWeights::Builder {
   }
 
   NormWeights norm(const std::string& name, std::size_t n) {
-    return {vector(name + ".weight", n), vector(name + ".bias", n)};
+    const float* const weight = vector(name + ".weight", n);
+    return {weight, vector(name + ".bias", n), to.norms_.layer_norm_epsilon};
   }
 
   /// A matrix with `rows` outputs and `cols` inputs; `input_first` if it is stored as [inputs,
@@ -390,6 +392,7 @@ class StoredWeights::Builder {
     a.value = mat("att.value.weight", c, c);
     a.output = mat("att.output.weight", c, c);
     a.ln_x = norm(prefix + "att.ln_x", c);
+    a.ln_x.epsilon = to.norms_.group_norm_epsilon;
     b.ln2 = norm(prefix + "ln2", c);
     b.ffn.x_k = vec("ffn.x_k");
     b.ffn.key = mat("ffn.key.weight", d.ffn, c);
@@ -448,7 +451,7 @@ class StoredWeights::Builder {
 
 RWKV_FUNCTION StoredWeights::StoredWeights(const Checkpoint& c, const LoadOptions& options,
                                            ExecutorRef exec, Architecture architecture)
-    : dimensions_(dimensions_of(c)) {
+    : dimensions_(dimensions_of(c)), norms_(norm_settings_of(c)) {
   if (architecture == Architecture::rwkv7 && sparse_blocks_of(c) > 0)
     fail_with(ErrorCategory::unsupported, c.source,
               ": this is an RWKV-X model (it has moba.0...): use rwkv::HybridModel from "
@@ -460,7 +463,7 @@ RWKV_FUNCTION StoredWeights::StoredWeights(const Checkpoint& c, const LoadOption
   read_eigenvalues(c);
   Builder build{*this, c, options, exec};
   build.table();
-  ln0_ = build.norm("blocks.0.ln0", dimensions_.embed);
+  if (!norms_.normalised_table) ln0_ = build.norm("blocks.0.ln0", dimensions_.embed);
   blocks_.reserve(dimensions_.layers);
   for (std::size_t i = 0; i < dimensions_.layers; ++i) blocks_.push_back(build.block(i));
   for (std::size_t j = 0; j < sparse_blocks_of(c); ++j)
@@ -469,6 +472,11 @@ RWKV_FUNCTION StoredWeights::StoredWeights(const Checkpoint& c, const LoadOption
   head_ = build.matrix("head.weight", dimensions_.vocab, dimensions_.embed, false);
   build.check_room("head", {&head_}, dimensions_.embed);
   build.refuse_unknown();
+  if (norms_ != NormSettings{})  // a state belongs to what the model computes
+    for (const std::uint32_t word : {std::bit_cast<std::uint32_t>(norms_.layer_norm_epsilon),
+                                     std::bit_cast<std::uint32_t>(norms_.group_norm_epsilon),
+                                     std::uint32_t{norms_.normalised_table}})
+      hash(word);
 }
 
 RWKV_FUNCTION void StoredWeights::read_eigenvalues(const Checkpoint& c) {

@@ -45,7 +45,7 @@ void head_operands(const HeadParameters& p, std::size_t n, const HeadRow& h) noe
 template <class L>
 void head_output(const HeadParameters& p, std::size_t n, const float* r, const float* k,
                  const float* v, const float* g, float* y) noexcept {
-  normalise<L>(y, p.ln_x_weight, p.ln_x_bias, group_norm_epsilon, y, n);
+  normalise<L>(y, p.ln_x_weight, p.ln_x_bias, p.ln_x_epsilon, y, n);
   const float bonus = triple_product<L>(r, k, p.r_k, n);
   map<L>({0, n}, [=]<class V>(std::size_t j) {
     (fma(V::broadcast(bonus), V::load(v + j), V::load(y + j)) * V::load(g + j)).store(y + j);

@@ -6,8 +6,9 @@
 
 namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
 
+/// What released models add to variances. Other files may say otherwise.
 inline constexpr float layer_norm_epsilon = 1e-5f;
-/// RWKV-7's ln_x uses 64e-5 for every head size.
+/// Of ln_x, for every head size.
 inline constexpr float group_norm_epsilon = 64e-5f;
 
 /// What is applied to a matrix product's result.
@@ -24,6 +25,7 @@ struct HeadParameters {
   const float* v0;  ///< null in block 0, which has no value residual
   const float *k_k, *k_a, *r_k;
   const float *ln_x_weight, *ln_x_bias;
+  float ln_x_epsilon;
   bool extended;  ///< eigenvalues: learning rates up to 2
 };
 

@@ -36,6 +36,10 @@ inline Eigenvalues eigenvalues_of(const io::Checkpoint& c) {
 
 RWKV_FUNCTION Parameters read_parameters(const io::Checkpoint& c) {
   Dimensions d = io::dimensions_of(c);
+  if (io::norm_settings_of(c) != io::NormSettings{})
+    fail_with(ErrorCategory::unsupported, c.source,
+              ": only models with ln0 and the usual epsilons (1e-5, and 64e-5 per head) can be "
+              "trained; this one says otherwise (config.json or metadata)");
   const bool first_value_residual = c.find("blocks.0.att.v0") != nullptr;
   if (first_value_residual && d.layers == 1) {
     const auto& shape = c.get("blocks.0.att.v1").shape;
