@@ -141,6 +141,7 @@ struct Checkpoint {
   std::map<std::string, Tensor, std::less<>> tensors;
   Metadata metadata;
   std::optional<Vocabulary> vocabulary;              ///< when the file carries one
+  std::string folder;  ///< where the file lies, and perhaps its vocabulary; empty for memory
   std::vector<std::shared_ptr<const void>> storage;  ///< keeps `Tensor::bytes` alive
   /// Says that these bytes will not be read again soon, so that a loader which copies weights into
   /// its own layout does not hold two copies in memory; they stay readable. Empty when the bytes

@@ -13,6 +13,12 @@ namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
   return bytes.size() >= 4 && std::memcmp(bytes.data(), "GGUF", 4) == 0;
 }
 
+/// One file of a model that is in several.
+struct ModelPart {
+  std::span<const std::byte> bytes;
+  std::string source;
+};
+
 namespace detail {
 
 /// The bytes of a token: the text is the inside of a Python bytes literal.
@@ -94,57 +100,127 @@ inline void refuse_overlaps(const Gguf& gguf, const std::string& source) {
                 extents[i].first);
 }
 
+/// A number that llama.cpp's gguf-split writes into every part of a model.
+[[nodiscard]] inline std::size_t split_number(const Gguf& gguf, std::string_view key,
+                                              std::size_t otherwise, const std::string& source) {
+  const auto entry = gguf.metadata.find(key);
+  if (entry == gguf.metadata.end()) return otherwise;
+  const std::string& text = entry->second;
+  std::size_t number = 0;
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc{} || stop != text.data() + text.size())
+    fail_with(ErrorCategory::format, source, ": ", std::string(key), " is ", printable(text));
+  return number;
+}
+
+/// True for a part of a model that is in several files.
+[[nodiscard]] inline bool is_split_gguf(std::span<const std::byte> bytes,
+                                        const std::string& source) {
+  return split_number(GgufReader(bytes, source).read({}), "split.count", 1, source) > 1;
+}
+
+struct GgufPart {
+  const ModelPart* file;
+  Gguf gguf;
+};
+
+/// The directories of all parts, in the order of their numbers.
+[[nodiscard]] inline std::vector<GgufPart> open_gguf(std::span<const ModelPart> files) {
+  constexpr std::array wanted{gguf_tokens, gguf_token_types};
+  std::vector<GgufPart> parts(files.size());
+  std::vector<bool> seen(files.size(), false);
+  std::size_t tensors = 0;
+  for (const ModelPart& file : files) {
+    Gguf gguf = GgufReader(file.bytes, file.source).read(wanted);
+    const std::size_t count = split_number(gguf, "split.count", 1, file.source);
+    const std::size_t number = split_number(gguf, "split.no", 0, file.source);
+    if (count != files.size() && !(count == 0 && files.size() == 1))
+      fail_with(ErrorCategory::format, file.source, ": this is part ", number + 1, " of ", count,
+                " of a model, and ",
+                files.size() == 1 ? "the others are not here"
+                                  : std::to_string(files.size()) + " parts are here");
+    if (number >= files.size() || seen[number])
+      fail_with(ErrorCategory::format, file.source, ": split.no is ", number,
+                number < files.size() ? ", as in another part" : ", which is past the last part");
+    seen[number] = true;
+    tensors += gguf.tensors.size();
+    parts[number] = {&file, std::move(gguf)};
+  }
+  if (const std::size_t promised =
+          split_number(parts[0].gguf, "split.tensors.count", tensors, parts[0].file->source);
+      promised != tensors)
+    fail_with(ErrorCategory::format, parts[0].file->source, ": all parts together have ", tensors,
+              " tensors, not split.tensors.count = ", promised);
+  return parts;
+}
+
+inline void add_gguf_tensors(Checkpoint& checkpoint, const Gguf& gguf, const std::string& source) {
+  for (const GgufTensor& stored : gguf.tensors) {
+    const auto dtype = gguf_dtype(stored.type);
+    if (!dtype)
+      refuse_tensor(ErrorCategory::unsupported, source, stored.name, " has type ",
+                    gguf_type_name(stored.type), ", which is not supported");
+    require_whole_blocks(stored.shape, *dtype, source, stored.name);
+    const auto size = byte_count(stored.shape, *dtype);
+    if (!size || stored.offset > gguf.data.size() || *size > gguf.data.size() - stored.offset)
+      refuse_tensor(ErrorCategory::format, source, stored.name, " of shape ",
+                    to_string(stored.shape), " lies at ", stored.offset, " of ", gguf.data.size(),
+                    " data bytes");
+    const auto official = official_from_gguf(stored.name);
+    if (!official)
+      refuse_tensor(ErrorCategory::unsupported, source, stored.name,
+                    " is not part of an RWKV-7 model");
+    if (official->name.starts_with("blocks.0.att.v") && official->name.size() == 15) continue;
+    add_official(checkpoint, *official,
+                 Tensor{*dtype, stored.shape, c_order(stored.shape),
+                        gguf.data.subspan(static_cast<std::size_t>(stored.offset), *size)});
+  }
+  refuse_overlaps(gguf, source);
+}
+
 }  // namespace detail
 
-/// Reads a GGUF model of architecture rwkv7 (or what `convert` calls rwkv7-extended) whose content
-/// is `bytes`, which must outlive the result. Tensors (F32, F16, BF16, Q4_0 ... Q8_0, Q2_K ...
-/// Q6_K, IQ4_NL) are views under official names; scalar metadata is kept as text; the vocabulary is
-/// decoded if it is RWKV's. Block 0's placeholder v0, v1, v2 are left out. Throws `Error` (format)
-/// for a damaged file, (unsupported) for other architectures, tensor types and tensors. Time and
+/// Reads a GGUF model of architecture rwkv7 (or what `convert` calls rwkv7-extended) in one file or
+/// in the parts that llama.cpp's gguf-split makes of one, in any order; their bytes must outlive
+/// the result. Tensors (F32, F16, BF16, Q4_0 ... Q8_0, Q2_K ... Q6_K, IQ4_NL) are views under
+/// official names; scalar metadata is kept as text; the vocabulary is decoded if it is RWKV's.
+/// Block 0's placeholder v0, v1, v2 are left out. Throws `Error` (format) for a damaged file or a
+/// part that is missing, (unsupported) for other architectures, tensor types and tensors. Time and
 /// memory O(metadata + tensors).
-[[nodiscard]] inline Checkpoint read_gguf(std::span<const std::byte> bytes,
-                                          const std::string& source) {
-  constexpr std::array wanted{detail::gguf_tokens, detail::gguf_token_types};
-  detail::Gguf gguf = detail::GgufReader(bytes, source).read(wanted);
-  const auto architecture = gguf.metadata.find("general.architecture");
-  if (architecture == gguf.metadata.end() ||
+[[nodiscard]] inline Checkpoint read_gguf(std::span<const ModelPart> parts) {
+  RWKV_ASSERT(!parts.empty());
+  std::vector<detail::GgufPart> opened = detail::open_gguf(parts);
+  const std::string& source = opened[0].file->source;
+  detail::Gguf& first = opened[0].gguf;
+  const auto architecture = first.metadata.find("general.architecture");
+  if (architecture == first.metadata.end() ||
       (architecture->second != "rwkv7" && architecture->second != detail::gguf_extended))
     fail_with(
         ErrorCategory::unsupported, source, ": architecture ",
-        architecture == gguf.metadata.end() ? "(none)" : detail::printable(architecture->second),
+        architecture == first.metadata.end() ? "(none)" : detail::printable(architecture->second),
         " is not supported, only \"rwkv7\"");
 
   Checkpoint checkpoint;
   checkpoint.source = source;
   checkpoint.format = "gguf";
-  for (const detail::GgufTensor& stored : gguf.tensors) {
-    const auto dtype = detail::gguf_dtype(stored.type);
-    if (!dtype)
-      detail::refuse_tensor(ErrorCategory::unsupported, source, stored.name, " has type ",
-                            detail::gguf_type_name(stored.type), ", which is not supported");
-    detail::require_whole_blocks(stored.shape, *dtype, source, stored.name);
-    const auto size = detail::byte_count(stored.shape, *dtype);
-    if (!size || stored.offset > gguf.data.size() || *size > gguf.data.size() - stored.offset)
-      detail::refuse_tensor(ErrorCategory::format, source, stored.name, " of shape ",
-                            to_string(stored.shape), " lies at ", stored.offset, " of ",
-                            gguf.data.size(), " data bytes");
-    const auto official = detail::official_from_gguf(stored.name);
-    if (!official)
-      detail::refuse_tensor(ErrorCategory::unsupported, source, stored.name,
-                            " is not part of an RWKV-7 model");
-    if (official->name.starts_with("blocks.0.att.v") && official->name.size() == 15) continue;
-    detail::add_official(checkpoint, *official,
-                         Tensor{*dtype, stored.shape, c_order(stored.shape),
-                                gguf.data.subspan(static_cast<std::size_t>(stored.offset), *size)});
-  }
-  detail::refuse_overlaps(gguf, source);
-  checkpoint.metadata = std::move(gguf.metadata);
+  for (const detail::GgufPart& part : opened)
+    detail::add_gguf_tensors(checkpoint, part.gguf, part.file->source);
+  checkpoint.metadata = std::move(first.metadata);
+  std::erase_if(checkpoint.metadata,
+                [](const auto& entry) { return entry.first.starts_with("split."); });
   detail::split_heads(checkpoint);
   const auto tokenizer = checkpoint.metadata.find("tokenizer.ggml.model");
-  if (gguf.texts.contains(detail::gguf_tokens) && tokenizer != checkpoint.metadata.end() &&
+  if (first.texts.contains(detail::gguf_tokens) && tokenizer != checkpoint.metadata.end() &&
       tokenizer->second == "rwkv")
-    checkpoint.vocabulary = detail::gguf_vocabulary(gguf, source);
+    checkpoint.vocabulary = detail::gguf_vocabulary(first, source);
   return checkpoint;
+}
+
+/// The same for a model in one file whose content is `bytes`; `source` names it in messages.
+[[nodiscard]] inline Checkpoint read_gguf(std::span<const std::byte> bytes,
+                                          const std::string& source) {
+  const ModelPart whole{bytes, source};
+  return read_gguf(std::span(&whole, 1));
 }
 
 }  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

@@ -22,9 +22,14 @@ namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
                                                        const std::string& source);
 
 #if !defined(RWKV_NO_FILES)
-/// Reads the model in the file `path`, which is mapped, not loaded; or, when `path` is a directory
-/// or a `*.index.json` in one, the Hugging Face model in it, in one safetensors file or several.
-/// The result keeps the files open and may be used from several threads.
+/// Reads the model in the file `path`, which is mapped, not loaded. A model in several files, as
+/// Hugging Face's programs (`model-00001-of-00003.safetensors`, .bin) and llama.cpp's gguf-split
+/// name them, is named by any of them, by its index, by its config.json or by its folder. A folder
+/// is read by what is in it: `model.safetensors`, an index (`*.index.json`) whose files are there,
+/// `pytorch_model.bin`, or the only file that may be a model; a `config.json` beside safetensors is
+/// read too. `Checkpoint::folder` says where a vocabulary may lie. Throws `Error` with a sentence
+/// that names files that are missing, or those to choose from. The result keeps the files open and
+/// may be used from several threads.
 [[nodiscard]] RWKV_FUNCTION Checkpoint read_checkpoint(const std::filesystem::path& path);
 #endif
 

@@ -11,11 +11,10 @@
 #include <rwkv/io/vocabulary_text.hpp>
 
 #if !defined(RWKV_NO_FILES)
+#include <rwkv/io/folder.hpp>
 #include <rwkv/io/keep_open.hpp>
-#include <rwkv/io/shards.hpp>
+#include <rwkv/io/model_config.hpp>
 #endif
-
-#include <set>
 
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
@@ -58,47 +57,101 @@ RWKV_FUNCTION Checkpoint read_checkpoint(std::span<const std::byte> bytes,
 #if !defined(RWKV_NO_FILES)
 namespace detail {
 
-[[nodiscard]] inline Checkpoint read_shards(const ShardIndex& index,
-                                            const std::filesystem::path& path) {
-  std::set<std::string> files;
-  for (const auto& [tensor, file] : index) files.insert(file);
-  Checkpoint whole;
-  whole.source = path.string();
-  whole.format = "safetensors";
-  for (const std::string& name : files) {
-    const auto shard_path = path.parent_path() / name;
-    auto file = std::make_shared<const MappedFile>(shard_path);
-    Checkpoint shard = read_safetensors(file->bytes(), shard_path.string());
-    for (auto& [tensor, view] : shard.tensors)
-      if (!whole.tensors.emplace(tensor, std::move(view)).second)
-        refuse_tensor(ErrorCategory::format, shard.source, tensor, " is in another file too");
-    whole.metadata.merge(shard.metadata);
-    keep_open(whole, std::move(file));
+/// A configuration that contradicts what this library is about is refused, another one becomes
+/// metadata of the model.
+inline void add_config(Checkpoint& checkpoint, const std::filesystem::path& file, bool insist) {
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(file, ignored)) return;
+  const MappedFile config(file);
+  Metadata metadata = read_model_config(config.bytes(), file.string());
+  const auto type = metadata.find("config.model_type");
+  if (type != metadata.end() && type->second.find("rwkv") == std::string::npos) {
+    if (!insist) return;
+    fail_with(ErrorCategory::unsupported, file.string(),
+              ": this is the configuration of a model of type ", printable(type->second),
+              ", which is no RWKV");
   }
-  for (const auto& [tensor, file] : index)
+  checkpoint.metadata.merge(metadata);
+}
+
+/// A file that is open already: where files cannot be mapped, opening is reading.
+struct OpenFile {
+  std::string name;
+  std::shared_ptr<const MappedFile> file;
+};
+
+/// The files of a model together, under the names in them.
+[[nodiscard]] inline Checkpoint read_files(const std::filesystem::path& folder,
+                                           const ModelFiles& model, const OpenFile& open) {
+  std::vector<std::shared_ptr<const MappedFile>> files;
+  std::vector<ModelPart> parts;
+  for (const std::string& name : model.files) {
+    files.push_back(name == open.name ? open.file
+                                      : std::make_shared<const MappedFile>(folder / name));
+    parts.push_back({files.back()->bytes(), (folder / name).string()});
+  }
+  Checkpoint whole;
+  if (is_gguf(parts[0].bytes)) {
+    whole = read_gguf(parts);
+  } else {
+    for (const ModelPart& part : parts) {
+      Checkpoint some = read_container(part.bytes, part.source);
+      for (auto& [tensor, view] : some.tensors)
+        if (!whole.tensors.emplace(tensor, std::move(view)).second)
+          refuse_tensor(ErrorCategory::format, part.source, tensor, " is in another file too");
+      whole.metadata.merge(some.metadata);
+      if (!whole.vocabulary) whole.vocabulary = std::move(some.vocabulary);
+      if (whole.format.empty()) whole.format = some.format;
+    }
+  }
+  whole.source = (model.files.size() == 1 ? folder / model.files[0] : folder / model.name).string();
+  for (auto& file : files) keep_open(whole, std::move(file));
+  for (const auto& [tensor, file] : model.index)
     if (whole.find(tensor) == nullptr)
       refuse_tensor(ErrorCategory::format, whole.source, tensor, " is not in ", file);
   return whole;
+}
+
+[[nodiscard]] inline Checkpoint read_folder(const std::filesystem::path& folder,
+                                            const ModelFiles& model, bool insist,
+                                            const OpenFile& open = {}) {
+  Checkpoint checkpoint = read_files(folder, model, open);
+  if (checkpoint.format != "gguf" && checkpoint.format != "ggmf")
+    add_config(checkpoint, folder / "config.json", insist);
+  checkpoint = with_vocabulary(to_official_names(std::move(checkpoint)));
+  checkpoint.folder = folder.empty() ? "." : folder.string();
+  return checkpoint;
 }
 
 }  // namespace detail
 
 RWKV_FUNCTION Checkpoint read_checkpoint(const std::filesystem::path& path) {
   std::error_code ignored;
-  if (std::filesystem::is_directory(path, ignored)) {
-    for (const char* name : {"model.safetensors.index.json", "model.safetensors"})
-      if (std::filesystem::exists(path / name, ignored)) return read_checkpoint(path / name);
-    fail_with(ErrorCategory::io, path.string(),
-              ": this directory has neither model.safetensors nor model.safetensors.index.json");
+  if (std::filesystem::is_directory(path, ignored))
+    return detail::read_folder(path, detail::model_in(path), true);
+  const std::filesystem::path folder = path.parent_path();
+  const std::filesystem::path listed = folder.empty() ? "." : folder;
+  const detail::OpenFile open{path.filename().string(), std::make_shared<const MappedFile>(path)};
+  const std::span<const std::byte> bytes = open.file->bytes();
+  if (!detail::begins_with(detail::without_mark(bytes), "{")) {
+    detail::ModelFiles model{open.name, {open.name}, {}};
+    const auto part = detail::part_name(open.name);
+    if (part && (!is_gguf(bytes) || detail::is_split_gguf(bytes, path.string()))) {
+      model = detail::numbered_files(*part);
+      detail::require_complete(folder, model, detail::files_in(listed));
+    }
+    return detail::read_folder(folder, model, false, open);
   }
-  const auto file = std::make_shared<const MappedFile>(path);
-  const std::string source = path.string();
-  if (file->bytes()[0] == std::byte{'{'})
-    return detail::with_vocabulary(to_official_names(
-        detail::read_shards(detail::read_shard_index(file->bytes(), source), path)));
-  Checkpoint checkpoint = read_checkpoint(file->bytes(), source);
-  detail::keep_open(checkpoint, file);
-  return checkpoint;
+  if (path.filename() == "config.json")
+    return detail::read_folder(folder, detail::model_in(listed), true);
+  const detail::ModelFiles model = detail::indexed_files(path);
+  const std::vector<std::string> names = detail::files_in(listed);
+  if (!detail::absent(model.files, names).empty())  // perhaps the model is in one file by now
+    for (const char* whole : {"model.safetensors", "pytorch_model.bin"})
+      if (detail::has_file(names, whole))
+        return detail::read_folder(folder, {whole, {whole}, {}}, true);
+  detail::require_complete(folder, model, names);
+  return detail::read_folder(folder, model, true);
 }
 #endif
 

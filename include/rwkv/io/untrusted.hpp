@@ -101,6 +101,17 @@ inline void require_whole_blocks(const std::vector<std::size_t>& shape, DType ty
   return true;
 }
 
+/// Without the mark that some editors put before UTF-8.
+[[nodiscard]] constexpr std::string_view without_mark(std::string_view text) noexcept {
+  constexpr std::string_view mark = "\xef\xbb\xbf";
+  return text.substr(text.starts_with(mark) ? mark.size() : 0);
+}
+[[nodiscard]] inline std::span<const std::byte> without_mark(
+    std::span<const std::byte> bytes) noexcept {
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  return bytes.subspan(bytes.size() - without_mark(text).size());
+}
+
 /// Reads values one after the other and refuses to read past the end.
 class Cursor {
  public:
