@@ -15,8 +15,7 @@ int main(int argc, char** argv) try {
   }
   const auto checkpoint = rwkv::io::read_checkpoint(argv[1]);
   const rwkv::Model<> model(checkpoint);
-  const auto tokenizer = checkpoint.vocabulary ? rwkv::Tokenizer::from_checkpoint(checkpoint)
-                                               : rwkv::Tokenizer::bytes();
+  const auto tokenizer = rwkv::Tokenizer::from_checkpoint(checkpoint);
   rwkv::Workspace work(model.shape());
   rwkv::State state(model.shape());
 

@@ -14,9 +14,8 @@ int main(int argc, char** argv) try {
   }
   const auto checkpoint = rwkv::io::read_checkpoint(argv[1]);
   const rwkv::Model<> model(checkpoint);
-  const auto tokenizer = argc > 3                ? rwkv::Tokenizer::from_vocab_file(argv[3])
-                         : checkpoint.vocabulary ? rwkv::Tokenizer::from_checkpoint(checkpoint)
-                                                 : rwkv::Tokenizer::bytes();
+  const auto tokenizer = argc > 3 ? rwkv::Tokenizer::from_vocab_file(argv[3])
+                                  : rwkv::Tokenizer::from_checkpoint(checkpoint);
   rwkv::State state(model.shape());
   rwkv::Workspace work(model.shape());
 

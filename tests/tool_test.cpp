@@ -274,7 +274,9 @@ TEST_CASE("convert there and back, and verify") {
   const auto o = shell.run("convert " + quoted(model) + " m.gguf --type f32");
   REQUIRE(o.status == 0);
   CHECK(o.out.empty());
-  CHECK(o.err.empty());
+  CHECK(o.err ==
+        "note: m.gguf carries no vocabulary: there is none in the model's file or folder; name one "
+        "with --vocab\n");
   CHECK(nlohmann::json::parse(shell.run("info m.gguf --json").out)["format"] == "gguf");
   CHECK(logits("m.gguf") == logits(quoted(model)));
   REQUIRE(shell.run("convert m.gguf back.safetensors --type f32 --threads 1").status == 0);
@@ -314,6 +316,36 @@ TEST_CASE("convert takes a vocabulary along") {
   CHECK(shell.run("generate m.safetensors --prompt ab --tokens 1 --seed 1").out.starts_with("ab"));
   spit(shell.path("large.txt"), "1 'a' 1\n50 'b' 1\n");
   check_refused(shell.run("convert " + quoted(model) + " x.gguf --vocab large.txt"));
+}
+
+TEST_CASE("a folder is a model, with its vocabulary") {
+  const Shell shell;
+  std::filesystem::create_directory(shell.path("m"));
+  std::filesystem::copy_file(model, shell.path("m/model.safetensors"));
+  spit(shell.path("m/config.json"), R"({"model_type": "rwkv7"})");
+  spit(shell.path("m/rwkv_vocab_v1.txt"), "1 'a' 1\n2 'b' 1\n39 'ab' 2\n");
+  const std::string text = " --prompt ab --tokens 5 --seed 1 --temperature 0";
+  const auto o = shell.run("generate m" + text);
+  REQUIRE(o.status == 0);
+  CHECK(o.err.empty());
+  CHECK(shell.run("generate m/config.json" + text).out == o.out);
+  const auto converted = shell.run("convert m m.gguf --type f32");
+  REQUIRE(converted.status == 0);
+  CHECK(converted.err.empty());
+  CHECK(shell.run("generate m.gguf" + text).out == o.out);
+
+  spit(shell.path("m/rwkv_vocab_v1.txt"), "1 'a' 1\n40 'b' 1\n");  // of another model
+  const auto refused = shell.run("generate m --prompt a --tokens 1");
+  check_refused(refused);
+  CHECK(refused.err.find("rwkv_vocab_v1.txt: this vocabulary has ids up to 40, and the model 40") !=
+        std::string::npos);
+  const auto overridden =
+      shell.run("generate m --vocab m/rwkv_vocab_v1.txt --prompt a --tokens 1 --temperature 0");
+  CHECK(overridden.status == 0);
+  CHECK(overridden.err.starts_with("warning: m/rwkv_vocab_v1.txt: this vocabulary has ids up to"));
+  const auto without = shell.run("convert m x.gguf");
+  CHECK(without.status == 0);
+  CHECK(without.err.starts_with("note: x.gguf carries no vocabulary: m/rwkv_vocab_v1.txt: this"));
 }
 
 TEST_CASE("convert looks at a text first") {

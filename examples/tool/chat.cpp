@@ -29,6 +29,7 @@ void run(const Chat& options) {
   rwkv::Workspace work(model.shape());
   rwkv::GenerateOptions generate;
   generate.max_tokens = options.tokens;
+  generate.any_vocabulary = !options.vocab.empty();  // there was a warning
   generate.sampler = sampler_options(options.sampling);
   generate.stop_strings = rwkv::chat::stop_strings();
 

@@ -6,6 +6,7 @@
 #include "tool.hpp"
 #include <rwkv/exec/thread_pool.hpp>
 #include <rwkv/hybrid.hpp>
+#include <rwkv/io/vocabulary.hpp>
 #include <rwkv/model.hpp>
 #include <rwkv/sampler.hpp>
 #include <rwkv/tokenizer.hpp>
@@ -98,16 +99,17 @@ inline rwkv::HybridSlot slot_of(rwkv::HybridState& state, std::span<const rwkv::
   return {&state, tokens};
 }
 
-/// The vocabulary file if one is named, else the vocabulary inside the model, else bytes for a
-/// model of 256 tokens.
+/// The vocabulary file if one is named, with a warning if it does not seem to be the model's; else
+/// what the model file carries or what lies beside it (see Tokenizer::from_checkpoint).
 inline rwkv::Tokenizer tokenizer_for(const std::string& vocab,
                                      const rwkv::io::Checkpoint& checkpoint,
                                      std::size_t model_vocab) {
-  if (!vocab.empty()) return rwkv::Tokenizer::from_vocab_file(vocab);
-  if (checkpoint.vocabulary) return rwkv::Tokenizer::from_checkpoint(checkpoint);
-  if (model_vocab == 256) return rwkv::Tokenizer::bytes();
-  rwkv::fail_with(rwkv::ErrorCategory::argument, checkpoint.source,
-                  ": the model carries no vocabulary; name a vocabulary file with --vocab");
+  if (vocab.empty()) return rwkv::Tokenizer::from_checkpoint(checkpoint);
+  auto tokenizer = rwkv::Tokenizer::from_vocab_file(vocab);
+  if (const std::string problem = rwkv::io::vocabulary_misfit(tokenizer.ids_in_use(), model_vocab);
+      !problem.empty())
+    std::fprintf(stderr, "warning: %s: %s\n", vocab.c_str(), problem.c_str());
+  return tokenizer;
 }
 
 inline std::ifstream open_file(const std::string& path) {

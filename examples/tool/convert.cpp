@@ -3,6 +3,7 @@
 #include "random_model.hpp"
 #include <rwkv/calibrate.hpp>
 #include <rwkv/convert.hpp>
+#include <rwkv/io/vocabulary_file.hpp>
 
 namespace tool {
 
@@ -21,12 +22,23 @@ rwkv::FileFormat format_for(const Convert& options) {
                   ": this name ends in neither .gguf nor .safetensors; say which with --format");
 }
 
-rwkv::io::Vocabulary vocabulary_in(const std::string& path) {
-  const auto tokenizer = rwkv::Tokenizer::from_vocab_file(path);
-  rwkv::io::Vocabulary vocabulary;
-  for (std::size_t id = 0; id < tokenizer.vocab_size(); ++id)
-    vocabulary.emplace_back(tokenizer.token_bytes(static_cast<rwkv::Token>(id)));
-  return vocabulary;
+/// The vocabulary that the new file will carry. A model does without if need be; `why_none` then
+/// says why.
+std::optional<rwkv::io::Vocabulary> vocabulary_for(const Convert& o,
+                                                   const rwkv::io::Checkpoint& checkpoint,
+                                                   std::string& why_none) {
+  if (!o.vocab.empty()) return rwkv::io::read_vocabulary(std::filesystem::path(o.vocab));
+  if (!o.shape.empty() || checkpoint.vocabulary) return checkpoint.vocabulary;
+  why_none = "there is none in the model's file or folder";
+  try {
+    if (auto found = rwkv::io::vocabulary_of(checkpoint)) {
+      why_none.clear();
+      return std::move(found->tokens);
+    }
+  } catch (const rwkv::Error& error) {
+    why_none = error.what();
+  }
+  return {};
 }
 
 /// What the columns of the matrices are multiplied with while the model reads a text.
@@ -53,14 +65,20 @@ void run(const Convert& o) {
   options.type = rwkv::type_named(o.type).value();  // main.cpp lets no other names through
   options.self_test = o.self_test;
   options.keep = o.keep;
-  if (!o.vocab.empty()) options.vocabulary = vocabulary_in(o.vocab);
   rwkv::ThreadPool pool(o.threads);
   const auto checkpoint = o.shape.empty() ? rwkv::io::read_checkpoint(o.model)
                                           : random_checkpoint(o.shape, rwkv::DType::f16);
+  std::string why_none;
+  options.vocabulary = vocabulary_for(o, checkpoint, why_none);
   if (!o.calibrate.empty()) options.importance = importance_for(o, checkpoint, pool);
-  Progress progress("converting");
-  options.progress = std::ref(progress);
-  rwkv::convert(checkpoint, o.out, options, pool);
+  {
+    Progress progress("converting");
+    options.progress = std::ref(progress);
+    rwkv::convert(checkpoint, o.out, options, pool);
+  }
+  if (!why_none.empty())
+    std::fprintf(stderr, "note: %s carries no vocabulary: %s; name one with --vocab\n",
+                 o.out.c_str(), why_none.c_str());
 }
 
 }  // namespace tool

@@ -53,6 +53,7 @@ void run(const Generate& options) {
                auto work = make_workspace(128, tokens.size());
                rwkv::GenerateOptions generate;
                generate.max_tokens = options.tokens;
+               generate.any_vocabulary = !options.vocab.empty();  // there was a warning
                generate.sampler = sampler_options(options.sampling);
                generate.stop_strings = options.stop;
                generate.cancelled = cancelled_by_interrupt();

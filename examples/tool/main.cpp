@@ -129,7 +129,8 @@ int parse_and_run(int argc, char** argv) {
 #else
   generate_model->required();
 #endif
-  sub->add_option("--vocab", generate.vocab, "vocabulary file, when the model carries none");
+  sub->add_option("--vocab", generate.vocab,
+                  "vocabulary file; default: in the model file or its folder");
   auto* prompt =
       sub->add_option("--prompt", generate.prompt, "text to continue")->capture_default_str();
   sub->add_option("--prompt-file", generate.prompt_file,
@@ -149,7 +150,8 @@ int parse_and_run(int argc, char** argv) {
   tool::Chat chat;
   sub = add(app, "chat", "talk with a G1 model; /undo, /regenerate, /reset, /quit", chat);
   sub->add_option("MODEL", chat.model, "model file")->required();
-  sub->add_option("--vocab", chat.vocab, "vocabulary file, when the model carries none");
+  sub->add_option("--vocab", chat.vocab,
+                  "vocabulary file; default: in the model file or its folder");
   sub->add_option("--state-in", chat.state_in, "start from this state file (or tuned state)");
   sub->add_option("--think", chat.think, "off, fast (empty thoughts) or on")
       ->check(CLI::IsMember({"off", "fast", "on"}))
@@ -200,7 +202,8 @@ int parse_and_run(int argc, char** argv) {
       ->capture_default_str();
   sub->add_option("--format", convert.format, "default: what OUT ends in")
       ->check(CLI::IsMember({"gguf", "safetensors"}));
-  sub->add_option("--vocab", convert.vocab, "vocabulary file, when the model carries none");
+  sub->add_option("--vocab", convert.vocab,
+                  "vocabulary file; default: in the model file or its folder");
   sub->add_option("--shape", convert.shape, "a released shape with random weights, instead of IN")
       ->check(CLI::IsMember({"0.1b", "0.4b", "1.5b", "2.9b"}));
   sub->add_option("--calibrate", convert.calibrate,
@@ -256,7 +259,8 @@ int parse_and_run(int argc, char** argv) {
   sub = add(app, "perplexity", "how well a model predicts a text", perplexity);
   sub->add_option("MODEL", perplexity.model, "model file")->required();
   sub->add_option("FILE", perplexity.file, "text; - = standard input")->required();
-  sub->add_option("--vocab", perplexity.vocab, "vocabulary file, when the model carries none");
+  sub->add_option("--vocab", perplexity.vocab,
+                  "vocabulary file; default: in the model file or its folder");
   sub->add_option("--separator", perplexity.separator,
                   "a line like this begins a new text, with an empty state");
   sub->add_flag("--json", perplexity.json, "print JSON");

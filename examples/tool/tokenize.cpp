@@ -6,8 +6,7 @@ namespace tool {
 void run(const Tokenize& options) {
   const auto tokenizer = [&] {
     if (!options.vocab.empty()) return rwkv::Tokenizer::from_vocab_file(options.vocab);
-    const auto checkpoint = rwkv::io::read_checkpoint(options.model);
-    return tokenizer_for("", checkpoint, rwkv::io::dimensions_of(checkpoint).vocab);
+    return rwkv::Tokenizer::from_checkpoint(rwkv::io::read_checkpoint(options.model));
   }();
   const std::string input = read_all("-");
   std::string out;

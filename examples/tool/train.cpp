@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common.hpp"
+#include <rwkv/io/vocabulary_file.hpp>
 #include <rwkv/io/vocabulary_text.hpp>
 #include <rwkv/train.hpp>
 
@@ -275,13 +276,13 @@ void run_training(const Train& o, train::Parameters start, Source source,
 void run(const Train& o) {
   const rwkv::io::Checkpoint base =
       o.init.empty() ? rwkv::io::Checkpoint{} : rwkv::io::read_checkpoint(o.init);
-  const rwkv::Tokenizer tokenizer =
-      o.init.empty()
-          ? (o.vocab.empty() ? rwkv::Tokenizer::bytes() : rwkv::Tokenizer::from_vocab_file(o.vocab))
-          : tokenizer_for(o.vocab, base, rwkv::io::dimensions_of(base).vocab);
+  const rwkv::Tokenizer tokenizer = !o.vocab.empty() ? rwkv::Tokenizer::from_vocab_file(o.vocab)
+                                    : o.init.empty() ? rwkv::Tokenizer::bytes()
+                                                     : rwkv::Tokenizer::from_checkpoint(base);
   // A model of bytes needs no vocabulary; any other carries its own, so that it can be used without
   // further files.
-  const bool bytes = o.vocab.empty() && !base.vocabulary;
+  const bool bytes =
+      o.vocab.empty() && (o.init.empty() || rwkv::io::vocabulary_of(base)->source == "bytes");
   const std::string vocabulary = bytes ? "" : vocabulary_text(tokenizer);
 
   train::Parameters start = starting_point(o, tokenizer);

@@ -32,6 +32,8 @@ struct GenerateOptions {
   std::vector<std::string> stop_strings{};  ///< not shown, nor is any part of them
   /// Fed before the prompt. Token 0 tells a model with a fresh state that a text begins.
   std::optional<Token> leading_token{};
+  /// Whether the tokenizer may belong to a model of another size (see `Tokenizer::require_fit`).
+  bool any_vocabulary = false;
   /// Asked before every forward pass; true stops. Empty: never.
   std::function<bool()> cancelled{};
 };
@@ -112,8 +114,9 @@ struct NoCallback {
 /// prompt and state give the same tokens.
 ///
 /// Throws `Error` (argument) when there is nothing to feed, for a token outside the model's
-/// vocabulary and for options out of range, before anything has changed; and (numeric) when the
-/// model yields NaN. If `on_text` throws, the state lacks the last token.
+/// vocabulary, for a tokenizer of another model and for options out of range, before anything has
+/// changed; and (numeric) when the model yields NaN. If `on_text` throws, the state lacks the last
+/// token.
 template <class Model, class State, class Work, class OnText = NoCallback>
 requires std::invocable<OnText&, std::string_view> GenerateResult
 generate(const Model& model, State& state, Work& work, const Tokenizer& tokenizer,

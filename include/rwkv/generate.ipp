@@ -75,6 +75,7 @@ RWKV_FUNCTION GenerateResult generate(
   if (!sampler_options.uncounted) sampler_options.uncounted = digits_and_spaces(tokenizer);
   Sampler sampler(std::move(sampler_options));
   TokenStream stream(tokenizer, options);
+  if (!options.any_vocabulary) tokenizer.require_fit(vocab);
   GenerateResult result;
 
   // In pieces of one pass, so that a long prompt can be cancelled.

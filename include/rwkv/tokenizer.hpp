@@ -29,12 +29,15 @@ class Tokenizer {
 
 #if !defined(RWKV_NO_IO)
 #if !defined(RWKV_NO_FILES)
-  /// Reads the official text file or web-rwkv's JSON, recognised by content. Throws `Error`.
+  /// Reads the official text file, a Hugging Face tokenizer.json (of type WordLevel) or web-rwkv's
+  /// JSON, recognised by content. Throws `Error`.
   [[nodiscard]] static Tokenizer from_vocab_file(const std::filesystem::path& path);
 #endif
 
   /// The content of such a file. Throws `Error` naming `source`.
   [[nodiscard]] static Tokenizer from_vocab(std::string_view text,
+                                            const std::string& source = "vocabulary");
+  [[nodiscard]] static Tokenizer from_vocab(std::span<const std::byte> content,
                                             const std::string& source = "vocabulary");
 
   /// The text of an official vocabulary file: lines "id literal length". Throws `Error` naming
@@ -45,9 +48,16 @@ class Tokenizer {
   /// The text of web-rwkv's vocabulary file. Throws `Error` naming `source`.
   [[nodiscard]] static Tokenizer from_web_rwkv_json(std::string_view text,
                                                     const std::string& source = "vocabulary");
+
+  /// The text of a Hugging Face tokenizer.json of type WordLevel. Throws `Error` naming `source`,
+  /// and the algorithm if it is another one (BPE).
+  [[nodiscard]] static Tokenizer from_tokenizer_json(std::string_view text,
+                                                     const std::string& source = "vocabulary");
 #endif
 
-  /// The vocabulary that a model file carries (GGUF). Throws `Error` (argument) if it has none.
+  /// The vocabulary of a model: carried by its file (GGUF and others), or in its folder
+  /// (`rwkv_vocab*.txt`, `tokenizer.json`); bytes for a model of 256 tokens with neither. Throws
+  /// `Error` (argument) if there is none, or if it belongs to another model (see `require_fit`).
   [[nodiscard]] static Tokenizer from_checkpoint(const io::Checkpoint& checkpoint);
 
   /// One token per byte: 256 ids, id = byte.
@@ -57,6 +67,14 @@ class Tokenizer {
 
   /// Number of ids: the highest one plus 1.
   [[nodiscard]] std::size_t vocab_size() const noexcept { return tables_->begins.size() - 1; }
+
+  /// Number of ids up to the last one that has bytes: `vocab_size` without what pads it.
+  [[nodiscard]] std::size_t ids_in_use() const noexcept;
+
+  /// Throws `Error` (argument) unless this can be the vocabulary of a model with `rows` tokens: it
+  /// has not more ids, and not so few that they were padded to another size (by up to 63, or up to
+  /// a multiple of 4096 that is less than twice as many).
+  void require_fit(std::size_t rows) const;
 
   /// Appends the tokens of `text`, which need not be UTF-8. Throws `Error` (argument) at a byte
   /// that no token begins with; `out` then ends with the tokens before it. O(text * longest token),

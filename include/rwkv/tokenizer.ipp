@@ -3,14 +3,13 @@
 #pragma once
 
 #include <rwkv/io/vocabulary.hpp>
+#include <rwkv/io/vocabulary_file.hpp>
 #include <rwkv/tokenizer.hpp>
 
 #if !defined(RWKV_NO_IO)
+#include <rwkv/io/tokenizer_json.hpp>
 #include <rwkv/io/vocabulary_json.hpp>
 #include <rwkv/io/vocabulary_text.hpp>
-#if !defined(RWKV_NO_FILES)
-#include <rwkv/io/mapped_file.hpp>
-#endif
 #endif
 
 #include <algorithm>
@@ -62,10 +61,11 @@ RWKV_FUNCTION Tokenizer::Tables::Tables(const io::Vocabulary& vocabulary, const 
 RWKV_FUNCTION Tokenizer::Tokenizer(const io::Vocabulary& vocabulary, const std::string& source)
     : tables_(std::make_shared<const Tables>(vocabulary, source)) {}
 
-RWKV_FUNCTION Tokenizer Tokenizer::from_checkpoint(const io::Checkpoint& checkpoint) {
-  if (!checkpoint.vocabulary)
-    fail_with(ErrorCategory::argument, checkpoint.source, ": this file carries no vocabulary");
-  return Tokenizer(*checkpoint.vocabulary, checkpoint.source);
+RWKV_FUNCTION std::size_t Tokenizer::ids_in_use() const noexcept {
+  const std::vector<std::uint32_t>& begins = tables_->begins;
+  std::size_t ids = vocab_size();
+  while (ids > 0 && begins[ids] == begins[ids - 1]) --ids;
+  return ids;
 }
 
 RWKV_FUNCTION Tokenizer Tokenizer::bytes() {
@@ -107,19 +107,40 @@ RWKV_FUNCTION std::string Tokenizer::decode(std::span<const Token> tokens) const
   return text;
 }
 
+RWKV_FUNCTION void Tokenizer::require_fit(std::size_t rows) const {
+  if (const std::string problem = io::vocabulary_misfit(ids_in_use(), rows); !problem.empty())
+    fail_with(ErrorCategory::argument, tables_->source, ": ", problem);
+}
+
+RWKV_FUNCTION Tokenizer Tokenizer::from_checkpoint(const io::Checkpoint& checkpoint) {
+  const auto vocabulary = io::vocabulary_of(checkpoint);
+  if (!vocabulary)
+    fail_with(ErrorCategory::argument, checkpoint.source, ": this file carries no vocabulary",
+              checkpoint.folder.empty() ? ""
+                                        : ", and beside it is neither rwkv_vocab*.txt nor "
+                                          "tokenizer.json");
+  return Tokenizer(vocabulary->tokens, vocabulary->source);
+}
+
 #if !defined(RWKV_NO_IO)
 #if !defined(RWKV_NO_FILES)
 RWKV_FUNCTION Tokenizer Tokenizer::from_vocab_file(const std::filesystem::path& path) {
-  const io::MappedFile file(path);
-  const std::span<const std::byte> bytes = file.bytes();
-  return from_vocab({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string());
+  return Tokenizer(io::read_vocabulary(path), path.string());
 }
 #endif
 
 RWKV_FUNCTION Tokenizer Tokenizer::from_vocab(std::string_view text, const std::string& source) {
-  const std::size_t first = (std::min)(text.find_first_not_of(" \t\r\n"), text.size());
-  return text.substr(first).starts_with('{') ? from_web_rwkv_json(text, source)
-                                             : from_vocab_text(text, source);
+  return Tokenizer(io::read_vocabulary(text, source), source);
+}
+
+RWKV_FUNCTION Tokenizer Tokenizer::from_vocab(std::span<const std::byte> content,
+                                              const std::string& source) {
+  return from_vocab({reinterpret_cast<const char*>(content.data()), content.size()}, source);
+}
+
+RWKV_FUNCTION Tokenizer Tokenizer::from_tokenizer_json(std::string_view text,
+                                                       const std::string& source) {
+  return Tokenizer(io::read_tokenizer_json(text, source), source);
 }
 
 RWKV_FUNCTION Tokenizer Tokenizer::from_vocab_text(std::string_view text,

@@ -285,8 +285,12 @@ TEST_CASE("tokens that the tokenizer does not know are not sampled") {
   const Reciter model{{250, 250, 1, 250}, 1};
   Reciter::State state;
   Reciter::Workspace work;
-  const auto result = rwkv::generate(model, state, work, tokenizer, "a",
-                                     {.max_tokens = 20, .sampler = {.top_p = 1, .seed = 1}});
+  rwkv::GenerateOptions options{.max_tokens = 20, .sampler = {.top_p = 1, .seed = 1}};
+  test::check_error(ErrorCategory::argument, "ids up to 2, and the model 300 tokens",
+                    [&] { (void)rwkv::generate(model, state, work, tokenizer, "a", options); });
+  CHECK(state.empty());
+  options.any_vocabulary = true;
+  const auto result = rwkv::generate(model, state, work, tokenizer, "a", options);
   for (const Token token : result.tokens) CHECK(token < 3);
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "../support/temporary_directory.hpp"
+#include "../support/tokenizer_json.hpp"
 #include "support.hpp"
 #include <rwkv/tokenizer.hpp>
 
@@ -160,9 +161,14 @@ TEST_CASE("from a file, recognised by content") {
   const test::TemporaryDirectory directory;
   test::write_file(directory / "text", "1 'a' 1\n2 'ab' 2\n");
   test::write_file(directory / "json", "\n {\"1\": \"a\", \"2\": [97, 98]}");
+  test::write_file(directory / "hugging", test::tokenizer_json({"", "a", "ab"}));
   test::write_file(directory / "bad", "1 'a' 2\n");
-  for (const char* name : {"text", "json"})
+  for (const char* name : {"text", "json", "hugging"}) {
     CHECK(Tokenizer::from_vocab_file(directory / name).encode("aab") == std::vector<Token>{1, 2});
+    const std::string marked = "\xef\xbb\xbf" + test::read_file(directory / name);
+    CHECK(Tokenizer::from_vocab(std::as_bytes(std::span(marked))).encode("aab") ==
+          std::vector<Token>{1, 2});
+  }
   test::check_error(ErrorCategory::format, "bad: line 1: the token has 1 bytes, not 2",
                     [&] { (void)Tokenizer::from_vocab_file(directory / "bad"); });
   test::check_error(ErrorCategory::io, "missing",
@@ -178,6 +184,16 @@ TEST_CASE("from a checkpoint") {
   const Tokenizer tokenizer = Tokenizer::from_checkpoint(checkpoint);
   CHECK(tokenizer.vocab_size() == 4);
   CHECK(tokenizer.encode("aab") == std::vector<Token>{1, 2});
+  CHECK(tokenizer.ids_in_use() == 3);
+}
+
+TEST_CASE("a vocabulary of another model") {
+  const Tokenizer tokenizer({"", "a", "b"}, "v.txt");
+  tokenizer.require_fit(3);
+  tokenizer.require_fit(64);
+  for (const std::size_t rows : {2, 65})
+    test::check_error(ErrorCategory::argument, "v.txt: this vocabulary has ids up to 2, and the",
+                      [&] { tokenizer.require_fit(rows); });
 }
 
 TEST_CASE("a stream of tokens decodes to whole characters, and in the end to the same bytes") {
@@ -229,7 +245,14 @@ const std::string golden_vocabulary = RWKV_GOLDENS "/vocab/rwkv_vocab_v20230424.
 }  // namespace
 
 TEST_CASE("World vocabulary: golden cases of the official tokenizers") {
-  const Tokenizer tokenizer = Tokenizer::from_vocab_file(golden_vocabulary);
+  Tokenizer tokenizer = Tokenizer::from_vocab_file(golden_vocabulary);
+  SUBCASE("the official file") {}
+  SUBCASE("made a tokenizer.json") {
+    rwkv::io::Vocabulary tokens;
+    for (Token id = 0; id < tokenizer.vocab_size(); ++id)
+      tokens.emplace_back(tokenizer.token_bytes(id));
+    tokenizer = Tokenizer::from_vocab(test::tokenizer_json(tokens, 65536));
+  }
   CHECK(tokenizer.vocab_size() == 65530);
   std::ifstream file(RWKV_GOLDENS "/tokenizer/cases.json");
   const auto cases = nlohmann::json::parse(file);

@@ -2,6 +2,7 @@
 // Opens files of all formats; states in files.
 #include <rwkv/compiled/part.hpp>
 #include <rwkv/core/error.ipp>
+#include <rwkv/io/vocabulary_file.ipp>
 
 #if !defined(RWKV_NO_IO)
 #include <rwkv/adapter.ipp>

@@ -27,4 +27,21 @@ inline constexpr std::uint64_t max_vocabulary = std::uint64_t{1} << 18;
 
 }  // namespace detail
 
+/// Ids up to the last one that has bytes.
+[[nodiscard]] inline std::size_t ids_in_use(const Vocabulary& vocabulary) noexcept {
+  std::size_t ids = vocabulary.size();
+  while (ids > 0 && vocabulary[ids - 1].empty()) --ids;
+  return ids;
+}
+
+/// What is wrong with a vocabulary of `ids` ids for a model with `rows` rows of logits, or nothing.
+/// A model has as many rows as ids, or some more, which pad them: to a multiple of 64, or of up to
+/// 4096 as long as that does not double them. (World: 65536 for 65530; Pile: 50304 for 50277.)
+[[nodiscard]] inline std::string vocabulary_misfit(std::size_t ids, std::size_t rows) {
+  const auto padded = [&](std::size_t to) { return (ids + to - 1) / to * to; };
+  if (ids <= rows && rows <= (std::max)(padded(64), (std::min)(padded(4096), 2 * ids))) return {};
+  return "this vocabulary has ids up to " + std::to_string(ids - (ids > 0)) + ", and the model " +
+         std::to_string(rows) + " tokens: they do not belong together";
+}
+
 }  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

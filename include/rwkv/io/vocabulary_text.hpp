@@ -47,6 +47,7 @@ namespace detail {
 /// states, or repeats an id.
 [[nodiscard]] inline Vocabulary read_vocabulary_text(std::string_view text,
                                                      const std::string& source) {
+  text = detail::without_mark(text);
   Vocabulary vocabulary;
   for (std::size_t number = 1; !text.empty(); ++number) {
     const std::size_t end = (std::min)(text.find('\n'), text.size());
