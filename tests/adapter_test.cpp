@@ -7,6 +7,7 @@
 #include <rwkv/adapter.hpp>
 #include <rwkv/convert.hpp>
 #include <rwkv/io/safetensors_writer.hpp>
+#include <rwkv/memory.hpp>
 #include <rwkv/model.hpp>
 #include <rwkv/quant/quantise.hpp>
 
@@ -395,6 +396,8 @@ TEST_CASE("beside blocks an adapter stays as it is") {
     test::Backwards backwards(5);
     CHECK(logits(coded, options, backwards) == rounded);
     CHECK(logits(coded, options, {}, true) == rounded);
+    const rwkv::io::StoredWeights weights(coded, options);
+    CHECK(rwkv::memory_needed(coded, options).weights == weights.bytes());
     options.matrix_type = DType::f32;  // as floats they take it up
     CHECK(distance(logits(coded, options), got) < 1e-4);
   }

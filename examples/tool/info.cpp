@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+// Only names, shapes and metadata are read, however large the model is.
 #include "common.hpp"
+#include <rwkv/io/vocabulary_file.hpp>
+#include <rwkv/memory.hpp>
 
 #include <nlohmann/json.hpp>
 
@@ -7,18 +10,10 @@ namespace tool {
 
 namespace {
 
-template <class Model>
-nlohmann::ordered_json describe(const rwkv::io::Checkpoint& checkpoint, const Model& model,
-                                std::size_t state_bytes) {
-  constexpr bool hybrid = std::is_same_v<Model, rwkv::HybridModel>;
-  const auto& weights = model.weights();
-  const rwkv::Dimensions d = weights.dimensions();
-  std::map<std::string, std::size_t> types;
-  for (const auto& [name, tensor] : checkpoint.tensors) ++types[std::string(name_of(tensor.dtype))];
+using Json = nlohmann::ordered_json;
 
-  nlohmann::ordered_json j;
-  j["architecture"] = hybrid ? "rwkvx" : "rwkv7";
-  j["format"] = checkpoint.format;
+void add_dimensions(Json& j, const rwkv::io::Checkpoint& checkpoint) {
+  const rwkv::Dimensions d = rwkv::io::dimensions_of(checkpoint);
   j["layers"] = d.layers;
   j["embed"] = d.embed;
   j["heads"] = d.embed / d.head_size;
@@ -29,38 +24,99 @@ nlohmann::ordered_json describe(const rwkv::io::Checkpoint& checkpoint, const Mo
   j["icl_rank"] = d.icl_rank;
   j["value_rank"] = d.value_rank;
   j["gate_rank"] = d.gate_rank;
-  if constexpr (hybrid) {
-    j["sparse_blocks"] = model.shape().sparse_blocks();
-    j["sparse_ffn"] = model.shape().sparse_ffn();
-    for (const auto& [key, value] : model.config().items()) j["hybrid"][key] = value;
+  if (const std::size_t sparse = rwkv::io::sparse_blocks_of(checkpoint); sparse > 0) {
+    j["sparse_blocks"] = sparse;
+    j["sparse_ffn"] =
+        rwkv::io::StoredWeights::sizes(checkpoint, {}, rwkv::io::Architecture::hybrid).sparse_ffn;
+    for (const auto& [key, value] : rwkv::io::hybrid_config_of(checkpoint).items())
+      j["hybrid"][key] = value;
   }
-  j["eigenvalues"] = weights.eigenvalues() == rwkv::Eigenvalues::extended ? "extended" : "standard";
+  const auto eigenvalues = checkpoint.metadata.find("rwkv.eigenvalues");
+  j["eigenvalues"] = eigenvalues == checkpoint.metadata.end() ? "standard" : eigenvalues->second;
+  const rwkv::io::NormSettings norms = rwkv::io::norm_settings_of(checkpoint);
+  j["layer_norm_epsilon"] = norms.layer_norm_epsilon;
+  j["group_norm_epsilon"] = norms.group_norm_epsilon;
+}
+
+void add_tensors(Json& j, const rwkv::io::Checkpoint& checkpoint) {
+  std::map<std::string, std::size_t> types;
+  for (const auto& [name, tensor] : checkpoint.tensors) ++types[std::string(name_of(tensor.dtype))];
   j["tensors"] = checkpoint.tensors.size();
   j["dtypes"] = types;
-  j["parameters"] = weights.parameters();
-  j["weight_bytes"] = weights.bytes();
-  j["weight_bytes_per_token"] = weights.bytes_per_token();
-  j["state_bytes"] = state_bytes;
-  j["vocabulary"] = checkpoint.vocabulary.has_value();
-  return j;
+}
+
+void add_memory(Json& j, const rwkv::io::Checkpoint& checkpoint) {
+  const rwkv::MemoryNeeded memory = rwkv::memory_needed(checkpoint);
+  j["parameters"] = memory.parameters;
+  j["weight_bytes"] = memory.weights;
+  j["weight_bytes_per_token"] = memory.bytes_per_token;
+  j["mapped_bytes"] = memory.in_place;
+  j["state_bytes"] = memory.state;
+  j["workspace_bytes"] = memory.workspace;
+  j["memory_bytes"] = memory.total();
+}
+
+void add_vocabulary(Json& j, const rwkv::io::Checkpoint& checkpoint) {
+  j["vocabulary"] = false;
+  try {
+    const auto vocabulary = rwkv::io::vocabulary_of(checkpoint);
+    if (!vocabulary) return;
+    j["vocabulary"] = true;
+    j["vocabulary_file"] = vocabulary->source;
+    j["vocabulary_ids"] = rwkv::io::ids_in_use(vocabulary->tokens);
+  } catch (const rwkv::Error& error) {
+    j["vocabulary_problem"] = error.what();
+  }
+}
+
+void add_config(Json& j, const rwkv::io::Checkpoint& checkpoint) {
+  constexpr std::string_view prefix = "config.";
+  for (auto it = checkpoint.metadata.lower_bound(prefix);
+       it != checkpoint.metadata.end() && it->first.starts_with(prefix); ++it)
+    j["config"][it->first.substr(prefix.size())] = it->second;
+}
+
+/// What a file is that is no model.
+const char* kind_of(const rwkv::io::Checkpoint& checkpoint) {
+  const auto any = [&](std::string_view part) {
+    for (const auto& [name, tensor] : checkpoint.tensors)
+      if (name.find(part) != std::string::npos) return true;
+    return false;
+  };
+  if (checkpoint.find("emb.weight") != nullptr) return nullptr;
+  if (any(".att.time_state")) return "state, tuned";
+  if (any(".att.wkv") && any(".att.x_prev")) return "state";
+  if (any(".lora_") || any(".lora.")) return "adapter";
+  return nullptr;
 }
 
 }  // namespace
 
 void run(const Info& options) {
   const auto checkpoint = rwkv::io::read_checkpoint(options.model);
-  rwkv::ThreadPool pool;
-  nlohmann::ordered_json j;
-  with_model(checkpoint, {}, pool, {}, [&](const auto& model, const auto& state, const auto&) {
-    j = describe(checkpoint, model, state.bytes());
-  });
+  Json j;
+  if (const char* const kind = kind_of(checkpoint)) {
+    j["kind"] = kind;
+    j["format"] = checkpoint.format;
+    add_tensors(j, checkpoint);
+  } else {
+    j["architecture"] = rwkv::io::sparse_blocks_of(checkpoint) > 0 ? "rwkvx" : "rwkv7";
+    j["format"] = checkpoint.format;
+    add_dimensions(j, checkpoint);
+    add_tensors(j, checkpoint);
+    add_memory(j, checkpoint);
+    add_vocabulary(j, checkpoint);
+    add_config(j, checkpoint);
+  }
   if (options.json) {
-    std::cout << j.dump(2) << '\n';
+    std::cout << j.dump(2, ' ', false, Json::error_handler_t::replace) << '\n';
     return;
   }
   for (const auto& [key, value] : j.items())
     std::printf("%-24s%s\n", key.c_str(),
-                value.is_string() ? value.get<std::string>().c_str() : value.dump().c_str());
+                value.is_string()
+                    ? value.get<std::string>().c_str()
+                    : value.dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
 }
 
 }  // namespace tool

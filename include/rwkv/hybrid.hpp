@@ -72,9 +72,24 @@ class HybridModel {
                        const std::optional<HybridConfig>& config = {},
                        const LoadOptions& options = {}, ExecutorRef exec = {});
 
+#if !defined(RWKV_NO_IO)
+  /// The model whose file is in memory; see Model. `bytes` must outlive the model.
+  explicit HybridModel(std::span<const std::byte> bytes,
+                       const std::optional<HybridConfig>& config = {},
+                       const LoadOptions& options = {}, ExecutorRef exec = {},
+                       const std::string& source = "the model in memory")
+      : HybridModel(io::read_checkpoint(bytes, source), config, options, exec) {}
+  /// The same for bytes that the model keeps as long as it needs them.
+  explicit HybridModel(std::vector<std::byte>&& bytes,
+                       const std::optional<HybridConfig>& config = {},
+                       const LoadOptions& options = {}, ExecutorRef exec = {},
+                       const std::string& source = "the model in memory")
+      : HybridModel(io::read_checkpoint(std::move(bytes), source), config, options, exec) {}
+#endif
+
 #if !defined(RWKV_NO_IO) && !defined(RWKV_NO_FILES)
-  /// Reads any supported file; the format is recognised by content. The file must not change while
-  /// the model lives (its embedding table stays mapped). Throws Error.
+  /// Reads any supported file or folder; the format is recognised by content. The file must not
+  /// change while the model lives (its embedding table stays mapped). Throws Error.
   [[nodiscard]] static HybridModel load(const std::filesystem::path& path,
                                         const std::optional<HybridConfig>& config = {},
                                         const LoadOptions& options = {}, ExecutorRef exec = {}) {

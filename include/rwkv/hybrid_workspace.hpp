@@ -52,6 +52,13 @@ class HybridWorkspace : public Workspace<DynamicShape> {
            calls_.size() * sizeof(detail::PackageCall);
   }
 
+  /// What `bytes` says of a workspace for this shape and so many rows.
+  [[nodiscard]] static std::size_t bytes_for(const HybridShape& shape, std::size_t rows) {
+    return Workspace::bytes_for(with_widest_ffn(shape), rows) +
+           (std::max<std::size_t>)(rows, 1) *
+               (sizeof(detail::HybridSegment) + sizeof(detail::PackageCall));
+  }
+
   // -- for the stages of the forward pass
   [[nodiscard]] detail::HybridSegment* segments() noexcept { return segments_.data(); }
   /// One per segment.

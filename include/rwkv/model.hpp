@@ -72,9 +72,23 @@ class Model {
       : shape_(checked(io::dimensions_of(checkpoint), checkpoint.source)),
         weights_(std::make_shared<const io::StoredWeights>(checkpoint, options, exec)) {}
 
+#if !defined(RWKV_NO_IO)
+  /// The model whose file, of any supported format, is in memory: linked into the program, say, or
+  /// downloaded. The embedding table is used where it lies if it is aligned for its type, so that
+  /// **`bytes` must outlive the model and its copies**; everything else is packed into memory of
+  /// its own. `source` names the model in messages. Throws Error.
+  explicit Model(std::span<const std::byte> bytes, const LoadOptions& options = {},
+                 ExecutorRef exec = {}, const std::string& source = "the model in memory")
+      : Model(io::read_checkpoint(bytes, source), options, exec) {}
+  /// The same for bytes that the model keeps as long as it needs them.
+  explicit Model(std::vector<std::byte>&& bytes, const LoadOptions& options = {},
+                 ExecutorRef exec = {}, const std::string& source = "the model in memory")
+      : Model(io::read_checkpoint(std::move(bytes), source), options, exec) {}
+#endif
+
 #if !defined(RWKV_NO_IO) && !defined(RWKV_NO_FILES)
-  /// Reads any supported file; the format is recognised by content. The file must not change while
-  /// the model lives (its embedding table stays mapped). Throws Error.
+  /// Reads any supported file or folder; the format is recognised by content. The file must not
+  /// change while the model lives (its embedding table stays mapped). Throws Error.
   [[nodiscard]] static Model load(const std::filesystem::path& path,
                                   const LoadOptions& options = {}, ExecutorRef exec = {}) {
     return Model(io::read_checkpoint(path), options, exec);

@@ -72,6 +72,11 @@ class State {
     return {data_.data(), data_.size()};
   }
 
+  /// Bytes of the numbers of any state of this shape.
+  [[nodiscard]] static constexpr std::size_t bytes_for(const Shape& shape) noexcept {
+    return shape.layers() * internal::layer_state_floats(shape.dimensions()) * sizeof(float);
+  }
+
   /// Bytes of the numbers; constant over the life of the state.
   [[nodiscard]] constexpr std::size_t bytes() const noexcept {
     return data_.size() * sizeof(float);

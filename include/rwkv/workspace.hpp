@@ -104,6 +104,14 @@ class Workspace {
            segments_.size() * sizeof(detail::Segment<Shape>) + previous_.size() * sizeof(float*);
   }
 
+  /// What `bytes` says of a workspace for this shape and so many rows.
+  [[nodiscard]] static std::size_t bytes_for(const Shape& shape, std::size_t rows) noexcept {
+    rows = (std::max<std::size_t>)(rows, 1);
+    const Dimensions d = shape.dimensions();
+    return (detail::workspace_floats(d, rows) + d.vocab) * sizeof(float) +
+           rows * (detail::prepared_bytes(d) + sizeof(detail::Segment<Shape>) + sizeof(float*));
+  }
+
   // -- for the stages of the forward pass
   // ------------------------------------------------------------ The [rows][C] activations. Names
   // are those of the first user; later stages reuse them (see time_mix.hpp).

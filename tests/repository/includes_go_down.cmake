@@ -10,7 +10,7 @@ cmake_minimum_required(VERSION 3.25)
 set(floors  # from the roof to the ground
   "compiled\\.cpp|compiled/.*"
   "(tokenizer|sampler|generate|chat)\\.[hi]pp|text/.*"
-  "(model|batch|forward|hybrid|static_model|load|verify|calibrate|convert|train|automata)\\.[hi]pp|(train|automata)/.*"
+  "(model|memory|batch|forward|hybrid|static_model|load|verify|calibrate|convert|train|automata)\\.[hi]pp|(train|automata)/.*"
   "(embedding|block|sparse_block|time_mix|sparse_attention|channel_mix|head)\\.[hi]pp"
   "io/.*"  # also of states, so above them
   "(state|kv_cache|workspace|hybrid_state|hybrid_workspace)\\.[hi]pp"

@@ -4,6 +4,7 @@
 #include <rwkv/hybrid.ipp>
 #include <rwkv/io/model_settings.ipp>
 #include <rwkv/io/stored_weights.ipp>
+#include <rwkv/memory.ipp>
 #include <rwkv/model.hpp>
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA::detail {

@@ -141,8 +141,8 @@ class AdapterSet final : public WeightChanges {
   }
   [[nodiscard]] std::vector<float> merged(std::string_view name, const Tensor& base,
                                           ExecutorRef exec) const override;
-  [[nodiscard]] std::optional<Factors> factors(std::string_view name,
-                                               const Tensor& base) const override;
+  [[nodiscard]] std::optional<std::size_t> rank(std::string_view name) const override;
+  [[nodiscard]] Factors factors(std::string_view name, const Tensor& base) const override;
   [[nodiscard]] Checkpoint apply(Checkpoint model, bool matrices, ExecutorRef exec) const override;
 
  private:
@@ -490,21 +490,24 @@ inline std::vector<float> AdapterSet::merged(std::string_view name, const Tensor
   return w;
 }
 
-inline std::optional<AdapterSet::Factors> AdapterSet::factors(std::string_view name,
-                                                              const Tensor& base) const {
-  Factors all;
-  const auto it = changes_.find(name);
-  if (it == changes_.end() || base.shape.size() != 2) return all;
-  for (const Change& c : it->second.added) {
+inline std::optional<std::size_t> AdapterSet::rank(std::string_view name) const {
+  std::size_t rank = 0;
+  for (const Change& c : changes_.find(name)->second.added) {
     if (c.kind != Kind::product && c.kind != Kind::rows) return std::nullopt;
-    all.rank += c.first.shape[0];
+    rank += c.first.shape[0];
   }
+  return rank;
+}
+
+inline AdapterSet::Factors AdapterSet::factors(std::string_view name, const Tensor& base) const {
+  const std::size_t total = *rank(name);
   const std::size_t out = base.shape[0];
   const std::size_t in = base.shape[1];
-  all.a.resize(all.rank * in);
-  all.b.resize(out * all.rank);
+  Factors all;
+  all.a.resize(total * in);
+  all.b.resize(out * total);
   std::size_t begin = 0;
-  for (const Change& c : it->second.added) {
+  for (const Change& c : changes_.find(name)->second.added) {
     const std::size_t rank = c.first.shape[0];
     const std::vector<float> first = detail::adapter_values(c.first, c.source, name);
     if (c.kind == Kind::product) {
@@ -513,12 +516,12 @@ inline std::optional<AdapterSet::Factors> AdapterSet::factors(std::string_view n
                 all.a.begin() + static_cast<std::ptrdiff_t>(begin * in));
       for (std::size_t o = 0; o < out; ++o)
         for (std::size_t k = 0; k < rank; ++k)
-          all.b[o * all.rank + begin + k] = c.factor * b[o * rank + k];
+          all.b[o * total + begin + k] = c.factor * b[o * rank + k];
     } else {  // sums of every rank-th input
       for (std::size_t i = 0; i < in; ++i) all.a[(begin + i % rank) * in + i] = 1.0f;
       for (std::size_t o = 0; o < out; ++o)
         for (std::size_t k = 0; k < rank; ++k)
-          all.b[o * all.rank + begin + k] = c.factor * first[k * out + o];
+          all.b[o * total + begin + k] = c.factor * first[k * out + o];
     }
     begin += rank;
   }

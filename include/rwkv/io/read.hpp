@@ -21,6 +21,10 @@ namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 [[nodiscard]] RWKV_FUNCTION Checkpoint read_checkpoint(std::span<const std::byte> bytes,
                                                        const std::string& source);
 
+/// The same for bytes that the result keeps.
+[[nodiscard]] RWKV_FUNCTION Checkpoint read_checkpoint(std::vector<std::byte>&& bytes,
+                                                       const std::string& source);
+
 #if !defined(RWKV_NO_FILES)
 /// Reads the model in the file `path`, which is mapped, not loaded. A model in several files, as
 /// Hugging Face's programs (`model-00001-of-00003.safetensors`, .bin) and llama.cpp's gguf-split

@@ -54,6 +54,14 @@ RWKV_FUNCTION Checkpoint read_checkpoint(std::span<const std::byte> bytes,
   return detail::with_vocabulary(to_official_names(detail::read_container(bytes, source)));
 }
 
+RWKV_FUNCTION Checkpoint read_checkpoint(std::vector<std::byte>&& bytes,
+                                         const std::string& source) {
+  auto kept = std::make_shared<const std::vector<std::byte>>(std::move(bytes));
+  Checkpoint checkpoint = read_checkpoint(std::span<const std::byte>(*kept), source);
+  checkpoint.storage.push_back(std::move(kept));
+  return checkpoint;
+}
+
 #if !defined(RWKV_NO_FILES)
 namespace detail {
 

@@ -94,13 +94,28 @@ class WeightArena {
 /// Which kind of model the caller can run.
 enum class Architecture : std::uint8_t { rwkv7, hybrid };
 
+/// What the weights of a model take when they are loaded.
+struct WeightSizes {
+  std::size_t parameters = 0;       ///< StoredWeights::parameters
+  std::size_t bytes = 0;            ///< StoredWeights::bytes
+  std::size_t bytes_per_token = 0;  ///< StoredWeights::bytes_per_token
+  std::size_t in_place = 0;    ///< of `bytes`: the embedding table, if it is used where it lies
+  std::size_t sparse_ffn = 0;  ///< StoredWeights::sparse_ffn
+};
+
 /// A model's parameters in memory: what the views of weights.hpp point into. Immutable, movable.
 class StoredWeights {
  public:
   /// Reads and checks every tensor of the checkpoint. The embedding table stays where it is (mapped
   /// files included) when its layout allows; everything else is copied. Throws Error.
   explicit StoredWeights(const Checkpoint& c, const LoadOptions& options = {},
-                         ExecutorRef exec = {}, Architecture architecture = Architecture::rwkv7);
+                         ExecutorRef exec = {}, Architecture architecture = Architecture::rwkv7)
+      : StoredWeights(c, options, exec, architecture, false) {}
+
+  /// The sizes of what that constructor would make, without reading an element. It checks what can
+  /// be checked so: names, shapes and types. Throws Error.
+  [[nodiscard]] static WeightSizes sizes(const Checkpoint& c, const LoadOptions& options = {},
+                                         Architecture architecture = Architecture::rwkv7);
 
   [[nodiscard]] const Dimensions& dimensions() const noexcept { return dimensions_; }
   [[nodiscard]] Eigenvalues eigenvalues() const noexcept { return eigenvalues_; }
@@ -136,6 +151,9 @@ class StoredWeights {
   [[nodiscard]] std::uint64_t fingerprint() const noexcept { return fingerprint_; }
 
  private:
+  StoredWeights(const Checkpoint& c, const LoadOptions& options, ExecutorRef exec,
+                Architecture architecture, bool only_measure);
+
   [[nodiscard]] std::size_t table_bytes() const noexcept {
     return bytes_of(emb_.type, dimensions_.vocab * dimensions_.embed);
   }
@@ -156,6 +174,7 @@ class StoredWeights {
   AnyMatrix head_;
   detail::WeightArena memory_;
   std::vector<std::shared_ptr<const void>> storage_;
+  bool in_place_ = false;  // the table
   std::size_t parameters_ = 0;
   std::size_t bytes_ = 0;
   std::uint64_t fingerprint_ = 0xcbf29ce484222325u;

@@ -99,8 +99,16 @@ RWKV_FUNCTION std::size_t sparse_blocks_of(const Checkpoint& c) {
 /// Takes tensors out of a checkpoint one by one and remembers which.
 class StoredWeights::Builder {
  public:
-  Builder(StoredWeights& weights, const Checkpoint& c, const LoadOptions& o, ExecutorRef e)
-      : to(weights), from(c), options(o), exec(e), changes(changes_to(c, o.adapters)) {}
+  /// `only_measure`: nothing is read and all pointers are null, but everything is checked and
+  /// counted.
+  Builder(StoredWeights& weights, const Checkpoint& c, const LoadOptions& o, ExecutorRef e,
+          bool only_measure)
+      : to(weights),
+        from(c),
+        options(o),
+        exec(e),
+        changes(changes_to(c, o.adapters)),
+        measure(only_measure) {}
 
   const Tensor& take(const std::string& name) {
     const Tensor& t = from.get(name);
@@ -112,7 +120,7 @@ class StoredWeights::Builder {
   }
 
   void report(const Tensor& t) {
-    if (!options.progress) return;
+    if (!options.progress || measure) return;
     if (total == 0)
       for (const auto& [name, tensor] : from.tensors)
         total += bytes_of(tensor.dtype, tensor.size());
@@ -134,13 +142,14 @@ class StoredWeights::Builder {
     if (t.size() != n)
       fail_with(ErrorCategory::format, from.source, ": tensor ", name, " has shape ",
                 to_string(t.shape), " where ", n, " numbers were expected");
+    to.parameters_ += n;
+    to.bytes_ += n * sizeof(float);
+    if (measure) return nullptr;
     float* out = to.memory_.allocate<float>(n);
     const std::vector<float> values =
         adds(name) ? changes->merged(name, t, exec) : t.values<float>();
     std::copy(values.begin(), values.end(), out);
     for (const float v : values) to.hash(std::bit_cast<std::uint32_t>(v));
-    to.parameters_ += n;
-    to.bytes_ += n * sizeof(float);
     report(t);
     return out;
   }
@@ -162,9 +171,12 @@ class StoredWeights::Builder {
     const DType type = matrix_type(t, input_first);
     // Low-rank maps are small and sensitive: their inputs are never rounded.
     AnyMatrix m{type, nullptr, rows, cols, input_first ? kernels::Inputs::exact : options.inputs};
+    to.parameters_ += rows * cols;
+    to.bytes_ += kernels::packed_bytes(type, rows, cols);
+    if (is_block(type) && adds(name)) m.low_rank = beside(name, stored);
+    if (measure) return m;
     if (is_block(type)) {
       m.data = pack_blocks(type, t.bytes, rows, cols);
-      if (adds(name)) m.low_rank = beside(name, stored);
     } else if (is_block(t.dtype) || adds(name)) {
       const std::vector<float> decoded =
           adds(name) ? changes->merged(name, stored, exec) : stored.values<float>();
@@ -176,8 +188,6 @@ class StoredWeights::Builder {
     }
     if (from.release)
       from.release(stored.bytes);  // of a mapped file, or memory peaks at two models
-    to.parameters_ += rows * cols;
-    to.bytes_ += kernels::packed_bytes(type, rows, cols);
     report(t);
     return m;
   }
@@ -205,21 +215,23 @@ class StoredWeights::Builder {
 
   /// The adapters of a matrix of blocks.
   const LowRank* beside(const std::string& name, const Tensor& t) {
-    const auto factors = changes->factors(name, t);
-    if (!factors)
+    const auto rank = changes->rank(name);
+    if (!rank)
       fail_with(ErrorCategory::unsupported, from.source, ": an adapter changes all of ", name,
                 ", which is held as ", std::string(name_of(t.dtype)),
                 "; hold matrices as floats, or convert the model of floats with the adapter");
-    const std::size_t rank = factors->rank;
+    const auto factors = measure ? WeightChanges::Factors() : changes->factors(name, t);
     const auto small = [&](const std::vector<float>& values, std::size_t rows, std::size_t cols) {
-      const std::vector<std::size_t> shape{rows, cols};
-      const Tensor floats{DType::f32, shape, c_order(shape), std::as_bytes(std::span(values))};
       to.parameters_ += rows * cols;
       to.bytes_ += kernels::packed_bytes(DType::f32, rows, cols);
-      return AnyMatrix{DType::f32, pack<float>(floats), rows, cols, kernels::Inputs::exact};
+      AnyMatrix m{DType::f32, nullptr, rows, cols, kernels::Inputs::exact};
+      if (!measure)
+        m.data = pack<float>(
+            {DType::f32, {rows, cols}, c_order({rows, cols}), std::as_bytes(std::span(values))});
+      return m;
     };
     return new (to.memory_.allocate<std::byte>(sizeof(LowRank)))
-        LowRank{small(factors->a, rank, t.shape[1]), small(factors->b, t.shape[0], rank)};
+        LowRank{small(factors.a, *rank, t.shape[1]), small(factors.b, t.shape[0], *rank)};
   }
 
   /// Low-rank products need room in the workspace.
@@ -297,7 +309,7 @@ class StoredWeights::Builder {
     const Dimensions& d = to.dimensions_;
     const bool changed = adds("emb.weight");
     const std::vector<float> values =
-        changed ? changes->merged("emb.weight", stored, exec) : std::vector<float>();
+        changed && !measure ? changes->merged("emb.weight", stored, exec) : std::vector<float>();
     const Tensor t = !changed ? stored
                               : Tensor{DType::f32, stored.shape, c_order(stored.shape),
                                        std::as_bytes(std::span(values))};
@@ -308,11 +320,14 @@ class StoredWeights::Builder {
         (changes == nullptr || !changes->touches("emb.weight")) && t.contiguous() &&
         t.dtype == type &&
         (is_block(type) || reinterpret_cast<std::uintptr_t>(t.bytes.data()) % size_of(type) == 0);
-    if (usable) {
-      to.emb_ = {t.dtype, t.bytes.data()};
+    to.in_place_ = usable;
+    to.emb_.type = usable || !is_block(type) ? type : DType::f32;
+    if (measure) {
+      // its size is all there is to say
+    } else if (usable) {
+      to.emb_.data = t.bytes.data();
       to.storage_ = from.storage;
     } else {
-      to.emb_.type = type;
       const std::size_t n = d.vocab * d.embed;
       switch (to.emb_.type) {
         case DType::f16:
@@ -444,13 +459,22 @@ class StoredWeights::Builder {
   const LoadOptions& options;
   ExecutorRef exec;
   std::shared_ptr<const WeightChanges> changes;  // null: none
+  bool measure;
   std::set<std::string, std::less<>> taken;
   std::size_t bytes_done = 0;
   std::size_t total = 0;
 };
 
+RWKV_FUNCTION WeightSizes StoredWeights::sizes(const Checkpoint& c, const LoadOptions& options,
+                                               Architecture architecture) {
+  const StoredWeights w(c, options, {}, architecture, true);
+  return {w.parameters(), w.bytes(), w.bytes_per_token(), w.in_place_ ? w.table_bytes() : 0,
+          w.sparse_ffn()};
+}
+
 RWKV_FUNCTION StoredWeights::StoredWeights(const Checkpoint& c, const LoadOptions& options,
-                                           ExecutorRef exec, Architecture architecture)
+                                           ExecutorRef exec, Architecture architecture,
+                                           bool only_measure)
     : dimensions_(dimensions_of(c)), norms_(norm_settings_of(c)) {
   if (architecture == Architecture::rwkv7 && sparse_blocks_of(c) > 0)
     fail_with(ErrorCategory::unsupported, c.source,
@@ -461,7 +485,7 @@ RWKV_FUNCTION StoredWeights::StoredWeights(const Checkpoint& c, const LoadOption
       fail_with(ErrorCategory::argument, "weights cannot be stored as ",
                 std::string(name_of(*type)));
   read_eigenvalues(c);
-  Builder build{*this, c, options, exec};
+  Builder build{*this, c, options, exec, only_measure};
   build.table();
   if (!norms_.normalised_table) ln0_ = build.norm("blocks.0.ln0", dimensions_.embed);
   blocks_.reserve(dimensions_.layers);

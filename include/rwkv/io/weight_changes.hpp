@@ -13,7 +13,6 @@ class WeightChanges {
  public:
   /// All changes of a matrix as one product, W + b a.
   struct Factors {
-    std::size_t rank = 0;
     std::vector<float> a;  ///< [rank, in]
     std::vector<float> b;  ///< [out, rank]
   };
@@ -35,9 +34,12 @@ class WeightChanges {
   [[nodiscard]] virtual std::vector<float> merged(std::string_view name, const Tensor& base,
                                                   ExecutorRef exec) const = 0;
 
-  /// The same as a product beside `base`; nothing if there is a change that is none.
-  [[nodiscard]] virtual std::optional<Factors> factors(std::string_view name,
-                                                       const Tensor& base) const = 0;
+  /// The rank of all changes together, if they can stay a product beside the matrix: Bat and scaled
+  /// whole tensors cannot.
+  [[nodiscard]] virtual std::optional<std::size_t> rank(std::string_view name) const = 0;
+
+  /// That product. Precondition: there is a rank.
+  [[nodiscard]] virtual Factors factors(std::string_view name, const Tensor& base) const = 0;
 
   /// The model with all changes in it, in the types that its tensors have; blocks become f32.
   /// Memory: all tensors that are changed. Without `matrices`, the large ones (`is_large`) stay as
