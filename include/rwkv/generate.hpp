@@ -5,6 +5,7 @@
 //       {.max_tokens = 200}, [](std::string_view piece) { std::cout << piece << std::flush; });
 #pragma once
 
+#include <rwkv/constraint.hpp>
 #include <rwkv/exec/serial.hpp>
 #include <rwkv/sampler.hpp>
 #include <rwkv/text/stop_matcher.hpp>
@@ -23,6 +24,7 @@ enum class StopReason : std::uint8_t {
   stop_token,   ///< the model said that it has finished
   stop_string,  ///< a stop string was complete
   cancelled,    ///< the callback or `cancelled` asked to stop
+  complete,     ///< the constraint is satisfied and nothing can follow
 };
 
 struct GenerateOptions {
@@ -36,6 +38,10 @@ struct GenerateOptions {
   bool any_vocabulary = false;
   /// Asked before every forward pass; true stops. Empty: never.
   std::function<bool()> cancelled{};
+  /// What the text must look like (grammar.hpp), from its first token on. Stop tokens are drawn
+  /// only where it is complete. Text that it forces is not sampled, but fed in passes of many
+  /// tokens. Must be of this tokenizer. Default: none.
+  Constraint constraint{};
 };
 
 struct GenerateResult {
@@ -45,6 +51,8 @@ struct GenerateResult {
   /// cancelled call had not shown yet. Otherwise empty.
   std::string overrun;
   StopReason reason = StopReason::none;
+  /// All of `tokens` together satisfy the constraint. True if there is none.
+  bool satisfied = true;
   std::size_t prompt_tokens = 0;  ///< consumed, with the leading token
   double prompt_seconds = 0;      ///< for these
   double generate_seconds = 0;    ///< for `tokens`
@@ -70,6 +78,10 @@ class TokenStream {
   /// When this token is the last one, that includes everything held back but a stop string. Throws
   /// `Error` (argument) for a token past the vocabulary. Precondition: reason() is none.
   std::string_view push(Token token);
+
+  /// Says that no token follows: returns everything held back but a stop string. Valid until the
+  /// next call.
+  std::string_view finish();
 
   /// The bytes that were not returned (yet).
   [[nodiscard]] std::string pending() const;
@@ -115,8 +127,8 @@ struct NoCallback {
 ///
 /// Throws `Error` (argument) when there is nothing to feed, for a token outside the model's
 /// vocabulary, for a tokenizer of another model and for options out of range, before anything has
-/// changed; and (numeric) when the model yields NaN. If `on_text` throws, the state lacks the last
-/// token.
+/// changed; (numeric) when the model yields NaN; and (argument) when no token of the vocabulary fits
+/// what the constraint wants next. If `on_text` throws, the state lacks the last token.
 template <class Model, class State, class Work, class OnText = NoCallback>
 requires std::invocable<OnText&, std::string_view> GenerateResult
 generate(const Model& model, State& state, Work& work, const Tokenizer& tokenizer,

@@ -35,6 +35,16 @@ RWKV_FUNCTION std::string_view TokenStream::push(Token token) {
   return piece_;
 }
 
+RWKV_FUNCTION std::string_view TokenStream::finish() {
+  piece_.clear();
+  if (reason_ == StopReason::none) {
+    piece_ = utf8_.push(matcher_.flush());
+    piece_ += utf8_.flush();
+    reason_ = StopReason::complete;
+  }
+  return piece_;
+}
+
 RWKV_FUNCTION std::string TokenStream::pending() const {
   return std::string(utf8_.pending()) += matcher_.pending();
 }
@@ -49,6 +59,22 @@ RWKV_FUNCTION std::vector<Token> digits_and_spaces(const Tokenizer& tokenizer) {
 }
 
 namespace detail {
+
+/// Sets `mask` to the tokens that the constraint allows, stop tokens among them where the text may
+/// end. False if it must end, as nothing can follow.
+[[nodiscard]] inline bool allow(Constraint& constraint, std::span<const Token> stop_tokens,
+                                TokenMask& mask) {
+  constraint.allowed(mask);
+  const bool complete = constraint.complete();
+  if (mask.none()) {
+    if (complete) return false;
+    fail(ErrorCategory::argument,
+         "no token of the vocabulary begins with any byte that the constraint allows next");
+  }
+  for (const Token token : stop_tokens)
+    if (token < mask.size()) mask.set(token, complete);
+  return true;
+}
 
 RWKV_FUNCTION GenerateResult generate(
     const std::function<std::span<const float>(std::span<const Token>)>& forward, std::size_t vocab,
@@ -100,15 +126,44 @@ RWKV_FUNCTION GenerateResult generate(
   };
   const auto generate_start = now();
   bool wanted = true;
+  Constraint constraint = options.constraint;
+  TokenMask mask;
   while (stream.reason() == StopReason::none && wanted && !cancelled()) {
-    const Token token =
-        sampler.sample(logits.first((std::min)(logits.size(), tokenizer.vocab_size())));
+    const auto known = logits.first((std::min)(logits.size(), tokenizer.vocab_size()));
+    if (constraint) {
+      if (const auto forced = constraint.forced_tokens(rows); !forced.empty()) {
+        const std::size_t before = result.tokens.size();
+        for (const Token token : forced) {
+          if (token >= known.size())
+            fail_with(ErrorCategory::argument, "the constraint forces token ", token,
+                      ", which is outside the model's vocabulary of ", known.size());
+          constraint.accept(token);
+          sampler.observe(token);
+          wanted = show_if_any(stream.push(token));
+          if (stream.reason() == StopReason::stop_token) break;
+          result.tokens.push_back(token);
+          if (stream.reason() != StopReason::none || !wanted) break;
+        }
+        if (result.tokens.size() > before)
+          logits = forward(std::span<const Token>(result.tokens).subspan(before));
+        continue;
+      }
+      if (!allow(constraint, options.stop_tokens, mask)) {
+        result.reason = StopReason::complete;
+        wanted = show_if_any(stream.finish());
+        break;
+      }
+    }
+    const Token token = constraint ? sampler.sample(known, mask) : sampler.sample(known);
     wanted = show_if_any(stream.push(token));
     if (stream.reason() == StopReason::stop_token) break;
+    if (constraint) constraint.accept(token);
     result.tokens.push_back(token);
     logits = forward(std::span<const Token>(&token, 1));
   }
-  result.reason = stream.reason() == StopReason::none ? StopReason::cancelled : stream.reason();
+  if (result.reason == StopReason::none)
+    result.reason = stream.reason() == StopReason::none ? StopReason::cancelled : stream.reason();
+  result.satisfied = !constraint || constraint.complete();
   result.overrun = stream.pending();
   result.generate_seconds = seconds_since(generate_start);
   return result;

@@ -15,6 +15,7 @@
 #include <rwkv/core/error.hpp>
 #include <rwkv/text/fixed_exp.hpp>
 #include <rwkv/text/random.hpp>
+#include <rwkv/text/token_mask.hpp>
 
 #include <array>
 #include <optional>
@@ -67,6 +68,14 @@ class Sampler {
   /// tokens so far); allocates only when V or the number of distinct tokens grows.
   [[nodiscard]] Token sample(std::span<const float> logits);
 
+  /// The same among the tokens that `allowed` holds; the others are as good as banned. Where it
+  /// holds a single one, that is the token, whatever its logit, and no random number is drawn.
+  /// Throws `Error` (numeric) as above, also if `allowed` holds none.
+  [[nodiscard]] Token sample(std::span<const float> logits, const TokenMask& allowed);
+
+  /// Counts a token that came about otherwise, as if it had been drawn.
+  void observe(Token token) { count(token); }
+
  private:
   struct Occurrence {
     Token token;
@@ -75,6 +84,8 @@ class Sampler {
 
   // x_ = the logits with bans, biases and penalties.
   void adjust(std::span<const float> logits);
+  // The token of x_, counted.
+  Token choose();
 
   // In integers, which compilers vectorise and no floating-point option changes.
   [[nodiscard]] float largest_logit() const;

@@ -58,6 +58,28 @@ RWKV_FUNCTION Sampler::Sampler(SamplerOptions options)
 
 RWKV_FUNCTION Token Sampler::sample(std::span<const float> logits) {
   adjust(logits);
+  return choose();
+}
+
+RWKV_FUNCTION Token Sampler::sample(std::span<const float> logits, const TokenMask& allowed) {
+  const std::size_t only = allowed.first();
+  if (only < logits.size() && allowed.count() == 1) {
+    const auto token = static_cast<Token>(only);
+    count(token);
+    return token;
+  }
+  adjust(logits);
+  for (std::size_t begin = 0; begin < x_.size(); begin += 64) {
+    std::uint64_t word = begin < allowed.size() ? allowed.words()[begin / 64] : 0;
+    if (word == ~std::uint64_t{0}) continue;
+    const std::size_t end = (std::min)(begin + 64, x_.size());
+    for (std::size_t i = begin; i < end; ++i, word >>= 1)
+      if ((word & 1) == 0) x_[i] = -HUGE_VALF;
+  }
+  return choose();
+}
+
+RWKV_FUNCTION Token Sampler::choose() {
   const float largest = largest_logit();
   const Token token = options_.temperature == 0 ? argmax(x_) : draw(largest);
   count(token);

@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+// The definitions of grammar.hpp.
+#pragma once
+
+#include <rwkv/grammar.hpp>
