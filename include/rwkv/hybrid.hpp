@@ -96,9 +96,11 @@ class HybridModel {
     return HybridModel(io::read_checkpoint(path), config, options, exec);
   }
 
-  /// Writes a state of this model to `path`, as a whole or not at all. Throws Error (io).
-  void save_state(const std::filesystem::path& path, const HybridState& state) const {
-    io::save_state(path, state, weights_->fingerprint());
+  /// Writes a state of this model to `path`, as a whole or not at all; `notes` are further
+  /// metadata. Throws Error (io).
+  void save_state(const std::filesystem::path& path, const HybridState& state,
+                  const io::Metadata& notes = {}) const {
+    io::save_state(path, state, weights_->fingerprint(), notes);
   }
 
   /// Reads a state written by `save_state`. Throws Error if the file is damaged or the state

@@ -94,13 +94,15 @@ class Model {
     return Model(io::read_checkpoint(path), options, exec);
   }
 
-  /// Writes a state of this model to `path`, as a whole or not at all. Throws Error (io).
-  void save_state(const std::filesystem::path& path, const State<Shape>& state) const {
+  /// Writes a state of this model to `path`, as a whole or not at all; `notes` are further
+  /// metadata. Throws Error (io).
+  void save_state(const std::filesystem::path& path, const State<Shape>& state,
+                  const io::Metadata& notes = {}) const {
     if constexpr (std::is_same_v<Shape, DynamicShape>)
-      io::save_state(path, state, weights_->fingerprint());
+      io::save_state(path, state, weights_->fingerprint(), notes);
     else
       io::save_state(path, detail::state_of(DynamicShape(shape_.dimensions()), state),
-                     weights_->fingerprint());
+                     weights_->fingerprint(), notes);
   }
 
   /// Reads a state written by `save_state`, or one trained by state tuning (only `time_state`; .pth

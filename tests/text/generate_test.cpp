@@ -2,7 +2,6 @@
 #include "../support/golden.hpp"
 #include "support.hpp"
 #include <rwkv/generate.hpp>
-#include <rwkv/text/chat.hpp>
 
 #include <stop_token>
 
@@ -136,9 +135,6 @@ TEST_CASE("stop strings over several tokens are never shown") {
   const Run past = recite("Hi.\n\nUser: xyz", greedy(100, {"\n\nUser:"}));
   CHECK(past.result.text == "Hi.");
   CHECK(past.result.overrun == "\n\nUser: x");
-  // A chat then goes on with the rest of the next turn.
-  const std::string next = std::string(rwkv::chat::separator) + rwkv::chat::turn("more");
-  CHECK(rwkv::chat::remainder(next, run.result.overrun) == " more\n\nAssistant:");
 }
 
 TEST_CASE("every script: streamed as the definition says") {

@@ -26,7 +26,7 @@ namespace detail {
 
 /// Writes the state to `path`, as a whole or not at all. Throws Error (io).
 RWKV_FUNCTION void save_state(const std::filesystem::path& path, const HybridState& state,
-                              std::uint64_t fingerprint);
+                              std::uint64_t fingerprint, const Metadata& notes = {});
 
 /// The state in a checkpoint that was read from a state file. Throws Error: (shape) tensors of
 /// another model shape, (argument) a state made by another model or with other hyper-parameters,

@@ -61,7 +61,7 @@ inline void fill_cache(KvCache& cache, const Checkpoint& c, std::size_t j) {
 }  // namespace detail
 
 RWKV_FUNCTION void save_state(const std::filesystem::path& path, const HybridState& state,
-                              std::uint64_t fingerprint) {
+                              std::uint64_t fingerprint, const Metadata& notes) {
   std::vector<std::vector<float>> kept;  // what the tensors view
   std::vector<NamedTensor> tensors = detail::state_tensors(state.rwkv(), kept);
   const std::size_t channels = state.shape().embed();
@@ -82,6 +82,7 @@ RWKV_FUNCTION void save_state(const std::filesystem::path& path, const HybridSta
   }
   Metadata metadata = detail::state_metadata(fingerprint);
   add_hybrid_config(metadata, state.shape().config());
+  metadata.insert(notes.begin(), notes.end());
   write_safetensors(path, tensors, metadata);
 }
 

@@ -49,6 +49,9 @@ class JsonEvents {
   ErrorCategory category_ = ErrorCategory::format;
 };
 
+/// Feeds `text` to `handler`. False if that ended early: the handler knows why.
+[[nodiscard]] RWKV_FUNCTION bool parse_json(std::string_view text, JsonEvents& handler);
+
 /// Feeds `text` to `handler`; throws `Error` "<source>: <what> <handler's sentence>".
 RWKV_FUNCTION void parse_json(std::string_view text, JsonEvents& handler, const std::string& source,
                               const char* what);

@@ -35,14 +35,18 @@ struct JsonSax {
   }
 };
 
-RWKV_FUNCTION void parse_json(std::string_view text, JsonEvents& handler, const std::string& source,
-                              const char* what) {
+RWKV_FUNCTION bool parse_json(std::string_view text, JsonEvents& handler) {
   JsonSax sax{handler};
   // What nlohmann::json::sax_parse calls. By itself it also compiles the readers of all binary
   // formats, which are larger than everything else here.
   auto input = nlohmann::detail::input_adapter(text.data(), text.data() + text.size());
   nlohmann::detail::parser<nlohmann::json, decltype(input)> parser(std::move(input));
-  if (!parser.sax_parse(&sax, true))
+  return parser.sax_parse(&sax, true);
+}
+
+RWKV_FUNCTION void parse_json(std::string_view text, JsonEvents& handler, const std::string& source,
+                              const char* what) {
+  if (!parse_json(text, handler))
     fail_with(handler.category(), source, ": ", what, " ", handler.error());
 }
 

@@ -15,9 +15,9 @@
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 /// Writes the state to `path`, as a whole or not at all. `fingerprint` is that of the model
-/// (StoredWeights::fingerprint). Throws Error (io).
+/// (StoredWeights::fingerprint); `notes` are further metadata. Throws Error (io).
 RWKV_FUNCTION void save_state(const std::filesystem::path& path, const State<>& state,
-                              std::uint64_t fingerprint);
+                              std::uint64_t fingerprint, const Metadata& notes = {});
 
 /// The state in a checkpoint that was read from a state file or a state-tuning file. Throws Error:
 /// (shape) tensors of another model shape, (argument) a state made by another model, (unsupported)

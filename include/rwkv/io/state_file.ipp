@@ -8,10 +8,11 @@
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 RWKV_FUNCTION void save_state(const std::filesystem::path& path, const State<>& state,
-                              std::uint64_t fingerprint) {
+                              std::uint64_t fingerprint, const Metadata& notes) {
   std::vector<std::vector<float>> matrices;
-  write_safetensors(path, detail::state_tensors(state, matrices),
-                    detail::state_metadata(fingerprint));
+  Metadata metadata = detail::state_metadata(fingerprint);
+  metadata.insert(notes.begin(), notes.end());
+  write_safetensors(path, detail::state_tensors(state, matrices), metadata);
 }
 
 RWKV_FUNCTION State<> state_from(const Checkpoint& c, const DynamicShape& shape,
