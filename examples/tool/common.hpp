@@ -151,13 +151,27 @@ inline std::vector<rwkv::Token> parse_tokens(const std::string& text, const std:
   }
 }
 
-/// Checked options; a random seed if none is given.
-rwkv::SamplerOptions sampler_options(const Sampling& sampling);
+/// The options given over `otherwise`, checked; a random seed if none is given.
+rwkv::SamplerOptions sampler_options(const Sampling& sampling, rwkv::SamplerOptions otherwise);
 
 /// Writes to standard output at once; false when nobody listens any more.
 bool print(std::string_view text);
 
-/// Becomes true when the user presses Ctrl-C, which no longer ends the program.
-std::function<bool()> cancelled_by_interrupt();
+/// Thrown when Ctrl-C ended the work.
+struct Interrupted {};
+
+/// As long as it lives, Ctrl-C (SIGINT, or SIGTERM) is a wish that work may end for; the second one
+/// ends the program as ever. Only one at a time.
+class Interrupt {
+ public:
+  Interrupt();
+  ~Interrupt();
+  Interrupt(const Interrupt&) = delete;
+  Interrupt& operator=(const Interrupt&) = delete;
+
+  [[nodiscard]] static bool requested() noexcept;
+  /// Ends the program by the signal that came, so that whoever started it knows.
+  [[noreturn]] static void end_program();
+};
 
 }  // namespace tool

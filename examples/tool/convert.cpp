@@ -4,6 +4,7 @@
 #include <rwkv/calibrate.hpp>
 #include <rwkv/convert.hpp>
 #include <rwkv/io/vocabulary_file.hpp>
+#include <rwkv/text/chat_template.hpp>
 
 namespace tool {
 
@@ -47,6 +48,9 @@ rwkv::Importance importance_for(const Convert& o, const rwkv::io::Checkpoint& ch
   if (!rwkv::is_block(rwkv::type_named(o.type).value()))
     rwkv::fail_with(rwkv::ErrorCategory::argument, "--calibrate is for types of blocks, and ",
                     o.type, " is none");
+  if (rwkv::io::sparse_blocks_of(checkpoint) > 0)
+    rwkv::fail_with(rwkv::ErrorCategory::unsupported, checkpoint.source,
+                    ": RWKV-X models are written as safetensors of floats only");
   const auto model = load(checkpoint, pool, {.inputs = rwkv::kernels::Inputs::exact});
   const auto tokenizer = tokenizer_for(o.vocab, checkpoint, model.shape().vocab());
   std::vector<rwkv::Token> text;
@@ -65,15 +69,23 @@ void run(const Convert& o) {
   options.type = rwkv::type_named(o.type).value();  // main.cpp lets no other names through
   options.self_test = o.self_test;
   options.keep = o.keep;
+  if (!o.form.empty())
+    options.chat_template = rwkv::chat::jinja_of(rwkv::chat::template_named(o.form));
   rwkv::ThreadPool pool(o.threads);
   const auto checkpoint = o.shape.empty() ? rwkv::io::read_checkpoint(o.model)
                                           : random_checkpoint(o.shape, rwkv::DType::f16);
   std::string why_none;
   options.vocabulary = vocabulary_for(o, checkpoint, why_none);
   if (!o.calibrate.empty()) options.importance = importance_for(o, checkpoint, pool);
+  if (o.shape.empty() && o.form.empty())
+    options.chat_template = rwkv::chat::find_template(o.model, checkpoint.metadata).jinja;
   {
     Progress progress("converting");
-    options.progress = std::ref(progress);
+    const Interrupt interrupt;
+    options.progress = [&](double done) {
+      if (Interrupt::requested()) throw Interrupted{};  // the unfinished file goes
+      progress(done);
+    };
     rwkv::convert(checkpoint, o.out, options, pool);
   }
   if (!why_none.empty())

@@ -14,7 +14,11 @@ void run(const Export& options) {
     load_options.table_type = load_options.matrix_type;
   }
   rwkv::ThreadPool pool;
-  const auto model = load(rwkv::io::read_checkpoint(options.model), pool, load_options);
+  const auto checkpoint = rwkv::io::read_checkpoint(options.model);
+  if (rwkv::io::sparse_blocks_of(checkpoint) > 0)
+    rwkv::fail_with(rwkv::ErrorCategory::unsupported, options.model,
+                    ": static models have no sparse-attention blocks, and this is an RWKV-X model");
+  const auto model = load(checkpoint, pool, load_options);
   const std::string source = rwkv::io::static_source(model.weights(), options.name);
   rwkv::io::AtomicFile file(options.out);
   file.write(std::as_bytes(std::span(source)));

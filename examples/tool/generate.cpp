@@ -2,7 +2,9 @@
 #include "common.hpp"
 #include <rwkv/generate.hpp>
 
+#include <charconv>
 #include <csignal>
+#include <cstdlib>
 #include <random>
 
 namespace tool {
@@ -10,18 +12,73 @@ namespace tool {
 namespace {
 
 volatile std::sig_atomic_t interrupted = 0;
+struct sigaction former[2];
+constexpr int signals[] = {SIGINT, SIGTERM};
+
+/// "\\n" to a line end: \n \r \t \\ \0 \" \' \xNN.
+std::string without_escapes(const std::string& text) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '\\') {
+      out += text[i];
+      continue;
+    }
+    constexpr std::string_view letters = "nrt0\\\"'";
+    constexpr std::string_view meanings{"\n\r\t\0\\\"'", 7};
+    const char letter = ++i < text.size() ? text[i] : ' ';
+    unsigned char byte = 0;
+    const char* const digits = text.data() + i + 1;
+    if (const std::size_t at = letters.find(letter); at != letters.npos) {
+      out += meanings[at];
+    } else if (letter == 'x' && i + 2 < text.size() &&
+               std::from_chars(digits, digits + 2, byte, 16).ptr == digits + 2) {
+      out += static_cast<char>(byte);
+      i += 2;
+    } else {
+      rwkv::fail_with(rwkv::ErrorCategory::argument, "--stop: \"", text,
+                      "\" has a \\ that begins none of \\n \\r \\t \\0 \\\\ \\\" \\' \\xNN");
+    }
+  }
+  return out;
+}
 
 }  // namespace
 
-rwkv::SamplerOptions sampler_options(const Sampling& s) {
-  rwkv::SamplerOptions o;
-  o.temperature = static_cast<float>(s.temperature);
-  o.top_p = static_cast<float>(s.top_p);
-  o.top_k = s.top_k;
-  o.min_p = static_cast<float>(s.min_p);
-  o.presence_penalty = static_cast<float>(s.presence_penalty);
-  o.frequency_penalty = static_cast<float>(s.frequency_penalty);
-  o.penalty_decay = static_cast<float>(s.penalty_decay);
+Interrupt::Interrupt() {
+  interrupted = 0;
+  struct sigaction action = {};
+  action.sa_handler = [](int signal) { interrupted = signal; };
+  action.sa_flags = static_cast<int>(SA_RESTART | SA_RESETHAND);
+  for (std::size_t i = 0; i < 2; ++i) {
+    sigaction(signals[i], nullptr, &former[i]);
+    // Who started the program in the background ignores these for it.
+    if (former[i].sa_handler != SIG_IGN) sigaction(signals[i], &action, nullptr);
+  }
+}
+
+Interrupt::~Interrupt() {
+  for (std::size_t i = 0; i < 2; ++i) sigaction(signals[i], &former[i], nullptr);
+}
+
+bool Interrupt::requested() noexcept { return interrupted != 0; }
+
+void Interrupt::end_program() {
+  std::signal(interrupted, SIG_DFL);
+  std::raise(interrupted);
+  std::_Exit(128 + interrupted);
+}
+
+rwkv::SamplerOptions sampler_options(const Sampling& s, rwkv::SamplerOptions o) {
+  const auto set = [](float& to, const std::optional<double>& from) {
+    if (from) to = static_cast<float>(*from);
+  };
+  set(o.temperature, s.temperature);
+  set(o.top_p, s.top_p);
+  set(o.min_p, s.min_p);
+  set(o.presence_penalty, s.presence_penalty);
+  set(o.frequency_penalty, s.frequency_penalty);
+  set(o.penalty_decay, s.penalty_decay);
+  if (s.top_k) o.top_k = *s.top_k;
   o.seed = s.seed ? *s.seed : std::random_device{}();
   o.validate();
   return o;
@@ -30,12 +87,6 @@ rwkv::SamplerOptions sampler_options(const Sampling& s) {
 bool print(std::string_view text) {
   std::cout.write(text.data(), static_cast<std::streamsize>(text.size())).flush();
   return std::cout.good();
-}
-
-std::function<bool()> cancelled_by_interrupt() {
-  interrupted = 0;
-  std::signal(SIGINT, [](int) { interrupted = 1; });
-  return [] { return interrupted != 0; };
 }
 
 void run(const Generate& options) {
@@ -54,9 +105,12 @@ void run(const Generate& options) {
                rwkv::GenerateOptions generate;
                generate.max_tokens = options.tokens;
                generate.any_vocabulary = !options.vocab.empty();  // there was a warning
-               generate.sampler = sampler_options(options.sampling);
-               generate.stop_strings = options.stop;
-               generate.cancelled = cancelled_by_interrupt();
+               generate.sampler = sampler_options(options.sampling,
+                                                  {.presence_penalty = 0, .frequency_penalty = 0});
+               for (const std::string& stop : options.stop)
+                 generate.stop_strings.push_back(without_escapes(stop));
+               const Interrupt interrupt;
+               generate.cancelled = Interrupt::requested;
                // In a vocabulary of bytes, 0 is a byte like any other.
                if (model.shape().vocab() == 256) generate.stop_tokens.clear();
 
@@ -65,8 +119,6 @@ void run(const Generate& options) {
                    rwkv::generate(model, state, work, tokenizer,
                                   std::span<const rwkv::Token>(tokens), generate, print, pool);
                print("\n");
-               if (!std::cout)
-                 rwkv::fail(rwkv::ErrorCategory::io, "standard output: cannot be written");
                if (!options.state_out.empty()) model.save_state(options.state_out, state);
                if (isatty(STDERR_FILENO) == 1)
                  std::fprintf(stderr, "[prompt: %zu tokens, %.1f/s; text: %zu tokens, %.1f/s]\n",
@@ -74,6 +126,7 @@ void run(const Generate& options) {
                               static_cast<double>(result.prompt_tokens) / result.prompt_seconds,
                               result.tokens.size(),
                               static_cast<double>(result.tokens.size()) / result.generate_seconds);
+               if (Interrupt::requested()) Interrupt::end_program();
              });
 }
 

@@ -1,20 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 // The `rwkv` command-line tool. Exit status: 0, 1 with one line "error: ..." on stderr, 2 for wrong
 // usage.
-#include "tool.hpp"
-#include <rwkv/core/error.hpp>
+#include "common.hpp"
 #include <rwkv/core/version.hpp>
+#include <rwkv/text/chat_template.hpp>
 
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
 #include <functional>
+#include <iostream>
 #include <new>
+#include <set>
 
 namespace {
+
+constexpr std::uint64_t whole_limit = std::uint64_t{1} << 31;
+constexpr double real_limit = 1e30;
 
 #ifdef RWKV_DEFAULT_MODEL
 /// The story teller: installed with the tool, or in the sources that it was built from.
@@ -26,6 +35,20 @@ std::string default_model() {
 }
 #endif
 
+template <class List>
+std::string names_of(const List& list) {
+  std::string names;
+  for (const auto& entry : list) (names += names.empty() ? "" : ", ") += entry.name;
+  return names;
+}
+
+std::vector<std::string> template_names(bool with_list) {
+  std::vector<std::string> names;
+  for (const auto& form : rwkv::chat::templates) names.emplace_back(form.name);
+  if (with_list) names.emplace_back("list");
+  return names;
+}
+
 std::function<void()> command;  // what the chosen subcommand will run
 
 template <class Options>
@@ -35,9 +58,42 @@ CLI::App* add(CLI::App& app, const char* name, const char* description, Options&
   return sub;
 }
 
+/// A decimal number that is one from end to end: no sign, no fraction, nothing behind it.
+CLI::Validator whole(std::uint64_t least, std::uint64_t most) {
+  const std::string range = std::to_string(least) + " to " + std::to_string(most);
+  return CLI::Validator(
+      [=](const std::string& text) {
+        std::uint64_t number = 0;
+        const char* const end = text.data() + text.size();
+        const auto [stop, error] = std::from_chars(text.data(), end, number);
+        const bool good = error == std::errc{} && stop == end && number >= least && number <= most;
+        return good ? std::string() : "\"" + text + "\" is no whole number from " + range;
+      },
+      most < whole_limit ? "from " + range : "from " + std::to_string(least), "whole");
+}
+
+/// The same for numbers with fractions; nor are there NaN and infinity.
+CLI::Validator real(double least, double most) {
+  const auto show = [](double x) {
+    char text[32];
+    return std::string(text, std::to_chars(text, text + sizeof text, x).ptr);
+  };
+  const std::string range = most < real_limit ? "from " + show(least) + " to " + show(most)
+                                              : "from " + show(least) + " up";
+  return CLI::Validator(
+      [=](const std::string& text) {
+        double number = 0;
+        const char* const end = text.data() + text.size();
+        const auto [stop, error] = std::from_chars(text.data(), end, number);
+        const bool good = error == std::errc{} && stop == end && number >= least && number <= most;
+        return good ? std::string() : "\"" + text + "\" is no number " + range;
+      },
+      range, "real");
+}
+
 void add_threads(CLI::App* app, std::size_t& threads) {
   app->add_option("--threads", threads, "threads to work with; 0 = one per processor")
-      ->check(CLI::Range(0, 1024));
+      ->check(whole(0, 1024));
 }
 
 void add_inputs(CLI::App* app, rwkv::kernels::Inputs& inputs) {
@@ -52,25 +108,32 @@ void add_inputs(CLI::App* app, rwkv::kernels::Inputs& inputs) {
       ->excludes(exact);
 }
 
-void add_sampling(CLI::App* app, tool::Sampling& s) {
-  app->add_option("--temperature", s.temperature, "0 = always the likeliest token")
-      ->capture_default_str();
-  app->add_option("--top-p", s.top_p, "keep the likeliest tokens that make up this probability")
-      ->capture_default_str();
-  app->add_option("--top-k", s.top_k, "keep this many of the likeliest tokens; 0 = all")
-      ->capture_default_str();
+/// `defaults` are shown behind the descriptions, in the order of the options.
+void add_sampling(CLI::App* app, tool::Sampling& s, const std::array<const char*, 7>& defaults) {
+  auto described = [&, i = 0u](const char* what) mutable {
+    return std::string(what) + "; default: " + defaults.at(i++);
+  };
+  app->add_option("--temperature", s.temperature, described("0 = always the likeliest token"))
+      ->check(real(0, real_limit));
+  app->add_option("--top-p", s.top_p,
+                  described("keep the likeliest tokens that make up this probability"))
+      ->check(real(0, 1));
+  app->add_option("--top-k", s.top_k, described("keep this many of the likeliest tokens; 0 = all"))
+      ->check(whole(0, whole_limit));
   app->add_option("--min-p", s.min_p,
-                  "drop tokens below this fraction of the likeliest one's probability")
-      ->capture_default_str();
+                  described("drop tokens below this fraction of the likeliest one's probability"))
+      ->check(real(0, 1));
   app->add_option("--presence-penalty", s.presence_penalty,
-                  "subtracted once from tokens already used")
-      ->capture_default_str();
+                  described("subtracted once from tokens already used"))
+      ->check(real(0, real_limit));
   app->add_option("--frequency-penalty", s.frequency_penalty,
-                  "subtracted per (decayed) use of a token")
-      ->capture_default_str();
-  app->add_option("--penalty-decay", s.penalty_decay, "how fast uses are forgotten, per token")
-      ->capture_default_str();
-  app->add_option("--seed", s.seed, "for a reproducible text; default: a random one");
+                  described("subtracted per (decayed) use of a token"))
+      ->check(real(0, real_limit));
+  app->add_option("--penalty-decay", s.penalty_decay,
+                  described("how fast uses are forgotten, per token"))
+      ->check(real(0, 1));
+  app->add_option("--seed", s.seed, "for a reproducible text; default: a random one")
+      ->check(whole(0, std::uint64_t(-1)));
 }
 
 void add_hybrid(CLI::App* app, tool::Hybrid& hybrid) {
@@ -107,7 +170,7 @@ int parse_and_run(int argc, char** argv) {
   sub->add_option("--positions", logits.positions, "all, last, or positions i,j,...")
       ->capture_default_str();
   auto* chunk = sub->add_option("--chunk", logits.chunk, "tokens per call; 0 = all at once")
-                    ->check(CLI::Range(std::size_t{0}, std::size_t{1} << 20))
+                    ->check(whole(0, 1 << 20))
                     ->capture_default_str();
   sub->add_option("--calls", logits.calls,
                   "how the tokens are fed: seq:N is a call of N tokens, one:N are N calls of one; "
@@ -137,28 +200,53 @@ int parse_and_run(int argc, char** argv) {
                   "file with the text to continue; - = standard input")
       ->excludes(prompt);
   sub->add_option("--tokens", generate.tokens, "how many tokens to generate at most")
+      ->check(whole(0, whole_limit))
       ->capture_default_str();
-  sub->add_option("--stop", generate.stop, "stop when this text appears (repeatable)")
+  sub->add_option("--stop", generate.stop,
+                  "stop when this text appears (repeatable); \\n \\t \\\\ and \\xNN are what they "
+                  "are in C")
       ->allow_extra_args(false);
   sub->add_option("--state-in", generate.state_in, "start from this state file (or tuned state)");
   sub->add_option("--state-out", generate.state_out, "write the final state to this file");
-  add_sampling(sub, generate.sampling);
+  add_sampling(sub, generate.sampling, {"1", "0.85", "0", "0", "0", "0", "0.996"});
   add_hybrid(sub, generate.hybrid);
   add_inputs(sub, generate.inputs);
   add_threads(sub, generate.threads);
 
   tool::Chat chat;
-  sub = add(app, "chat", "talk with a G1 model; /undo, /regenerate, /reset, /quit", chat);
-  sub->add_option("MODEL", chat.model, "model file")->required();
+  sub = add(app, "chat", "talk with a model", chat);
+  sub->footer(
+      "/help lists what can be entered besides texts. The defaults of sampling are those that the "
+      "models' makers recommend: the first if the model thinks, the second if it does not; "
+      "function "
+      "calls go without penalties.");
+  auto* chat_model = sub->add_option("MODEL", chat.model, "model file");
   sub->add_option("--vocab", chat.vocab,
                   "vocabulary file; default: in the model file or its folder");
+  sub->add_option("--system", chat.system, "text that the conversation begins with");
+  sub->add_option("--template", chat.form,
+                  "how turns are written: " + names_of(rwkv::chat::templates) +
+                      "; list describes them; default: what the model's files say, else classic")
+      ->check(CLI::IsMember(template_names(true)));
+  std::set<std::string> modes;
+  for (const auto& form : rwkv::chat::templates)
+    for (const auto& mode : form.modes) modes.emplace(mode.name);
+  sub->add_option(
+         "--think", chat.think,
+         "before answers: off, fast or fast-lines (empty thoughts), on, asked, a-bit or "
+         "a-lot (which the user's turn asks for); not every template has all; default: off")
+      ->check(CLI::IsMember(modes));
+  sub->add_option(
+         "--tools", chat.tools,
+         "JSON file: a list of functions, {\"name\", \"description\", \"parameters\"} each; "
+         "answers are calls of them, as JSON")
+      ->check(CLI::ExistingFile);
   sub->add_option("--state-in", chat.state_in, "start from this state file (or tuned state)");
-  sub->add_option("--think", chat.think, "off, fast (empty thoughts) or on")
-      ->check(CLI::IsMember({"off", "fast", "on"}))
-      ->capture_default_str();
   sub->add_option("--tokens", chat.tokens, "how many tokens an answer has at most")
+      ->check(whole(1, whole_limit))
       ->capture_default_str();
-  add_sampling(sub, chat.sampling);
+  add_sampling(sub, chat.sampling, {"0.96, 1", "0.76, 0.28", "32", "0", "1, 0", "0.1, 0", "0.988"});
+  add_hybrid(sub, chat.hybrid);
   add_inputs(sub, chat.inputs);
   add_threads(sub, chat.threads);
 
@@ -183,13 +271,13 @@ int parse_and_run(int argc, char** argv) {
   add_inputs(sub, bench.inputs);
   add_threads(sub, bench.threads);
   sub->add_option("--prompt", bench.prompt, "prompt tokens to read at once")
-      ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20))
+      ->check(whole(1, 1 << 20))
       ->capture_default_str();
   sub->add_option("--generate", bench.generate, "tokens to decode one by one")
-      ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20))
+      ->check(whole(1, 1 << 20))
       ->capture_default_str();
   sub->add_option("--batch", bench.batch, "sequences to decode together, besides a single one")
-      ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 12));
+      ->check(whole(1, 1 << 12));
   sub->add_flag("--json", bench.json, "print JSON");
 
   tool::Convert convert;
@@ -211,6 +299,11 @@ int parse_and_run(int argc, char** argv) {
   sub->add_option("--keep", convert.keep,
                   "official name of a matrix that stays 16 bits among blocks (repeatable)")
       ->allow_extra_args(false);
+  sub->add_option(
+         "--template", convert.form,
+         "chat template to store: " + names_of(rwkv::chat::templates) +
+             "; default: what IN's files say, else classic in GGUF with a World vocabulary")
+      ->check(CLI::IsMember(template_names(false)));
   sub->add_flag("!--no-self-test", convert.self_test, "write no self-test for `rwkv verify`");
   add_threads(sub, convert.threads);
 
@@ -247,7 +340,7 @@ int parse_and_run(int argc, char** argv) {
       ->required();
   sub->add_option("--rows", gradients.rows,
                   "sequences of equal length that the tokens are cut into")
-      ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 20))
+      ->check(whole(1, 1 << 20))
       ->capture_default_str();
   sub->add_option("--state-in", gradients.state_in, "initial state of every row");
   sub->add_flag("--l2wrap", gradients.l2wrap, "add the official guard's gradient");
@@ -264,6 +357,7 @@ int parse_and_run(int argc, char** argv) {
   sub->add_option("--separator", perplexity.separator,
                   "a line like this begins a new text, with an empty state");
   sub->add_flag("--json", perplexity.json, "print JSON");
+  add_hybrid(sub, perplexity.hybrid);
   add_inputs(sub, perplexity.inputs);
   add_threads(sub, perplexity.threads);
 
@@ -304,7 +398,7 @@ int parse_and_run(int argc, char** argv) {
                   "of a new model: standard, or extended to (-1, 1)")
       ->check(CLI::IsMember({"standard", "extended"}))
       ->capture_default_str();
-  const auto positive = CLI::Range(std::size_t{1}, std::size_t{1} << 31);
+  const auto positive = whole(1, whole_limit);
   for (auto& [name, number, description] :
        {std::tuple{"--layers", &train.layers, "of a new model"},
         std::tuple{"--embed", &train.embed, "channels of a new model"},
@@ -316,12 +410,16 @@ int parse_and_run(int argc, char** argv) {
         std::tuple{"--validate-every", &train.validate_every, "updates"},
         std::tuple{"--save-every", &train.save_every, "updates"}})
     sub->add_option(name, *number, description)->check(positive)->capture_default_str();
-  sub->add_option("--ffn", train.ffn, "width of the channel mix of a new model; default: 4 embed");
+  sub->add_option("--ffn", train.ffn, "width of the channel mix of a new model; default: 4 embed")
+      ->check(whole(1, whole_limit));
   sub->add_option("--ranks", train.ranks,
                   "low ranks of decay, rate, value residual, gate; default: 16 each")
       ->delimiter(',')
+      ->check(positive)
       ->expected(4);
-  sub->add_option("--warm-up", train.warm_up, "updates")->capture_default_str();
+  sub->add_option("--warm-up", train.warm_up, "updates")
+      ->check(whole(0, whole_limit))
+      ->capture_default_str();
   for (auto& [name, number, description] :
        {std::tuple{"--rate", &train.rate, "initial learning rate; default: 0.45 / channels"},
         std::tuple{"--final-rate", &train.final_rate,
@@ -329,12 +427,12 @@ int parse_and_run(int argc, char** argv) {
         std::tuple{"--weight-decay", &train.weight_decay, "of the large matrices"},
         std::tuple{"--clip", &train.clip, "largest gradient norm; 0 = no limit"},
         std::tuple{"--lora-alpha", &train.lora_alpha, "scale of the adapters, over the rank"}})
-    sub->add_option(name, *number, description)
-        ->check(CLI::NonNegativeNumber)
-        ->capture_default_str();
+    sub->add_option(name, *number, description)->check(real(0, real_limit))->capture_default_str();
   sub->add_flag("--l2wrap", train.l2wrap, "the official guard against drifting logits");
   sub->add_flag("--int8", train.int8, "minimise the loss of the model as converted to q8_0");
-  sub->add_option("--seed", train.seed, "of weights and order")->capture_default_str();
+  sub->add_option("--seed", train.seed, "of weights and order")
+      ->check(whole(0, std::uint64_t(-1)))
+      ->capture_default_str();
   add_threads(sub, train.threads);
 
   try {
@@ -350,6 +448,8 @@ int parse_and_run(int argc, char** argv) {
     }
     if (app.got_subcommand("bench") && bench.model.empty() && bench.shape.empty())
       throw CLI::RequiredError("MODEL or --shape");
+    if (app.got_subcommand("chat") && chat.model.empty() && chat.form != "list")
+      throw CLI::RequiredError(chat_model->get_name());
     if (app.got_subcommand("tokenize") && tokenize.model.empty() && tokenize.vocab.empty())
       throw CLI::RequiredError("--vocab or --model");
   } catch (const CLI::ParseError& e) {
@@ -359,15 +459,35 @@ int parse_and_run(int argc, char** argv) {
   return 0;
 }
 
+volatile std::sig_atomic_t pipe_closed = 0;
+
+/// Whether all that was written to standard output has arrived; otherwise says so, unless whoever
+/// read it has gone.
+bool output_arrived() {
+  errno = 0;
+  const bool arrived = std::cout.flush().good() && std::fflush(stdout) == 0 && !std::ferror(stdout);
+  if (arrived || pipe_closed) return arrived;
+  std::fputs("error: standard output: cannot be written\n", stderr);
+  return false;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  // A write to a pipe that nobody reads any more fails like others.
+  struct sigaction note = {};
+  note.sa_flags = SA_RESTART;
+  note.sa_handler = [](int) { pipe_closed = 1; };
+  sigaction(SIGPIPE, &note, nullptr);
+  int status = 1;
   try {
-    return parse_and_run(argc, argv);
+    status = parse_and_run(argc, argv);
+  } catch (const tool::Interrupted&) {
+    tool::Interrupt::end_program();
   } catch (const std::bad_alloc&) {
     std::fputs("error: out of memory\n", stderr);
   } catch (const std::exception& e) {
     std::fprintf(stderr, "error: %s\n", e.what());
   }
-  return 1;
+  return output_arrived() ? status : std::max(status, 1);
 }

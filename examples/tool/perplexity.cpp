@@ -39,10 +39,13 @@ double surprise(std::span<const float> logits, rwkv::Token token) {
 
 /// Runs texts through a model and adds up how surprised it is. Memory does not depend on the length
 /// of a text, and the sums do not depend on the number of threads.
+template <class Model, class State, class Work>
 class Meter {
  public:
-  Meter(const rwkv::Model<>& model, rwkv::ThreadPool& pool)
-      : model_(model), pool_(pool), state_(model.shape()), work_(model.shape(), rows) {}
+  static constexpr std::size_t rows = 128;
+
+  Meter(const Model& model, State state, Work work, rwkv::ThreadPool& pool)
+      : model_(model), pool_(pool), state_(std::move(state)), work_(std::move(work)) {}
 
   /// Reads a text from an empty state; calls progress(tokens) now and then.
   template <class Progress>
@@ -56,7 +59,7 @@ class Meter {
         rwkv::fail_with(rwkv::ErrorCategory::argument, "token ", last,
                         " is outside the vocabulary of ", vocab);
       logits_.resize(n * vocab);
-      const rwkv::Slot<> slot{&state_, text.subspan(done, n)};
+      const auto slot = slot_of(state_, text.subspan(done, n));
       model_.forward(std::span(&slot, 1), rwkv::Logits::all, logits_, work_, pool_);
       surprises_.resize(n);
       pool_.parallel(pool_.concurrency(), [&](std::size_t worker) {
@@ -75,28 +78,26 @@ class Meter {
   [[nodiscard]] std::size_t predictions() const noexcept { return predictions_; }
 
  private:
-  static constexpr std::size_t rows = 128;
-
-  const rwkv::Model<>& model_;
+  const Model& model_;
   rwkv::ThreadPool& pool_;
-  rwkv::State<> state_;
-  rwkv::Workspace<> work_;
+  State state_;
+  Work work_;
   std::vector<float> logits_;
   std::vector<double> surprises_;
   double nats_ = 0.0;
   std::size_t predictions_ = 0;
 };
 
-}  // namespace
+/// What reading a file says about a model.
+struct Measured {
+  double bits = 0.0;
+  std::size_t predictions = 0;
+  std::size_t bytes = 0;
+};
 
-void run(const Perplexity& o) {
-  rwkv::ThreadPool pool(o.threads);
-  const auto checkpoint = rwkv::io::read_checkpoint(o.model);
-  const auto model = load(checkpoint, pool, load_options(o));
-  const auto tokenizer = tokenizer_for(o.vocab, checkpoint, model.shape().vocab());
+template <class Meter>
+Measured read_file(const Perplexity& o, const rwkv::Tokenizer& tokenizer, Meter& meter) {
   const std::string file = read_all(o.file);
-
-  Meter meter(model, pool);
   Progress progress("tokens");
   std::vector<rwkv::Token> tokens;
   std::size_t bytes = 0;
@@ -116,22 +117,37 @@ void run(const Perplexity& o) {
   }
   if (meter.predictions() == 0)
     rwkv::fail_with(rwkv::ErrorCategory::argument, o.file, ": no text of at least two tokens");
-  const double bits = meter.bits();
-  if (!std::isfinite(bits))
+  if (!std::isfinite(meter.bits()))
     rwkv::fail_with(rwkv::ErrorCategory::numeric, o.model, ": the model's logits are not finite");
+  return {meter.bits(), meter.predictions(), bytes};
+}
+
+}  // namespace
+
+void run(const Perplexity& o) {
+  rwkv::ThreadPool pool(o.threads);
+  const auto checkpoint = rwkv::io::read_checkpoint(o.model);
+  Measured measured;
+  with_model(checkpoint, o.hybrid, pool, load_options(o),
+             [&](const auto& model, auto state, const auto& make_workspace) {
+               const auto tokenizer = tokenizer_for(o.vocab, checkpoint, model.shape().vocab());
+               Meter meter(model, std::move(state), make_workspace(128, 128), pool);
+               measured = read_file(o, tokenizer, meter);
+             });
+  const auto& [bits, predictions, bytes] = measured;
 
   const double per_byte = bits / static_cast<double>(bytes);
-  const double per_token = bits / static_cast<double>(meter.predictions());
+  const double per_token = bits / static_cast<double>(predictions);
   if (o.json) {
     const nlohmann::ordered_json result = {{"bits_per_byte", per_byte},
                                            {"bits_per_token", per_token},
-                                           {"tokens", meter.predictions()},
+                                           {"tokens", predictions},
                                            {"bytes", bytes}};
     std::printf("%s\n", result.dump(2).c_str());
   } else {
     std::printf(
         "bits per byte   %.5f\nbits per token  %.5f\ntokens          %zu\nbytes           %zu\n",
-        per_byte, per_token, meter.predictions(), bytes);
+        per_byte, per_token, predictions, bytes);
   }
 }
 

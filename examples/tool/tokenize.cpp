@@ -19,8 +19,7 @@ void run(const Tokenize& options) {
     }
     out += '\n';
   }
-  std::cout.write(out.data(), static_cast<std::streamsize>(out.size())).flush();
-  if (!std::cout) rwkv::fail(rwkv::ErrorCategory::io, "standard output: cannot be written");
+  print(out);
 }
 
 }  // namespace tool

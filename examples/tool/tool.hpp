@@ -40,15 +40,15 @@ struct LogitsOptions {
 };
 void run(const LogitsOptions&);
 
-/// What `generate` and `chat` share.
+/// What `generate` and `chat` share. What is not given is each one's default.
 struct Sampling {
-  double temperature = 1.0;
-  double top_p = 0.85;
-  std::size_t top_k = 0;
-  double min_p = 0.0;
-  double presence_penalty = 0.0;
-  double frequency_penalty = 0.0;
-  double penalty_decay = 0.996;
+  std::optional<double> temperature;
+  std::optional<double> top_p;
+  std::optional<std::size_t> top_k;
+  std::optional<double> min_p;
+  std::optional<double> presence_penalty;
+  std::optional<double> frequency_penalty;
+  std::optional<double> penalty_decay;
   std::optional<std::uint64_t> seed;
 };
 
@@ -60,7 +60,7 @@ struct Generate {
   std::string state_in;
   std::string state_out;
   std::size_t tokens = 200;
-  std::vector<std::string> stop;
+  std::vector<std::string> stop;  ///< with escapes
   Sampling sampling;
   Hybrid hybrid;
   rwkv::kernels::Inputs inputs = rwkv::kernels::Inputs::rounded;
@@ -72,9 +72,13 @@ struct Chat {
   std::string model;
   std::string vocab;
   std::string state_in;
-  std::string think = "off";
-  std::size_t tokens = 1000;
+  std::string form;  ///< name of a template, or "list"; empty: what the model says
+  std::string think;
+  std::string system;
+  std::string tools;  ///< file
+  std::size_t tokens = 4096;
   Sampling sampling;
+  Hybrid hybrid;
   rwkv::kernels::Inputs inputs = rwkv::kernels::Inputs::rounded;
   std::size_t threads = 0;
 };
@@ -110,6 +114,7 @@ struct Convert {
   std::string shape;
   std::string calibrate;
   std::vector<std::string> keep;
+  std::string form;  ///< name of a chat template
   bool self_test = true;
   std::size_t threads = 0;
 };
@@ -198,6 +203,7 @@ struct Perplexity {
   std::string vocab;
   std::string separator;
   bool json = false;
+  Hybrid hybrid;
   rwkv::kernels::Inputs inputs = rwkv::kernels::Inputs::rounded;
   std::size_t threads = 0;
 };

@@ -6,11 +6,46 @@
 
 namespace tool {
 
+namespace {
+
+rwkv::Verification replay(const rwkv::io::Checkpoint& checkpoint, rwkv::ThreadPool& pool,
+                          rwkv::kernels::Inputs inputs) {
+  rwkv::Verification result;
+  with_model(checkpoint, {}, pool, {.inputs = inputs},
+             [&](const auto& model, auto&&...) { result = rwkv::verify(model, checkpoint, pool); });
+  return result;
+}
+
+/// What makes this program compute other logits, as far as another run can tell.
+std::string likely_cause(const rwkv::io::Checkpoint& checkpoint, rwkv::ThreadPool& pool,
+                         const Verify& o, const rwkv::Verification& rounded) {
+  using rwkv::kernels::Inputs;
+  if (o.inputs == Inputs::exact) return "; rounding of inputs is not why";
+  bool affected = false;
+  for (const auto& [name, tensor] : checkpoint.tensors)
+    affected |= is_block(tensor.dtype) ||
+                (o.inputs == Inputs::fastest && tensor.dtype == rwkv::DType::bf16);
+  if (!affected) return "";
+  const auto exact = replay(checkpoint, pool, Inputs::exact);
+  char numbers[80];
+  std::snprintf(numbers, sizeof numbers, " (relative error %.3g instead of %.3g)",
+                exact.relative_error(), rounded.relative_error());
+  // Half of a difference is much more than what other causes lose by chance.
+  if (!exact.passed() && exact.relative_error() > rounded.relative_error() / 2)
+    return std::string("; rounding of inputs is not why: it does so with --exact-inputs too") +
+           numbers;
+  return std::string(
+             "; the likely cause is that inputs of matrices are rounded (to 8 bits if the "
+             "weights are quantised): with --exact-inputs it ") +
+         (exact.passed() ? "passes" : "comes nearer") + numbers;
+}
+
+}  // namespace
+
 void run(const Verify& o) {
   rwkv::ThreadPool pool(o.threads);
   const auto checkpoint = rwkv::io::read_checkpoint(o.model);
-  const auto model = load(checkpoint, pool, load_options(o));
-  const auto result = rwkv::verify(model, checkpoint, pool);
+  const auto result = replay(checkpoint, pool, o.inputs);
   if (o.json) {
     const nlohmann::ordered_json j = {{"passed", result.passed()},
                                       {"tokens", result.tokens},
@@ -28,7 +63,8 @@ void run(const Verify& o) {
   }
   if (!result.passed())
     rwkv::fail_with(rwkv::ErrorCategory::numeric, o.model,
-                    ": this program computes other logits than the one that wrote the file");
+                    ": this program computes other logits than the one that wrote the file",
+                    likely_cause(checkpoint, pool, o, result));
 }
 
 }  // namespace tool

@@ -22,6 +22,9 @@ struct ConvertOptions {
   /// The vocabulary to embed instead of the one in the checkpoint. GGUF files of models with 256
   /// tokens and no vocabulary say that tokens are bytes.
   std::optional<io::Vocabulary> vocabulary = {};
+  /// The chat template in jinja notation (see chat::jinja_of), instead of the one in the checkpoint
+  /// or, in GGUF, the one of World models if the vocabulary is theirs.
+  std::string chat_template = {};
   /// Official names of matrices that keep 16 bits where they would become blocks, besides those
   /// that the model itself names (see `keep_key`).
   std::vector<std::string> keep = {};
@@ -40,6 +43,9 @@ struct ConvertOptions {
 /// with commas between them. Converted models say so again.
 inline constexpr std::string_view keep_key = "rwkv.keep";
 
+/// Metadata with a chat template in jinja notation.
+inline constexpr std::string_view chat_template_key = "tokenizer.chat_template";
+
 }  // namespace rwkv::inline RWKV_ABI
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
@@ -50,10 +56,11 @@ namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 /// does not have, (format, unsupported) for a checkpoint that is no RWKV-7 model, (numeric) for
 /// numbers that the type cannot hold, (io).
 ///
-/// A GGUF file of a model with extended eigenvalues, with a table that is normalised already or
-/// with another epsilon in the norm per head has the architecture "rwkv7-extended", so that
-/// programs which do not know these refuse it. One thread converts 10 to 60 million numbers per
-/// second to blocks. Memory: pieces of tensors, and the written model for the self-test.
+/// RWKV-X models are written as safetensors only: (unsupported). A GGUF file of a model with
+/// extended eigenvalues, with a table that is normalised already or with another epsilon in the
+/// norm per head has the architecture "rwkv7-extended", so that programs which do not know these
+/// refuse it. One thread converts 10 to 60 million numbers per second to blocks. Memory: pieces of
+/// tensors, and the written model for the self-test.
 RWKV_FUNCTION void convert(const io::Checkpoint& checkpoint, const std::filesystem::path& path,
                            const ConvertOptions& options = {}, ExecutorRef exec = {});
 

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <rwkv/convert.hpp>
+#include <rwkv/hybrid.hpp>
 #include <rwkv/io/gguf_model.hpp>
+#include <rwkv/io/hybrid_config.hpp>
 #include <rwkv/io/keep_open.hpp>
 #include <rwkv/io/narrow.hpp>
 #include <rwkv/io/read.hpp>
@@ -88,6 +90,13 @@ namespace detail {
     metadata.insert(*it);
   }
   io::add_norm_settings(metadata, norms);
+  for (auto it = checkpoint.metadata.lower_bound(io::hybrid_metadata);
+       it != checkpoint.metadata.end() && it->first.starts_with(io::hybrid_metadata); ++it)
+    metadata.insert(*it);
+  if (const auto it = checkpoint.metadata.find(chat_template_key); !options.chat_template.empty())
+    metadata.emplace(chat_template_key, options.chat_template);
+  else if (it != checkpoint.metadata.end())
+    metadata.insert(*it);
   std::string names;
   for (const std::string& name : keep) names += (names.empty() ? "" : ",") + name;
   if (!names.empty()) metadata.emplace(keep_key, names);
@@ -151,9 +160,11 @@ void add_self_test(Writer& out, ExecutorRef exec) {
   const auto file = std::make_shared<const io::MappedFile>(out.readable());
   io::Checkpoint written = io::read_checkpoint(file->bytes(), "the converted model");
   io::detail::keep_open(written, file);
-  const Model<> model(written, {.inputs = kernels::Inputs::exact}, exec);
-  for (const auto& [key, value] : to_metadata(record_self_test(model, exec)))
-    out.replace(key, value);
+  const LoadOptions exact{.inputs = kernels::Inputs::exact};
+  const SelfTest test = io::sparse_blocks_of(written) == 0
+                            ? record_self_test(Model<>(written, exact, exec), exec)
+                            : record_self_test(HybridModel(written, {}, exact, exec), exec);
+  for (const auto& [key, value] : to_metadata(test)) out.replace(key, value);
 }
 
 }  // namespace detail
@@ -172,14 +183,23 @@ RWKV_FUNCTION void convert(const io::Checkpoint& model, const std::filesystem::p
               std::string(name_of(type)));
   const Dimensions dimensions = io::dimensions_of(checkpoint);
   const io::NormSettings norms = io::norm_settings_of(checkpoint);
-  const std::vector<io::LayoutEntry> layout = io::layout_of(dimensions, norms.normalised_table);
+  std::vector<io::LayoutEntry> layout = io::layout_of(dimensions, norms.normalised_table);
+  const bool hybrid = io::sparse_blocks_of(checkpoint) > 0;
+  if (hybrid && gguf)
+    fail_with(ErrorCategory::unsupported, checkpoint.source,
+              ": GGUF has no architecture for RWKV-X models, which have sparse-attention blocks; "
+              "write safetensors");
+  io::add_sparse_blocks(layout, checkpoint, dimensions.embed);
   io::check_layout(checkpoint, layout);
   auto vocabulary = detail::vocabulary_for(checkpoint, options, dimensions.vocab);
   const std::vector<std::string> keep = detail::kept_tensors(checkpoint, layout, options);
   io::Metadata metadata = detail::own_metadata(checkpoint, options, keep, dimensions.vocab, norms);
 
-  const auto plan = gguf ? io::plan_gguf(checkpoint, layout, type, keep)
-                         : io::plan_official(checkpoint, layout, type);
+  auto plan = gguf ? io::plan_gguf(checkpoint, layout, type, keep)
+                   : io::plan_official(checkpoint, layout, type);
+  if (hybrid)  // as such models are published
+    for (auto& tensor : plan)
+      if (!tensor.entry.name.starts_with("moba.")) tensor.entry.name.insert(0, "rwkv.");
   std::vector<io::TensorEntry> entries;
   for (const auto& tensor : plan) entries.push_back(tensor.entry);
   detail::ConvertProgress progress(plan, options);
@@ -199,6 +219,8 @@ RWKV_FUNCTION void convert(const io::Checkpoint& model, const std::filesystem::p
                           norms.group_norm_epsilon != io::NormSettings{}.group_norm_epsilon;
     io::GgufMetadata all = io::gguf_metadata(dimensions, type, detail::model_name(checkpoint),
                                              extended, vocabulary, norms.layer_norm_epsilon);
+    if (metadata.contains(chat_template_key))  // not what the vocabulary alone would suggest
+      std::erase_if(all, [](const auto& entry) { return entry.first == chat_template_key; });
     for (const auto& [key, value] : metadata) all.emplace_back(key, value);
     io::GgufWriter out(path, all, entries);
     std::vector<std::size_t> order(entries.size());

@@ -44,8 +44,12 @@ inline constexpr std::size_t self_test_top = 4;
 
 }  // namespace detail
 
+class HybridModel;
+
 /// What `model` says to some tokens. Throws `Error` (numeric) if a logit is not a finite number.
 [[nodiscard]] RWKV_FUNCTION SelfTest record_self_test(const Model<>& model, ExecutorRef exec = {});
+[[nodiscard]] RWKV_FUNCTION SelfTest record_self_test(const HybridModel& model,
+                                                      ExecutorRef exec = {});
 
 /// The self-test as metadata. Its length depends on the vocabulary alone.
 [[nodiscard]] RWKV_FUNCTION io::Metadata to_metadata(const SelfTest& test);
@@ -62,6 +66,9 @@ inline constexpr std::size_t self_test_top = 4;
 /// orders. It is 1 in 20 when there are blocks, whose inputs are rounded to 8 bits on the way, and
 /// where a number lies between two steps a different order decides.
 [[nodiscard]] RWKV_FUNCTION Verification verify(const Model<>& model,
+                                                const io::Checkpoint& checkpoint,
+                                                ExecutorRef exec = {});
+[[nodiscard]] RWKV_FUNCTION Verification verify(const HybridModel& model,
                                                 const io::Checkpoint& checkpoint,
                                                 ExecutorRef exec = {});
 

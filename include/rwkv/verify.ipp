@@ -3,6 +3,7 @@
 #pragma once
 
 #include <rwkv/core/argmax.hpp>
+#include <rwkv/hybrid.hpp>
 #include <rwkv/verify.hpp>
 
 #include <algorithm>
@@ -88,23 +89,31 @@ template <class T>
 }
 
 /// The logits after every token, from an empty state.
-[[nodiscard]] inline std::vector<float> all_logits(const Model<>& model,
-                                                   std::span<const Token> tokens,
-                                                   ExecutorRef exec) {
+template <class Slot, class Work, class Model, class State>
+[[nodiscard]] std::vector<float> all_logits(const Model& model, State state,
+                                            std::span<const Token> tokens, ExecutorRef exec) {
   std::vector<float> logits(tokens.size() * model.shape().vocab());
-  State state(model.shape());
-  Workspace work(model.shape(), tokens.size());
-  const Slot<> slot{&state, tokens};
+  Work work(model.shape(), tokens.size());
+  const Slot slot{&state, tokens};
   model.forward(std::span(&slot, 1), Logits::all, logits, work, exec);
   return logits;
 }
+[[nodiscard]] inline std::vector<float> all_logits(const Model<>& model,
+                                                   std::span<const Token> tokens,
+                                                   ExecutorRef exec) {
+  return all_logits<Slot<>, Workspace<>>(model, State(model.shape()), tokens, exec);
+}
+[[nodiscard]] inline std::vector<float> all_logits(const HybridModel& model,
+                                                   std::span<const Token> tokens,
+                                                   ExecutorRef exec) {
+  return all_logits<HybridSlot, HybridWorkspace>(model, HybridState(model.shape()), tokens, exec);
+}
 
-}  // namespace detail
-
-RWKV_FUNCTION SelfTest record_self_test(const Model<>& model, ExecutorRef exec) {
+template <class Model>
+[[nodiscard]] SelfTest record(const Model& model, ExecutorRef exec) {
   const std::size_t vocab = model.shape().vocab();
-  SelfTest test{detail::some_tokens(vocab), (std::min)(vocab, detail::self_test_top), {}, {}};
-  const std::vector<float> logits = detail::all_logits(model, test.tokens, exec);
+  SelfTest test{some_tokens(vocab), (std::min)(vocab, self_test_top), {}, {}};
+  const std::vector<float> logits = all_logits(model, test.tokens, exec);
   std::vector<Token> order(vocab);
   for (std::size_t t = 0; t < test.tokens.size(); ++t) {
     const auto row = std::span(logits).subspan(t * vocab, vocab);
@@ -122,6 +131,15 @@ RWKV_FUNCTION SelfTest record_self_test(const Model<>& model, ExecutorRef exec) 
     }
   }
   return test;
+}
+
+}  // namespace detail
+
+RWKV_FUNCTION SelfTest record_self_test(const Model<>& model, ExecutorRef exec) {
+  return detail::record(model, exec);
+}
+RWKV_FUNCTION SelfTest record_self_test(const HybridModel& model, ExecutorRef exec) {
+  return detail::record(model, exec);
 }
 
 RWKV_FUNCTION io::Metadata to_metadata(const SelfTest& test) {
@@ -158,14 +176,17 @@ RWKV_FUNCTION std::optional<SelfTest> self_test_of(const io::Checkpoint& checkpo
   return test;
 }
 
-RWKV_FUNCTION Verification verify(const Model<>& model, const io::Checkpoint& checkpoint,
+namespace detail {
+
+template <class Model>
+[[nodiscard]] Verification replay(const Model& model, const io::Checkpoint& checkpoint,
                                   ExecutorRef exec) {
   const std::size_t vocab = model.shape().vocab();
   const auto test = self_test_of(checkpoint, vocab);
   if (!test)
     fail_with(ErrorCategory::argument, checkpoint.source,
               ": this file carries no self-test; files written by `rwkv convert` do");
-  const std::vector<float> logits = detail::all_logits(model, test->tokens, exec);
+  const std::vector<float> logits = all_logits(model, test->tokens, exec);
   Verification result;
   result.tokens = test->tokens.size();
   bool blocks = false;
@@ -184,6 +205,17 @@ RWKV_FUNCTION Verification verify(const Model<>& model, const io::Checkpoint& ch
     }
   }
   return result;
+}
+
+}  // namespace detail
+
+RWKV_FUNCTION Verification verify(const Model<>& model, const io::Checkpoint& checkpoint,
+                                  ExecutorRef exec) {
+  return detail::replay(model, checkpoint, exec);
+}
+RWKV_FUNCTION Verification verify(const HybridModel& model, const io::Checkpoint& checkpoint,
+                                  ExecutorRef exec) {
+  return detail::replay(model, checkpoint, exec);
 }
 
 }  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

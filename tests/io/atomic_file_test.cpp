@@ -8,6 +8,8 @@
 #include <csignal>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #endif
 
 using rwkv::Error;
@@ -59,6 +61,29 @@ TEST_CASE("what was written can be read and rewritten before it is committed") {
   CHECK(read_file(path) == "first SECond third");
   CHECK(directory.entries() == std::vector<std::string>{"out.bin"});
 }
+
+#if __has_include(<sys/resource.h>)
+TEST_CASE("a program that is killed leaves nothing behind") {
+  const test::TemporaryDirectory directory;
+  const auto path = directory / "out.bin";
+  {
+    AtomicFile probe(path);
+    // Elsewhere the file has a name from the beginning.
+    if (!probe.readable().string().starts_with("/proc/")) return;
+  }
+  const ::pid_t child = ::fork();
+  if (child == 0) {
+    AtomicFile file(path);
+    write(file, "half of the n");
+    (void)file.readable();
+    ::raise(SIGKILL);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(WIFSIGNALED(status));
+  CHECK(directory.entries().empty());
+}
+#endif
 
 TEST_CASE("an existing file is replaced, and keeps its permissions") {
   const test::TemporaryDirectory directory;

@@ -194,6 +194,17 @@ TEST_CASE("templates in jinja are recognised") {
   CHECK(name("") == "none");
 }
 
+TEST_CASE("a template in jinja notation is the one that it was made from") {
+  for (const chat::Template& form : chat::templates)
+    CHECK(chat::recognise(chat::jinja_of(form)) == &form);
+  // What llama.cpp looks for.
+  CHECK(
+      chat::jinja_of(chat::classic).find("{{- 'User: ' + message['content']|trim + '\\n\\n' -}}") !=
+      std::string::npos);
+  CHECK(chat::jinja_of(chat::classic).find("{{- 'Assistant: ' + ") != std::string::npos);
+  CHECK(chat::jinja_of(chat::native).find("{{- 'Bot✿<think></think>' -}}") != std::string::npos);
+}
+
 TEST_CASE("tokenizer_config.json") {
   const auto in = [](std::string_view json) {
     return chat::template_in_tokenizer_config(json, "file");

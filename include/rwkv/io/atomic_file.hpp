@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Files that are either completely written or not there at all: bytes go to a temporary file beside
 // the target, and commit() renames it. A crash, a full disk or an exception leaves an earlier file
-// as it was.
+// as it was; where the system has files without a name (Linux, most file systems), a program that
+// is killed leaves nothing else behind either.
 //
 //   AtomicFile file("model.safetensors");
 //   file.write(header);
@@ -91,6 +92,7 @@ class AtomicFile {
 #if RWKV_IO_HAS_FSYNC
     if (!temporary_.empty() && ::fsync(::fileno(file_)) != 0) refuse_and_discard("write", errno);
 #endif
+    if (nameless_) give_name();
     std::FILE* file = file_;
     file_ = nullptr;
     if (std::fclose(file) != 0) refuse_and_discard("close", errno);
@@ -128,7 +130,7 @@ class AtomicFile {
     if (file_ != nullptr) std::fclose(file_);
     file_ = nullptr;
     std::error_code ignored;
-    if (!temporary_.empty()) std::filesystem::remove(temporary_, ignored);
+    if (!temporary_.empty() && !nameless_) std::filesystem::remove(temporary_, ignored);
     temporary_.clear();
   }
 
@@ -148,11 +150,9 @@ class AtomicFile {
   // The same directory, so that the rename cannot cross file systems; a short name of its own, so
   // that the longest legal target name works; exclusive creation, so that no two writers share it.
   void open_temporary() {
-    auto number =
-        static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
-    number ^= reinterpret_cast<std::uintptr_t>(this);
+    if (open_nameless()) return;
     for (int attempt = 0; attempt < 100 && file_ == nullptr; ++attempt) {
-      temporary_ = target_.parent_path() / (".rwkv-" + std::to_string(number++) + ".tmp");
+      temporary_ = some_name();
       file_ = std::fopen(temporary_.string().c_str(), "wbx");
       if (file_ == nullptr && errno != EEXIST) break;
     }
@@ -160,6 +160,52 @@ class AtomicFile {
     const int error = errno;
     temporary_.clear();  // somebody else's, or not there
     refuse("create", reason(error));
+  }
+
+  [[nodiscard]] std::filesystem::path some_name() {
+    if (number_ == 0)
+      number_ =
+          static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count()) ^
+          reinterpret_cast<std::uintptr_t>(this);
+    return target_.parent_path() / (".rwkv-" + std::to_string(number_++) + ".tmp");
+  }
+
+  // A file that goes away with the program. Its name among the open ones is as good as another.
+  [[nodiscard]] bool open_nameless() {
+#if RWKV_IO_HAS_FSYNC && defined(O_TMPFILE)
+    const auto folder = target_.parent_path();
+    const int fd =
+        ::open(folder.empty() ? "." : folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
+    if (fd < 0) return false;
+    const std::filesystem::path name = "/proc/self/fd/" + std::to_string(fd);
+    std::error_code error;
+    file_ = std::filesystem::exists(name, error) ? ::fdopen(fd, "wb") : nullptr;
+    if (file_ == nullptr) {
+      ::close(fd);
+      return false;
+    }
+    temporary_ = name;
+    nameless_ = true;
+    return true;
+#else
+    return false;
+#endif
+  }
+
+  void give_name() {
+#if RWKV_IO_HAS_FSYNC && defined(O_TMPFILE)
+    int error = EEXIST;
+    std::filesystem::path name;
+    for (int attempt = 0; attempt < 100 && error == EEXIST; ++attempt) {
+      name = some_name();
+      error = ::linkat(AT_FDCWD, temporary_.c_str(), AT_FDCWD, name.c_str(), AT_SYMLINK_FOLLOW) == 0
+                  ? 0
+                  : errno;
+    }
+    if (error != 0) refuse_and_discard("create", error);
+    temporary_ = std::move(name);
+    nameless_ = false;
+#endif
   }
 
   // The rename itself survives a power failure only once the directory is on the disk.
@@ -178,6 +224,8 @@ class AtomicFile {
   std::filesystem::path temporary_;  // empty when writing directly, and after the rename
   std::FILE* file_ = nullptr;
   std::uint64_t written_ = 0;
+  std::uint64_t number_ = 0;  // of the next temporary name
+  bool nameless_ = false;     // temporary_ is a name of this program alone
 };
 
 }  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

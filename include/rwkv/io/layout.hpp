@@ -70,6 +70,30 @@ struct LayoutEntry {
   return layout;
 }
 
+/// The tensors of a hybrid model's sparse-attention blocks as well, whose channel mix has a width
+/// of its own. Throws `Error` (format) if that cannot be told.
+inline void add_sparse_blocks(std::vector<LayoutEntry>& layout, const Checkpoint& checkpoint,
+                              std::size_t embed) {
+  for (std::size_t j = 0; j < sparse_blocks_of(checkpoint); ++j) {
+    const std::string block = "moba." + std::to_string(j) + '.';
+    const Tensor& key = checkpoint.get(block + "ffn.key.weight");
+    const std::size_t ffn = key.shape.empty() ? 0 : key.shape[0];
+    const auto add = [&](const char* name, std::vector<std::size_t> shape, Role role) {
+      layout.push_back({block + name, std::move(shape), role});
+    };
+    add("ln1.weight", {embed}, Role::vector);
+    add("ln1.bias", {embed}, Role::vector);
+    for (const char* name :
+         {"att.receptance.weight", "att.key.weight", "att.value.weight", "att.output.weight"})
+      add(name, {embed, embed}, Role::matrix);
+    add("ln2.weight", {embed}, Role::vector);
+    add("ln2.bias", {embed}, Role::vector);
+    add("ffn.x_k", {1, 1, embed}, Role::vector);
+    add("ffn.key.weight", {ffn, embed}, Role::matrix);
+    add("ffn.value.weight", {embed, ffn}, Role::matrix);
+  }
+}
+
 /// Throws `Error` unless the checkpoint holds exactly the tensors of `layout`, in these shapes (a
 /// vector may have any shape of its size); block 0 may have its unused v0, v1, v2.
 inline void check_layout(const Checkpoint& checkpoint, std::span<const LayoutEntry> layout) {

@@ -64,7 +64,8 @@ struct Template {
   std::array<std::string_view, 3> stops;
   bool cuts_line_ends;        ///< cleaning removes blanks at the ends of lines
   std::string_view reserved;  ///< cleaning removes it from texts, which could forge turns with it
-  /// A template in jinja notation is this one if it contains both strings of one of these.
+  /// A template in jinja notation is this one if it contains both strings of one of these (an empty
+  /// pair is none).
   std::array<std::array<std::string_view, 2>, 2> known_by;
 };
 
@@ -127,7 +128,7 @@ inline constexpr Template templates[] = {
      .stops = {"\n\n### User", "\n\n### System", "\n\n### Assistant"},
      .cuts_line_ends = false,
      .reserved = "",
-     .known_by = {{{"### User", "### Assistant"}, {"### Human", "### Assistant"}}}},
+     .known_by = {{{"### User", "### Assistant"}, {}}}},
 };
 #undef RWKV_FLOWER
 
@@ -135,11 +136,17 @@ inline constexpr const Template& classic = templates[0];
 inline constexpr const Template& native = templates[1];
 inline constexpr const Template& sections = templates[2];
 
+/// A template in jinja notation, and where it was found: "metadata tokenizer.chat_template" or the
+/// path of a file. Both are empty if nothing says anything.
+struct Found {
+  std::string jinja;
+  std::string from;
+};
+
 /// A template, and what chose it.
 struct Choice {
   const Template* form = &classic;
-  /// "model.gguf: tokenizer.chat_template", or the path of a file; empty if nothing said anything.
-  std::string from;
+  std::string from;        ///< as in `Found`
   bool recognised = true;  ///< false: `from` has a template that is none of these
 };
 
@@ -173,6 +180,10 @@ namespace rwkv::inline RWKV_ABI::chat::inline RWKV_ISA {
 /// The template that this one in jinja notation is, by characteristic strings in it; null if none.
 [[nodiscard]] RWKV_FUNCTION const Template* recognise(std::string_view jinja) noexcept;
 
+/// The template in jinja notation, as model files carry it for other programs. Answers begin the
+/// default way.
+[[nodiscard]] RWKV_FUNCTION std::string jinja_of(const Template& form);
+
 #if !defined(RWKV_NO_IO)
 /// The chat template in the text of a tokenizer_config.json: its "chat_template", a string or a
 /// list of {"name", "template"} (of which "default", else the first). Empty if it has none. Throws
@@ -180,15 +191,18 @@ namespace rwkv::inline RWKV_ABI::chat::inline RWKV_ISA {
 [[nodiscard]] RWKV_FUNCTION std::string template_in_tokenizer_config(std::string_view json,
                                                                      const std::string& source);
 
-/// How to talk with a model: by its metadata (`tokenizer.chat_template`), else by
-/// chat_template.jinja, else by tokenizer_config.json, both beside the model's file or in its
-/// folder `path`, else the classic way. Throws `Error` (format, io) if such a file is damaged.
 #if !defined(RWKV_NO_FILES)
+/// What a model says about how to talk with it: in its metadata (`tokenizer.chat_template`), else
+/// in chat_template.jinja, else in tokenizer_config.json, both beside the model's file or in its
+/// folder `path` (not looked for if that is empty). Throws `Error` (format, io) if such a file is
+/// damaged.
+[[nodiscard]] RWKV_FUNCTION Found find_template(const std::filesystem::path& path,
+                                                const io::Metadata& metadata);
+
+/// The template that a model says, else the classic one. Throws as `find_template`.
 [[nodiscard]] RWKV_FUNCTION Choice chat_template_of(const std::filesystem::path& path,
                                                     const io::Metadata& metadata);
 #endif
-/// The same by the metadata alone.
-[[nodiscard]] RWKV_FUNCTION Choice chat_template_of(const io::Metadata& metadata);
 #endif
 
 }  // namespace rwkv::inline RWKV_ABI::chat::inline RWKV_ISA

@@ -97,8 +97,29 @@ RWKV_FUNCTION const Template* recognise(std::string_view jinja) noexcept {
   // The classic one last: its words are the plainest.
   for (const Template* form : {&native, &sections, &classic})
     for (const auto& [first, second] : form->known_by)
-      if (jinja.find(first) != jinja.npos && jinja.find(second) != jinja.npos) return form;
+      if (!first.empty() && jinja.find(first) != jinja.npos && jinja.find(second) != jinja.npos)
+        return form;
   return nullptr;
+}
+
+RWKV_FUNCTION std::string jinja_of(const Template& form) {
+  const auto quoted = [](const std::string& text) {
+    std::string out = "'";
+    for (const char c : text) c == '\n' ? out += "\\n" : out += c;
+    return out + "'";
+  };
+  std::string jinja = "{%- for message in messages -%}\n";
+  const auto role = [&](const char* condition, const std::string& before, std::string_view after) {
+    jinja += std::string("{%- ") + condition + " -%}\n{{- " + quoted(before) +
+             " + message['content']|trim + " + quoted(std::string(after)) + " -}}\n";
+  };
+  role("if message['role'] == 'user' or message['role'] == 'tool'", std::string(form.user.before),
+       form.user.after);
+  role("elif message['role'] == 'system'", std::string(form.system.before), form.system.after);
+  role("else", std::string(form.answer.before) + std::string(form.past), form.answer.after);
+  return jinja + "{%- endif -%}\n{%- endfor -%}\n{%- if add_generation_prompt -%}{{- " +
+         quoted(std::string(form.answer.before) + std::string(form.modes.front().opening)) +
+         " -}}{%- endif -%}\n";
 }
 
 #if !defined(RWKV_NO_IO)
@@ -162,11 +183,6 @@ class TokenizerConfigEvents final : public io::detail::JsonEvents {
   std::string template_;
 };
 
-[[nodiscard]] inline Choice choice_by(std::string_view jinja, std::string from) {
-  const Template* form = recognise(jinja);
-  return {form == nullptr ? &classic : form, std::move(from), form != nullptr};
-}
-
 }  // namespace detail
 
 RWKV_FUNCTION std::string template_in_tokenizer_config(std::string_view json,
@@ -176,17 +192,12 @@ RWKV_FUNCTION std::string template_in_tokenizer_config(std::string_view json,
   return std::move(events.text);
 }
 
-RWKV_FUNCTION Choice chat_template_of(const io::Metadata& metadata) {
-  const auto found = metadata.find("tokenizer.chat_template");
-  if (found == metadata.end() || found->second.empty()) return {};
-  return detail::choice_by(found->second, "metadata tokenizer.chat_template");
-}
-
 #if !defined(RWKV_NO_FILES)
-RWKV_FUNCTION Choice chat_template_of(const std::filesystem::path& path,
-                                      const io::Metadata& metadata) {
-  Choice choice = chat_template_of(metadata);
-  if (!choice.from.empty()) return choice;
+RWKV_FUNCTION Found find_template(const std::filesystem::path& path, const io::Metadata& metadata) {
+  constexpr const char* key = "tokenizer.chat_template";
+  if (const auto it = metadata.find(key); it != metadata.end() && !it->second.empty())
+    return {it->second, std::string("metadata ") + key};
+  if (path.empty()) return {};
   std::error_code ignored;
   const auto folder = std::filesystem::is_directory(path, ignored) ? path : path.parent_path();
   for (const char* name : {"chat_template.jinja", "tokenizer_config.json"}) {
@@ -196,9 +207,17 @@ RWKV_FUNCTION Choice chat_template_of(const std::filesystem::path& path,
     const io::MappedFile mapped(file);
     std::string text(reinterpret_cast<const char*>(mapped.bytes().data()), mapped.bytes().size());
     if (file.extension() == ".json") text = template_in_tokenizer_config(text, file.string());
-    if (!text.empty()) return detail::choice_by(text, file.string());
+    if (!text.empty()) return {std::move(text), file.string()};
   }
-  return choice;
+  return {};
+}
+
+RWKV_FUNCTION Choice chat_template_of(const std::filesystem::path& path,
+                                      const io::Metadata& metadata) {
+  Found found = find_template(path, metadata);
+  if (found.jinja.empty()) return {};
+  const Template* form = recognise(found.jinja);
+  return {form == nullptr ? &classic : form, std::move(found.from), form != nullptr};
 }
 #endif
 
