@@ -4,6 +4,7 @@
 #pragma once
 
 #include "tool.hpp"
+#include <rwkv/adapter.hpp>
 #include <rwkv/exec/thread_pool.hpp>
 #include <rwkv/hybrid.hpp>
 #include <rwkv/io/vocabulary.hpp>
@@ -53,11 +54,16 @@ inline rwkv::Model<> load(const rwkv::io::Checkpoint& checkpoint, rwkv::ThreadPo
   return rwkv::Model<>(checkpoint, options, pool);
 }
 
-/// How models are held for a command that has the flags --exact-inputs and --bf16-inputs.
+/// What --adapter FILE[:SCALE] names. Throws Error.
+std::vector<rwkv::Adapter> read_adapters(const std::vector<std::string>& named);
+
+/// How models are held for a command that has the flags --exact-inputs and --bf16-inputs, and
+/// --adapter.
 template <class Options>
 rwkv::LoadOptions load_options(const Options& options) {
   rwkv::LoadOptions result;
   result.inputs = options.inputs;
+  result.adapters = read_adapters(options.adapters);
   return result;
 }
 

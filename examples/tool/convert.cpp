@@ -51,7 +51,9 @@ rwkv::Importance importance_for(const Convert& o, const rwkv::io::Checkpoint& ch
   if (rwkv::io::sparse_blocks_of(checkpoint) > 0)
     rwkv::fail_with(rwkv::ErrorCategory::unsupported, checkpoint.source,
                     ": RWKV-X models are written as safetensors of floats only");
-  const auto model = load(checkpoint, pool, {.inputs = rwkv::kernels::Inputs::exact});
+  const auto model =
+      load(checkpoint, pool,
+           {.inputs = rwkv::kernels::Inputs::exact, .adapters = read_adapters(o.adapters)});
   const auto tokenizer = tokenizer_for(o.vocab, checkpoint, model.shape().vocab());
   std::vector<rwkv::Token> text;
   tokenizer.encode(read_all(o.calibrate), text);
@@ -69,6 +71,7 @@ void run(const Convert& o) {
   options.type = rwkv::type_named(o.type).value();  // main.cpp lets no other names through
   options.self_test = o.self_test;
   options.keep = o.keep;
+  options.adapters = read_adapters(o.adapters);
   if (!o.form.empty())
     options.chat_template = rwkv::chat::jinja_of(rwkv::chat::template_named(o.form));
   rwkv::ThreadPool pool(o.threads);

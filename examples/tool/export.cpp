@@ -7,6 +7,7 @@ namespace tool {
 
 void run(const Export& options) {
   rwkv::LoadOptions load_options;
+  load_options.adapters = read_adapters(options.adapters);
   if (!options.type.empty()) {
     load_options.matrix_type = options.type == "f16"    ? rwkv::DType::f16
                                : options.type == "bf16" ? rwkv::DType::bf16

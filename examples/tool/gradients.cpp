@@ -70,7 +70,8 @@ void write(const std::string& path, double loss, const train::Parameters& gradie
 
 void run(const Gradients& o) {
   rwkv::ThreadPool pool(o.threads);
-  const io::Checkpoint checkpoint = io::read_checkpoint(o.model);
+  const io::Checkpoint checkpoint =
+      with_adapters(io::read_checkpoint(o.model), read_adapters(o.adapters));
   const train::Parameters parameters = train::read_parameters(checkpoint);
   rwkv::State initial(parameters.shape());
   if (!o.state_in.empty())

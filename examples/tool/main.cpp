@@ -96,6 +96,16 @@ void add_threads(CLI::App* app, std::size_t& threads) {
       ->check(whole(0, 1024));
 }
 
+CLI::Option* add_adapters(CLI::App* app, std::vector<std::string>& adapters) {
+  return app
+      ->add_option(
+          "--adapter", adapters,
+          "LoRA, PiSSA, MiSS (DiSHA, Bone) or Bat for this model, as FILE or FILE:SCALE; a "
+          "file of RWKV-PEFT does not state its alpha: there SCALE is alpha / rank "
+          "(repeatable)")
+      ->allow_extra_args(false);
+}
+
 void add_inputs(CLI::App* app, rwkv::kernels::Inputs& inputs) {
   using rwkv::kernels::Inputs;
   auto* exact = app->add_flag_callback(
@@ -178,6 +188,7 @@ int parse_and_run(int argc, char** argv) {
       ->excludes(chunk);
   add_hybrid(sub, logits.hybrid);
   add_inputs(sub, logits.inputs);
+  add_adapters(sub, logits.adapters);
   add_threads(sub, logits.threads);
   sub->add_option("--state-in", logits.state_in, "start from this state file");
   sub->add_option("--state-out", logits.state_out, "write the final state to this file");
@@ -211,6 +222,7 @@ int parse_and_run(int argc, char** argv) {
   add_sampling(sub, generate.sampling, {"1", "0.85", "0", "0", "0", "0", "0.996"});
   add_hybrid(sub, generate.hybrid);
   add_inputs(sub, generate.inputs);
+  add_adapters(sub, generate.adapters);
   add_threads(sub, generate.threads);
 
   tool::Chat chat;
@@ -248,6 +260,7 @@ int parse_and_run(int argc, char** argv) {
   add_sampling(sub, chat.sampling, {"0.96, 1", "0.76, 0.28", "32", "0", "1, 0", "0.1, 0", "0.988"});
   add_hybrid(sub, chat.hybrid);
   add_inputs(sub, chat.inputs);
+  add_adapters(sub, chat.adapters);
   add_threads(sub, chat.threads);
 
   tool::Tokenize tokenize;
@@ -269,6 +282,7 @@ int parse_and_run(int argc, char** argv) {
       ->check(any_type);
   add_hybrid(sub, bench.hybrid);
   add_inputs(sub, bench.inputs);
+  add_adapters(sub, bench.adapters);
   add_threads(sub, bench.threads);
   sub->add_option("--prompt", bench.prompt, "prompt tokens to read at once")
       ->check(whole(1, 1 << 20))
@@ -304,6 +318,7 @@ int parse_and_run(int argc, char** argv) {
          "chat template to store: " + names_of(rwkv::chat::templates) +
              "; default: what IN's files say, else classic in GGUF with a World vocabulary")
       ->check(CLI::IsMember(template_names(false)));
+  add_adapters(sub, convert.adapters);
   sub->add_flag("!--no-self-test", convert.self_test, "write no self-test for `rwkv verify`");
   add_threads(sub, convert.threads);
 
@@ -330,6 +345,7 @@ int parse_and_run(int argc, char** argv) {
         return good ? std::string() : "not a C++ identifier: " + s;
       })
       ->capture_default_str();
+  add_adapters(sub, exported.adapters);
   sub->add_option("--type", exported.type, "type of matrices and table")->check(type);
 
   tool::Gradients gradients;
@@ -342,6 +358,7 @@ int parse_and_run(int argc, char** argv) {
                   "sequences of equal length that the tokens are cut into")
       ->check(whole(1, 1 << 20))
       ->capture_default_str();
+  add_adapters(sub, gradients.adapters);
   sub->add_option("--state-in", gradients.state_in, "initial state of every row");
   sub->add_flag("--l2wrap", gradients.l2wrap, "add the official guard's gradient");
   sub->add_option("--out", gradients.out, "safetensors file with loss, grad.* and grad_state0.*")
@@ -359,6 +376,7 @@ int parse_and_run(int argc, char** argv) {
   sub->add_flag("--json", perplexity.json, "print JSON");
   add_hybrid(sub, perplexity.hybrid);
   add_inputs(sub, perplexity.inputs);
+  add_adapters(sub, perplexity.adapters);
   add_threads(sub, perplexity.threads);
 
   tool::CompileRegex regex;
@@ -380,7 +398,9 @@ int parse_and_run(int argc, char** argv) {
   sub->add_option("--validation", train.validation,
                   "held-out file of the same kind; the best model is kept");
   sub->add_option("--vocab", train.vocab, "vocabulary file; default: bytes");
-  sub->add_option("--init", train.init, "start from this model instead of a random one");
+  auto* init =
+      sub->add_option("--init", train.init, "start from this model instead of a random one");
+  add_adapters(sub, train.adapters)->needs(init);
   sub->add_option("--out", train.out, "the trained model (or state)")->required();
   auto* checkpoint =
       sub->add_option("--checkpoint", train.checkpoint, "file to save the run to, and resume from");

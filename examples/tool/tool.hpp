@@ -27,6 +27,7 @@ void run(const Info&);
 
 struct LogitsOptions {
   std::string model;
+  std::vector<std::string> adapters;
   std::string tokens = "-";
   std::string positions = "all";
   std::size_t chunk = 0;
@@ -54,6 +55,7 @@ struct Sampling {
 
 struct Generate {
   std::string model;
+  std::vector<std::string> adapters;
   std::string vocab;
   std::string prompt = "Once upon a time";
   std::string prompt_file;
@@ -70,6 +72,7 @@ void run(const Generate&);
 
 struct Chat {
   std::string model;
+  std::vector<std::string> adapters;
   std::string vocab;
   std::string state_in;
   std::string form;  ///< name of a template, or "list"; empty: what the model says
@@ -93,6 +96,7 @@ void run(const Tokenize&);
 
 struct Bench {
   std::string model;
+  std::vector<std::string> adapters;
   std::string shape;
   std::string type;
   Hybrid hybrid;
@@ -107,6 +111,7 @@ void run(const Bench&);
 
 struct Convert {
   std::string model;
+  std::vector<std::string> adapters;
   std::string out;
   std::string type = "f16";
   std::string format;
@@ -130,6 +135,7 @@ void run(const Verify&);
 
 struct Export {
   std::string model;
+  std::vector<std::string> adapters;
   std::string out;
   std::string name = "model";
   std::string type;
@@ -154,6 +160,7 @@ struct Train {
   std::string validation;
   std::string vocab;
   std::string init;
+  std::vector<std::string> adapters;
   std::string out;
   std::string checkpoint;
   bool resume = false;
@@ -188,6 +195,7 @@ void run(const Train&);
 
 struct Gradients {
   std::string model;
+  std::vector<std::string> adapters;
   std::string tokens;
   std::size_t rows = 1;
   std::string state_in;
@@ -199,6 +207,7 @@ void run(const Gradients&);
 
 struct Perplexity {
   std::string model;
+  std::vector<std::string> adapters;
   std::string file;
   std::string vocab;
   std::string separator;

@@ -102,7 +102,9 @@ Validation read_validation(const Train& o, const rwkv::Tokenizer& tokenizer, std
 }
 
 train::Parameters starting_point(const Train& o, const rwkv::Tokenizer& tokenizer) {
-  if (!o.init.empty()) return train::read_parameters(rwkv::io::read_checkpoint(o.init));
+  if (!o.init.empty())
+    return train::read_parameters(
+        rwkv::with_adapters(rwkv::io::read_checkpoint(o.init), read_adapters(o.adapters)));
   const auto rank = [&](std::size_t i, std::size_t otherwise) {
     return o.ranks.empty() ? otherwise : o.ranks[i];
   };
