@@ -11,8 +11,9 @@ using rwkv::dtype_of;
 
 namespace {
 
-constexpr DType plain[] = {DType::f64, DType::f32, DType::f16, DType::bf16,
-                           DType::i64, DType::i32, DType::u8};
+constexpr DType plain[] = {DType::f64, DType::f32, DType::f16,     DType::bf16,    DType::i64,
+                           DType::i32, DType::u8,  DType::i16,     DType::i8,      DType::u64,
+                           DType::u32, DType::u16, DType::boolean, DType::f8_e4m3, DType::f8_e5m2};
 
 constexpr DType blocks[] = {DType::q4_0, DType::q4_1, DType::q5_0,  DType::q5_1,
                             DType::q8_0, DType::q2_k, DType::q3_k,  DType::q4_k,
@@ -36,7 +37,8 @@ TEST_CASE("every type has its size and its own name") {
     CHECK(rwkv::bytes_of(type, 7) == 7 * rwkv::size_of(type));
     names.emplace(rwkv::name_of(type));
   }
-  CHECK(names == std::set<std::string>{"f64", "f32", "f16", "bf16", "i64", "i32", "u8"});
+  CHECK(names == std::set<std::string>{"f64", "f32", "f16", "bf16", "i64", "i32", "u8", "i16", "i8",
+                                       "u64", "u32", "u16", "boolean", "f8_e4m3", "f8_e5m2"});
 }
 
 TEST_CASE("block types have sizes of blocks, not of elements") {
@@ -74,7 +76,9 @@ TEST_CASE("C++ types and element types correspond") {
 
 TEST_CASE("floating-point types are those a weight can have") {
   for (const DType type : plain) {
-    const bool integer = type == DType::i64 || type == DType::i32 || type == DType::u8;
-    CHECK(rwkv::is_float(type) != integer);
+    const bool weight =
+        type == DType::f64 || type == DType::f32 || type == DType::f16 || type == DType::bf16;
+    CHECK(rwkv::is_float(type) == weight);
+    CHECK(rwkv::is_float8(type) == (type == DType::f8_e4m3 || type == DType::f8_e5m2));
   }
 }

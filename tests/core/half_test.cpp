@@ -146,3 +146,31 @@ TEST_CASE("conversions are constant expressions") {
   static_assert(rwkv::to_bfloat16(-2.0f) == bfloat16{0xc000});
   static_assert(sizeof(half) == 2 && sizeof(bfloat16) == 2);
 }
+
+TEST_CASE("floats of 8 bits are what their bits say") {
+  static_assert(rwkv::float_from_e4m3(0x38) == 1.0f && rwkv::float_from_e4m3(0xb8) == -1.0f);
+  static_assert(rwkv::float_from_e4m3(0x7e) == 448.0f && rwkv::float_from_e4m3(0x01) == 0x1p-9f);
+  static_assert(rwkv::float_from_e5m2(0x3c) == 1.0f && rwkv::float_from_e5m2(0x7b) == 57344.0f);
+  for (unsigned bits = 0; bits < 256; ++bits) {
+    CAPTURE(bits);
+    const auto byte = static_cast<std::uint8_t>(bits);
+    const float sign = (bits & 0x80u) != 0 ? -1.0f : 1.0f;
+    const auto value = [&](unsigned fraction_bits, int bias) {
+      const unsigned exponent = (bits & 0x7fu) >> fraction_bits;
+      const auto fraction = static_cast<float>(bits & ((1u << fraction_bits) - 1));
+      const float unit = std::ldexp(1.0f, -static_cast<int>(fraction_bits));
+      return sign * (exponent == 0
+                         ? std::ldexp(fraction * unit, 1 - bias)
+                         : std::ldexp(1 + fraction * unit, static_cast<int>(exponent) - bias));
+    };
+    if ((bits & 0x7fu) == 0x7fu)
+      CHECK(std::isnan(rwkv::float_from_e4m3(byte)));
+    else
+      CHECK(rwkv::float_from_e4m3(byte) == value(3, 7));
+    if ((bits & 0x7fu) < 0x7cu) CHECK(rwkv::float_from_e5m2(byte) == value(2, 15));
+    const float narrow = rwkv::float_from_e4m3(byte);  // bf16 holds them exactly
+    if (!std::isnan(narrow)) CHECK(rwkv::to_float(rwkv::to_bfloat16(narrow)) == narrow);
+  }
+  CHECK(std::isinf(rwkv::float_from_e5m2(0x7c)));
+  CHECK(std::isnan(rwkv::float_from_e5m2(0x7d)));
+}

@@ -11,6 +11,9 @@
 key channel) and `ffn_x_prev` [L, C]: `mid.*` after the first `mid_pos` tokens, `final.*` after all.
 `init.*` is a run of its own that starts from the random state `init.state_in.*`. All but the last
 start from the zero state. `argmax` and `top2_margin` (lead of the best logit) cover every position.
+
+`settings.golden.safetensors` holds the last logits [P, V] of golden_l2_c32_f32 after `tokens` under
+other settings than a file states by itself: `<variant>.logits`, see VARIANTS.
 """
 import argparse
 import json
@@ -34,12 +37,14 @@ def normalize(x, eps):
 
 
 class Rwkv7:
-    """weights: official names -> float64 arrays. extended: eigenvalues of the state transition in
-    (-1, 1) instead of (0, 1)."""
+    """weights: official names -> float64 arrays; without ln0 the table is normalised already.
+    extended: eigenvalues of the state transition in (-1, 1) instead of (0, 1)."""
 
-    def __init__(self, weights, extended=False):
+    def __init__(self, weights, extended=False, layer_eps=1e-5, group_eps=64e-5):
         self.z = weights
         self.extended = extended
+        self.layer_eps = layer_eps
+        self.group_eps = group_eps
         self.V, self.C = weights["emb.weight"].shape
         self.L = 1 + max(int(n.split(".")[1]) for n in weights if n.startswith("blocks."))
         self.H, self.N = weights["blocks.0.att.r_k"].shape
@@ -54,7 +59,9 @@ class Rwkv7:
         return np.array([self.step(token, state) for token in tokens])
 
     def step(self, token, state):
-        x = self.layer_norm(self.z["emb.weight"][token], "blocks.0.ln0")
+        x = self.z["emb.weight"][token]
+        if "blocks.0.ln0.weight" in self.z:
+            x = self.layer_norm(x, "blocks.0.ln0")
         v_first = None
         for i in range(self.L):
             block = f"blocks.{i}."
@@ -64,7 +71,7 @@ class Rwkv7:
         return self.z["head.weight"] @ self.layer_norm(x, "ln_out")
 
     def layer_norm(self, x, name):
-        return normalize(x, 1e-5) * self.z[name + ".weight"] + self.z[name + ".bias"]
+        return normalize(x, self.layer_eps) * self.z[name + ".weight"] + self.z[name + ".bias"]
 
     def time_mix(self, i, x, v_first, state):
         def z(name):
@@ -102,7 +109,7 @@ class Rwkv7:
         S[:] = S * w[:, None, :] + sa[:, :, None] * b[:, None, :] + v[:, :, None] * k[:, None, :]
         y = np.einsum("hij,hj->hi", S, r)
 
-        y = normalize(y, 64e-5).reshape(-1) * z("ln_x.weight") + z("ln_x.bias")
+        y = normalize(y, self.group_eps).reshape(-1) * z("ln_x.weight") + z("ln_x.bias")
         r_k = self.z[f"blocks.{i}.att.r_k"]
         bonus = (r * k * r_k).sum(1, keepdims=True) * v
         return z("output.weight") @ ((y + bonus.reshape(-1)) * g), v_first
@@ -267,6 +274,39 @@ MODELS = {
 }
 
 
+def normalised_table(z):
+    z = dict(z)
+    weight, bias = z.pop("blocks.0.ln0.weight"), z.pop("blocks.0.ln0.bias")
+    z["emb.weight"] = (normalize(z["emb.weight"], 1e-5) * weight + bias).astype(np.float32)
+    return z
+
+
+def without_biases(z):
+    return {n: 0 * w if n.endswith(".bias") and "ln_x" not in n else w for n, w in z.items()}
+
+
+# How the weights and the arguments of the model differ. The heads have N = 16 channels.
+VARIANTS = {
+    "layer_norm": (dict, dict(layer_eps=0.01)),
+    "fla": (dict, dict(layer_eps=0.001, group_eps=0.016)),
+    "group_norm": (dict, dict(group_eps=0.1)),
+    "normalised_table": (normalised_table, {}),
+    "tied": (lambda z: {**z, "head.weight": z["emb.weight"]}, {}),
+    "no_biases": (without_biases, {}),
+}
+
+
+def make_settings(folder):
+    weights, _ = read_safetensors(folder / "golden_l2_c32_f32.model.safetensors")
+    tokens = np.random.default_rng(4).integers(0, 40, 10).astype(np.int32)
+    data = {"tokens": tokens}
+    for name, (change, arguments) in VARIANTS.items():
+        changed = {n: w.astype(np.float64) for n, w in change(weights).items()}
+        model = Rwkv7(changed, **arguments)
+        data[f"{name}.logits"] = model.run(tokens, model.zero_state())[-2:]
+    write_safetensors(folder / "settings.golden.safetensors", data)
+
+
 def make(folder):
     for name, options in MODELS.items():
         seed, dtype, extended = (options.pop(o) for o in ("seed", "dtype", "extended"))
@@ -324,3 +364,4 @@ if __name__ == "__main__":
         check(arguments.check)
     else:
         make(pathlib.Path(__file__).resolve().parent)
+        make_settings(pathlib.Path(__file__).resolve().parent)

@@ -190,7 +190,7 @@ TEST_CASE("what is not RWKV-7 is called so") {
   refused = refusal(c);
   REQUIRE(refused);
   CHECK(refused->category == ErrorCategory::unsupported);
-  CHECK(refused->names("blocks.1.att.x_extra [8]"));
+  CHECK(refused->names("\"blocks.1.att.x_extra\" [8]"));
 }
 
 TEST_CASE("weights are floating-point numbers") {

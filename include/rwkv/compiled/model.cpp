@@ -2,6 +2,7 @@
 // Models: from a checkpoint to logits.
 #include <rwkv/compiled/part.hpp>
 #include <rwkv/hybrid.ipp>
+#include <rwkv/io/describe.ipp>
 #include <rwkv/io/model_settings.ipp>
 #include <rwkv/io/stored_weights.ipp>
 #include <rwkv/memory.ipp>

@@ -10,9 +10,10 @@
 
 namespace rwkv::inline RWKV_ABI {
 
-/// Element type of a stored tensor. Model weights are f32, f16, bf16 or a block type; f64, i64, i32
-/// and u8 occur in state files, test data and training checkpoints. A block type (q4_0 and after;
-/// layouts in quant/) stores a run of elements as small integers with common scales.
+/// Element type of a stored tensor. Model weights are f32, f16, bf16 or a block type; f64 and the
+/// integers occur in state files, test data and training checkpoints. Weights in floats of 8 bits
+/// are widened when a file is read. A block type (q4_0 and after; layouts in quant/) stores a run
+/// of elements as small integers with common scales.
 enum class DType : std::uint8_t {
   f64,
   f32,
@@ -21,6 +22,14 @@ enum class DType : std::uint8_t {
   i64,
   i32,
   u8,
+  i16,
+  i8,
+  u64,
+  u32,
+  u16,
+  boolean,
+  f8_e4m3,
+  f8_e5m2,
   q4_0,
   q4_1,
   q5_0,
@@ -44,7 +53,9 @@ struct DTypeTraits {
 
 inline constexpr DTypeTraits dtype_traits[] = {  // in the order of the enumerators
     {"f64", 1, 8},      {"f32", 1, 4},      {"f16", 1, 2},      {"bf16", 1, 2},
-    {"i64", 1, 8},      {"i32", 1, 4},      {"u8", 1, 1},       {"q4_0", 32, 18},
+    {"i64", 1, 8},      {"i32", 1, 4},      {"u8", 1, 1},       {"i16", 1, 2},
+    {"i8", 1, 1},       {"u64", 1, 8},      {"u32", 1, 4},      {"u16", 1, 2},
+    {"boolean", 1, 1},  {"f8_e4m3", 1, 1},  {"f8_e5m2", 1, 1},  {"q4_0", 32, 18},
     {"q4_1", 32, 20},   {"q5_0", 32, 22},   {"q5_1", 32, 24},   {"q8_0", 32, 34},
     {"q2_k", 256, 84},  {"q3_k", 256, 110}, {"q4_k", 256, 144}, {"q5_k", 256, 176},
     {"q6_k", 256, 210}, {"iq4_nl", 32, 18}};
@@ -87,6 +98,11 @@ constexpr std::size_t size_of(DType type) noexcept {
 constexpr std::size_t bytes_of(DType type, std::size_t elements) noexcept {
   return (elements / block_elements(type) + (elements % block_elements(type) != 0)) *
          block_bytes(type);
+}
+
+/// True for the floats of 8 bits, which only files have.
+constexpr bool is_float8(DType type) noexcept {
+  return type == DType::f8_e4m3 || type == DType::f8_e5m2;
 }
 
 /// True for the plain types that a weight can have.

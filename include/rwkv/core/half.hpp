@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// IEEE binary16 and bfloat16 as storage types: 16 bits in memory, float in arithmetic.
+// IEEE binary16, bfloat16 and the two types of 8 bits as storage types: 16 or 8 bits in memory,
+// float in arithmetic.
 // Freestanding.
 #pragma once
 
@@ -40,6 +41,22 @@ constexpr float to_float(bfloat16 b) noexcept {
 }
 
 constexpr float to_float(float f) noexcept { return f; }
+
+/// The float of 8 bits with 4 exponent and 3 fraction bits and without infinities ("e4m3fn").
+constexpr float float_from_e4m3(std::uint8_t bits) noexcept {
+  const std::uint32_t sign = (bits & 0x80u) << 24;
+  const std::uint32_t magnitude = bits & 0x7fu;
+  if (magnitude == 0x7fu) return std::bit_cast<float>(sign | 0x7fc00000u);
+  if (magnitude >= 8)  // normal
+    return std::bit_cast<float>(sign | ((magnitude << 20) + 0x3c000000u));
+  const float value = static_cast<float>(magnitude) * 0x1p-9f;
+  return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(value));
+}
+
+/// The float of 8 bits with 5 exponent bits: the upper half of a binary16.
+constexpr float float_from_e5m2(std::uint8_t bits) noexcept {
+  return to_float(half{static_cast<std::uint16_t>(bits << 8)});
+}
 
 /// Rounds to nearest, ties to even; overflow gives infinity, NaN stays NaN.
 constexpr half to_half(float f) noexcept {

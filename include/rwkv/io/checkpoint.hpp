@@ -79,7 +79,22 @@ struct Tensor {
       case DType::i32:
         return static_cast<To>(load(std::int32_t{}));
       case DType::u8:
+      case DType::boolean:
         return static_cast<To>(load(std::uint8_t{}));
+      case DType::i16:
+        return static_cast<To>(load(std::int16_t{}));
+      case DType::i8:
+        return static_cast<To>(load(std::int8_t{}));
+      case DType::u64:
+        return static_cast<To>(load(std::uint64_t{}));
+      case DType::u32:
+        return static_cast<To>(load(std::uint32_t{}));
+      case DType::u16:
+        return static_cast<To>(load(std::uint16_t{}));
+      case DType::f8_e4m3:
+        return static_cast<To>(float_from_e4m3(load(std::uint8_t{})));
+      case DType::f8_e5m2:
+        return static_cast<To>(float_from_e5m2(load(std::uint8_t{})));
       default:
         return static_cast<To>(quant::decode_element(dtype, bytes.data(), offset));
     }

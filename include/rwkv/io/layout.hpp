@@ -2,6 +2,7 @@
 // The complete list of an RWKV-7 model's tensors, in the order in which a forward pass meets them.
 #pragma once
 
+#include <rwkv/io/describe.hpp>
 #include <rwkv/io/stored_weights.hpp>
 #include <rwkv/io/untrusted.hpp>
 #include <rwkv/io/weight_types.hpp>
@@ -113,10 +114,7 @@ inline void check_layout(const Checkpoint& checkpoint, std::span<const LayoutEnt
                             " has elements of type ", std::string(name_of(tensor.dtype)));
   }
   for (const auto& [name, tensor] : checkpoint.tensors)
-    if (!known.contains(name))
-      detail::refuse_tensor(ErrorCategory::unsupported, checkpoint.source, name, " ",
-                            to_string(tensor.shape),
-                            " is not part of RWKV-7; is this a variant of it?");
+    if (!known.contains(name)) refuse_extra_tensor(checkpoint, name, tensor);
 }
 
 }  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

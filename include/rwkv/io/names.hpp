@@ -7,6 +7,7 @@
 
 #include <rwkv/io/model_settings.hpp>
 #include <rwkv/io/name_schemes.hpp>
+#include <rwkv/io/widen.hpp>
 
 #include <set>
 
@@ -175,9 +176,10 @@ inline void turn_low_rank(Checkpoint& checkpoint, const std::set<std::string>& b
 /// `checkpoint` under official names: the schemes of io/name_schemes.hpp and RWKV-X are recognised
 /// behind any prefix and mapped, vectors become [1, 1, C], and nothing is copied. The sparse blocks
 /// of RWKV-X keep their `moba.<j>.` names, as do names that belong to no scheme (states, optimiser
-/// data); beside a model, gradients, moments and tensors of integers are left out. Throws `Error`
-/// (format) when names collide or orientations contradict each other, (unsupported) for a tensor in
-/// a file with `layers.` that RWKV-7 does not have, and for two models in one file.
+/// data); beside a model, gradients, moments and tensors of integers are left out. Weights in
+/// floats of 8 bits are widened, which does copy. Throws `Error` (format) when names collide or
+/// orientations contradict each other, (unsupported) for a tensor in a file with `layers.` that
+/// RWKV-7 does not have, and for two models in one file.
 ///
 /// What the file leaves out is filled in as it is meant: a head that is the table, norms without
 /// biases. What its metadata says about the mathematics is put under this library's own keys (see
@@ -186,11 +188,25 @@ inline void turn_low_rank(Checkpoint& checkpoint, const std::set<std::string>& b
   const detail::ModelNames names(checkpoint);
   auto tensors = std::exchange(checkpoint.tensors, {});
   std::set<std::string> transposed_by_name;
+  std::set<std::string_view> scales;
+  for (const auto& [name, tensor] : tensors)
+    if (const auto scale = detail::find_scale(tensors, name);
+        is_float8(tensor.dtype) && scale != tensors.end())
+      scales.insert(scale->first);
   for (const auto& entry : names.entries()) {
     const Tensor& tensor = tensors.find(entry.stored)->second;
+    if (scales.contains(entry.stored)) continue;
     if (const detail::OfficialName* official = names.official(entry)) {
       if (official->transposed) transposed_by_name.insert(official->name);
-      detail::add_official(checkpoint, {.name = official->name, .fused = official->fused}, tensor);
+      const detail::OfficialName name{.name = official->name, .fused = official->fused};
+      if (is_float8(tensor.dtype)) {
+        const auto scale = detail::find_scale(tensors, entry.stored);
+        detail::add_official(checkpoint, name,
+                             detail::widened(checkpoint, entry.stored, tensor,
+                                             scale == tensors.end() ? nullptr : &scale->second));
+      } else {
+        detail::add_official(checkpoint, name, tensor);
+      }
       continue;
     }
     const bool weight = is_float(tensor.dtype) || is_block(tensor.dtype);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The pickled state dict inside a .pth file. A pickle is a program; this machine runs only the
-// instructions and calls only the few functions that torch.save writes for a dictionary of tensors.
-// Everything else is refused by name, so a file can do nothing but describe tensors.
+// The pickle inside a .pth file. A pickle is a program; this machine runs its instructions on
+// values that stand for what they would make, and calls nothing: of a few of torch's functions it
+// knows which tensor they describe, and whatever other classes and functions would make is opaque.
+// So a file can do nothing but describe tensors.
 #pragma once
 
 #include <rwkv/io/torch_objects.hpp>
@@ -24,8 +25,20 @@ class Machine {
     return pop();
   }
 
-  [[nodiscard]] const Items& items(Dict dict) const { return dicts_[dict.index]; }
-  [[nodiscard]] const Tensor& tensor(TensorRef ref) const { return torch_[ref]; }
+  [[nodiscard]] const Items& items(Dict dict) const { return dicts_[dict.index].items; }
+  /// How many dictionaries, lists and objects there are.
+  [[nodiscard]] std::size_t dictionaries() const noexcept { return dicts_.size(); }
+  /// The class of an object, or the function that made it; nothing for dictionaries and lists.
+  [[nodiscard]] std::string class_of(Dict dict) const {
+    const auto& type = dicts_[dict.index].type;
+    return type ? torch_.name_of(*type) : std::string();
+  }
+  [[nodiscard]] const Tuples& tuples() const noexcept { return tuples_; }
+  [[nodiscard]] Tensor tensor(TensorRef ref) const { return torch_.view(ref, tuples_); }
+  /// The name of a tensor's element type if it is none of this library's.
+  [[nodiscard]] std::optional<std::string> unknown_type(TensorRef ref) const {
+    return torch_.unknown_type(ref, tuples_);
+  }
 
  private:
   // Executes one instruction; false after the last one.
@@ -33,7 +46,7 @@ class Machine {
     switch (opcode) {
       case 0x80: {  // PROTO
         const unsigned protocol = next<std::uint8_t>();
-        if (protocol < 2 || protocol > 4)
+        if (protocol < 2 || protocol > 5)
           fail_with(ErrorCategory::unsupported, source_, ": pickle protocol ", protocol,
                     " is not supported");
         return true;
@@ -49,11 +62,23 @@ class Machine {
       case 'N':   // NONE
       case 0x88:  // NEWTRUE
       case 0x89:  // NEWFALSE
-      case ']':   // EMPTY_LIST
         return push(Opaque{});
       case 'G':  // BINFLOAT
         next<double>();
         return push(Opaque{});
+      case 'B':  // BINBYTES
+        return skip(next<std::uint32_t>());
+      case 'C':  // SHORT_BINBYTES
+        return skip(next<std::uint8_t>());
+      case 0x8e:  // BINBYTES8
+      case 0x96:  // BYTEARRAY8
+        return skip(next<std::uint64_t>());
+      case 0x82:  // EXT1: a class by number
+        return skip(1);
+      case 0x83:  // EXT2
+        return skip(2);
+      case 0x84:  // EXT4
+        return skip(4);
       case 'J':  // BININT
         return push(std::int64_t{next<std::int32_t>()});
       case 'K':  // BININT1
@@ -61,11 +86,14 @@ class Machine {
       case 'M':  // BININT2
         return push(std::int64_t{next<std::uint16_t>()});
       case 0x8a:  // LONG1
-        return push(long_integer(next<std::uint8_t>()));
+        return push_long(next<std::uint8_t>());
       case 0x8b:  // LONG4
-        return push(long_integer(next<std::uint32_t>()));
+        return push_long(next<std::uint32_t>());
       case 0x8c:  // SHORT_BINUNICODE
         return push(text(next<std::uint8_t>()));
+      case 'U':  // SHORT_BINSTRING
+        return push(text(next<std::uint8_t>()));
+      case 'T':  // BINSTRING
       case 'X':  // BINUNICODE
         return push(text(next<std::uint32_t>()));
       case 0x8d:  // BINUNICODE8
@@ -78,16 +106,33 @@ class Machine {
       case 0x86:  // TUPLE2
       case 0x87:  // TUPLE3
         return push_tuple(depth(opcode - 0x84));
-      case '}':  // EMPTY_DICT
+      case '}':   // EMPTY_DICT
+      case ']':   // EMPTY_LIST
+      case 0x8f:  // EMPTY_SET
         return push(new_dict());
       case 's':  // SETITEM
         return set_items(depth(2));
       case 'u':  // SETITEMS
         return set_items(above_mark());
-      case 'a':  // APPEND: the elements of lists are dropped
-        return drop(depth(1));
-      case 'e':  // APPENDS
+      case 'a':  // APPEND
+        return append(depth(1));
+      case 'e':   // APPENDS
+      case 0x90:  // ADDITEMS
+        return append(above_mark());
+      case 0x91:  // FROZENSET
+        return push_frozen(above_mark());
+      case '0':  // POP
+        if (stack_.size() == floor() && !marks_.empty())
+          marks_.pop_back();
+        else
+          pop();
+        return true;
+      case '1':  // POP_MARK
         return drop(above_mark());
+      case '2': {  // DUP
+        const Value value = top();
+        return push(value);
+      }
       case 'c': {  // GLOBAL
         const auto module = line();
         return push(torch_.named(module, line()));
@@ -96,12 +141,24 @@ class Machine {
         const auto name = pop_as<std::string_view>("a name");
         return push(torch_.named(pop_as<std::string_view>("a module"), name));
       }
-      case 'R':  // REDUCE
-        return call();
-      case 'b':  // BUILD: attributes of a dictionary, which no tensor depends on
-        pop();
-        expect<Dict>(top(), "a dictionary", source_);
-        return true;
+      case 'R':   // REDUCE
+      case 0x81:  // NEWOBJ
+        return call(Opaque{});
+      case 0x92:  // NEWOBJ_EX
+        return call(pop());
+      case 'i': {  // INST
+        const auto module = line();
+        const Value type = torch_.named(module, line());
+        return push_made(type, above_mark());
+      }
+      case 'o': {  // OBJ
+        const std::size_t first = above_mark();
+        if (first == stack_.size()) refuse(source_, "makes an object of no class");
+        const Value type = stack_[first];
+        return push_made(type, first + 1, 1);
+      }
+      case 'b':  // BUILD
+        return build(pop());
       case 'Q':  // BINPERSID
         return push(torch_.storage(tuples_[pop_as<Tuple>("a tuple")]));
       case 'q':  // BINPUT
@@ -129,14 +186,19 @@ class Machine {
 
   std::string_view text(std::uint64_t length) { return in_.text(length, "the pickle"); }
 
-  std::int64_t long_integer(std::uint32_t length) {
-    if (length > 8) refuse(source_, "holds an integer of ", length, " bytes");
+  bool skip(std::uint64_t length) {
+    text(length);
+    return push(Opaque{});
+  }
+
+  bool push_long(std::uint32_t length) {
     const auto bytes = in_.take(length, "the pickle");
+    if (length > 8) return push(Opaque{});  // none of a tensor's numbers
     std::uint64_t value = 0;
     std::memcpy(&value, bytes.data(), length);
     if (length > 0 && length < 8 && (bytes.back() & std::byte{0x80}) != std::byte{0})
       value |= ~std::uint64_t{0} << 8 * length;  // extend the sign
-    return static_cast<std::int64_t>(value);
+    return push(static_cast<std::int64_t>(value));
   }
 
   std::string_view line() {
@@ -196,27 +258,80 @@ class Machine {
 
   // -- dictionaries, calls, memo -----------------------------------------------------------------
 
-  Value new_dict() {
-    dicts_.emplace_back();
+  Value new_dict(std::optional<Global> type = {}) {
+    dicts_.push_back({{}, type});
     return Dict{static_cast<std::uint32_t>(dicts_.size() - 1)};
+  }
+
+  Items& items_below(std::size_t first) {
+    if (first == floor()) refuse(source_, "sets items of nothing");
+    return dicts_[expect<Dict>(stack_[first - 1], "a dictionary", source_).index].items;
   }
 
   bool set_items(std::size_t first) {
     if ((stack_.size() - first) % 2 != 0) refuse(source_, "has a key without a value");
-    if (first == floor()) refuse(source_, "sets items of nothing");
-    Items& items = dicts_[expect<Dict>(stack_[first - 1], "a dictionary", source_).index];
+    Items& items = items_below(first);
     for (std::size_t i = first; i < stack_.size(); i += 2)
       items.emplace_back(stack_[i], stack_[i + 1]);
     return drop(first);
   }
 
-  bool call() {
-    const auto arguments = tuples_[pop_as<Tuple>("a tuple of arguments")];
-    const auto function = pop_as<Function>("a function");
-    if (function != Function::ordered_dict) return push(torch_.call(function, arguments, tuples_));
-    if (!arguments.empty())
-      refuse(source_, "passes ", arguments.size(), " arguments to OrderedDict");
-    return push(new_dict());
+  bool append(std::size_t first) {
+    Items& items = items_below(first);
+    for (std::size_t i = first; i < stack_.size(); ++i) items.emplace_back(Opaque{}, stack_[i]);
+    return drop(first);
+  }
+
+  bool push_frozen(std::size_t first) {
+    const Value set = new_dict();
+    Items& items = dicts_.back().items;
+    for (std::size_t i = first; i < stack_.size(); ++i) items.emplace_back(Opaque{}, stack_[i]);
+    drop(first);
+    return push(set);
+  }
+
+  // An object made of the values from `first` on, in place of these and of `before` values more.
+  bool push_made(const Value& type, std::size_t first, std::size_t before = 0) {
+    const Tuple arguments = tuples_.add(std::span(stack_).subspan(first));
+    drop(first - before);
+    return push(made(type, arguments, Opaque{}));
+  }
+
+  bool call(const Value& keywords) {
+    const auto arguments = pop_as<Tuple>("a tuple of arguments");
+    return push(made(pop(), arguments, keywords));
+  }
+
+  // What the class or function `type` would make. Objects keep what they were made of: a state dict
+  // may be in there.
+  Value made(const Value& type, Tuple arguments, const Value& keywords) {
+    std::optional<Global> global;
+    if (const auto* function = std::get_if<Function>(&type);
+        function != nullptr && *function != Function::ordered_dict) {
+      const Value tensor = torch_.call(*function, arguments, tuples_);
+      if (std::holds_alternative<TensorRef>(tensor)) return tensor;
+      if (const auto* subclass = std::get_if<Global>(&tensor)) global = *subclass;
+    } else if (const auto* other = std::get_if<Global>(&type)) {
+      global = *other;
+    } else if (function == nullptr && !std::holds_alternative<StorageType>(type) &&
+               !std::holds_alternative<ElementType>(type) &&
+               !std::holds_alternative<Opaque>(type)) {
+      refuse(source_, "has something else where it needs a function");
+    }
+    const Value object = new_dict(global);
+    Items& items = dicts_.back().items;
+    if (arguments.count > 0) items.emplace_back(Opaque{}, arguments);
+    if (std::holds_alternative<Dict>(keywords)) items.emplace_back(Opaque{}, keywords);
+    return object;
+  }
+
+  // Attributes: of an object they may be what it holds, of a dictionary nothing that counts.
+  bool build(const Value& state) {
+    if (std::holds_alternative<TensorRef>(top()) || std::holds_alternative<Opaque>(top()))
+      return true;
+    auto& object = dicts_[expect<Dict>(top(), "a dictionary", source_).index];
+    if (object.type) object.items.emplace_back(Opaque{}, state);
+    return true;
   }
 
   bool memorise(std::size_t index) {
@@ -241,7 +356,11 @@ class Machine {
   std::vector<std::size_t> marks_;  // stack heights
   std::vector<std::optional<Value>> memo_;
   Tuples tuples_;
-  std::vector<Items> dicts_;
+  struct Container {
+    Items items;
+    std::optional<Global> type;
+  };
+  std::vector<Container> dicts_;
 };
 
 }  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail::pickle

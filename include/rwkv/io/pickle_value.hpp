@@ -11,20 +11,40 @@
 
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail::pickle {
 
-struct Opaque {};  ///< None, truth values, floats, lists: allowed, but no part of a tensor
+struct Opaque {};  ///< None, truth values, floats, bytes: allowed, but no part of a tensor
 
 struct Tuple {
   std::uint32_t begin, count;  // in the pool of tuple elements
 };
 
+/// A dictionary; also a list or set, whose items have opaque keys, and an object of a class that
+/// means nothing here, whose items are what it was made of.
 struct Dict {
   std::uint32_t index;
 };
 
-/// The functions that a state dict may call.
-enum class Function : std::uint8_t { ordered_dict, tensor, parameter, parameter_with_state };
+/// The functions that make what a state dict consists of.
+enum class Function : std::uint8_t {
+  ordered_dict,
+  tensor,  ///< _rebuild_tensor_v2, and _v3, which names the element type
+  tensor_v1,
+  tensor_v3,
+  parameter,
+  parameter_with_state,
+  from_type,  ///< a function, a type, arguments, a state
+};
+
+/// A class or function that means nothing here: what it makes is opaque.
+struct Global {
+  std::uint32_t index;
+};
 
 struct StorageType {
+  DType dtype;
+  bool untyped;  ///< only bytes: the tensor says what they are
+};
+
+struct ElementType {
   DType dtype;
 };
 
@@ -36,8 +56,8 @@ struct TensorRef {
   std::uint32_t index;
 };
 
-using Value = std::variant<Opaque, std::int64_t, std::string_view, Tuple, Dict, Function,
-                           StorageType, Storage, TensorRef>;
+using Value = std::variant<Opaque, std::int64_t, std::string_view, Tuple, Dict, Function, Global,
+                           StorageType, ElementType, Storage, TensorRef>;
 
 /// The items of a dictionary.
 using Items = std::vector<std::pair<Value, Value>>;
@@ -54,6 +74,8 @@ class Tuples {
   [[nodiscard]] std::span<const Value> operator[](Tuple tuple) const {
     return std::span(elements_).subspan(tuple.begin, tuple.count);
   }
+  /// Elements of all tuples together.
+  [[nodiscard]] std::size_t size() const noexcept { return elements_.size(); }
 
  private:
   std::vector<Value> elements_;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <rwkv/io/checkpoint.hpp>
+#include <rwkv/io/find_state_dict.hpp>
 #include <rwkv/io/pickle.hpp>
 #include <rwkv/io/zip.hpp>
 
@@ -34,24 +35,30 @@ class PthReader {
                               return find_storage(key, dtype, count);
                             });
     const auto root = machine.run();
-    const auto* dict = std::get_if<pickle::Dict>(&root);
-    if (dict == nullptr) refuse("the pickle does not hold a dictionary");
+    const auto* outermost = std::get_if<pickle::Dict>(&root);
+    if (outermost == nullptr && !std::holds_alternative<pickle::Tuple>(root))
+      refuse("the pickle does not hold a dictionary");
+    const auto found = pickle::find_state_dict(machine, root);
 
     Checkpoint checkpoint;
     checkpoint.source = source_;
     checkpoint.format = "pth";
     std::uint64_t total = 0;
-    for (const auto& [key, value] : machine.items(state_dict(machine, *dict))) {
-      const auto* name = std::get_if<std::string_view>(&key);
-      const auto* ref = std::get_if<pickle::TensorRef>(&value);
-      if (name == nullptr || ref == nullptr) continue;
-      const Tensor& tensor = machine.tensor(*ref);
-      total += tensor.size() * size_of(tensor.dtype);
-      if (total / most_sharing > file_size_)
-        refuse("its tensors share their storages more than ", most_sharing, " times over");
-      if (!checkpoint.tensors.emplace(*name, tensor).second)
-        refuse_tensor(ErrorCategory::format, source_, *name, " occurs twice");
-    }
+    if (found.dict)
+      for (const auto& [key, value] : machine.items(*found.dict)) {
+        const auto* name = std::get_if<std::string_view>(&key);
+        if (name == nullptr || !is_wanted(machine, found, *name, value)) continue;
+        const Tensor tensor = machine.tensor(std::get<pickle::TensorRef>(value));
+        total += tensor.size() * size_of(tensor.dtype);
+        if (total / most_sharing > file_size_)
+          refuse("its tensors share their storages more than ", most_sharing, " times over");
+        if (!checkpoint.tensors.emplace(*name, tensor).second)
+          refuse_tensor(ErrorCategory::format, source_, *name, " occurs twice");
+      }
+    if (checkpoint.tensors.empty() && outermost != nullptr && !machine.class_of(*outermost).empty())
+      fail_with(ErrorCategory::unsupported, source_, ": this file holds an object of ",
+                printable(machine.class_of(*outermost)),
+                " and no state dict: save what its state_dict() returns");
     if (checkpoint.tensors.empty()) refuse("there are no tensors in this file");
     return checkpoint;
   }
@@ -104,24 +111,26 @@ class PthReader {
     return bytes;
   }
 
-  // The dictionary that holds tensors: the outermost one, or, when that holds none, the one that
-  // training programs put under a customary name.
-  pickle::Dict state_dict(const pickle::Machine& machine, pickle::Dict root) const {
-    const auto holds_tensors = [&](pickle::Dict dict) {
-      for (const auto& [key, value] : machine.items(dict))
-        if (std::holds_alternative<pickle::TensorRef>(value)) return true;
+  // Whether `value` is a tensor that counts. Beside a model's weights, what has a type that nobody
+  // here knows does not; a weight that has one, or is no plain tensor, is refused.
+  bool is_wanted(const pickle::Machine& machine, const pickle::StateDict& found,
+                 std::string_view name, const pickle::Value& value) const {
+    const bool needed = !found.is_model || known_name(name).has_value();
+    if (const auto* object = std::get_if<pickle::Dict>(&value)) {
+      if (needed && found.is_model && !machine.class_of(*object).empty())
+        refuse_tensor(ErrorCategory::unsupported, source_, name, " is made by ",
+                      printable(machine.class_of(*object)),
+                      " and no plain tensor: gather or convert it, and save a state dict of plain "
+                      "tensors");
       return false;
-    };
-    if (holds_tensors(root)) return root;
-    for (const std::string_view wanted : {"state_dict", "model_state_dict", "model", "module"})
-      for (const auto& [key, value] : machine.items(root)) {
-        const auto* name = std::get_if<std::string_view>(&key);
-        if (name == nullptr || *name != wanted) continue;
-        const auto* dict = std::get_if<pickle::Dict>(&value);
-        if (dict != nullptr && holds_tensors(*dict)) return *dict;
-        break;  // a key that is repeated must not make this loop quadratic
-      }
-    return root;
+    }
+    const auto* ref = std::get_if<pickle::TensorRef>(&value);
+    if (ref == nullptr) return false;
+    const auto unknown = machine.unknown_type(*ref);
+    if (unknown && needed)
+      refuse_tensor(ErrorCategory::unsupported, source_, name, " has elements of ",
+                    printable(*unknown), ", which is not supported");
+    return !unknown;
   }
 
   const std::string& source_;
@@ -132,12 +141,13 @@ class PthReader {
 
 }  // namespace detail
 
-/// Reads a file written by torch.save, whose content is `bytes`, which must outlive the result:
-/// a dictionary of tensors, or one under "state_dict", "model_state_dict", "model" or "module".
-/// Other entries of the dictionary (step counts, optimiser settings) are left out. Views keep their
-/// strides, and tensors that share a storage keep sharing it. Throws `Error` (format) for a damaged
-/// file and (unsupported) for compressed entries, for pickle instructions and names that a state
-/// dict does not need, and for the format before torch 1.6. Time and memory O(pickle + entries).
+/// Reads a file written by torch.save, whose content is `bytes`, which must outlive the result: the
+/// dictionary in it that looks most like a model (`find_state_dict`), at any depth and under any
+/// key. Whatever else there is (step counts, optimiser states, objects of any class) is left out
+/// and not looked at. Views keep their strides, and tensors that share a storage keep sharing it.
+/// Throws `Error` (format) for a damaged file and (unsupported) for compressed entries, for weights
+/// that are no plain tensors, and for the format before torch 1.6. Time and memory O(pickle +
+/// entries).
 [[nodiscard]] inline Checkpoint read_pth(std::span<const std::byte> bytes,
                                          const std::string& source) {
   if (is_legacy_pth(bytes))

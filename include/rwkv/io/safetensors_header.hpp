@@ -26,14 +26,22 @@ struct SafetensorsHeader {
   Metadata metadata;
 };
 
-inline constexpr std::array<std::pair<std::string_view, DType>, 7> safetensors_types{
+inline constexpr std::array<std::pair<std::string_view, DType>, 15> safetensors_types{
     {{"F64", DType::f64},
      {"F32", DType::f32},
      {"F16", DType::f16},
      {"BF16", DType::bf16},
      {"I64", DType::i64},
      {"I32", DType::i32},
-     {"U8", DType::u8}}};
+     {"I16", DType::i16},
+     {"I8", DType::i8},
+     {"U64", DType::u64},
+     {"U32", DType::u32},
+     {"U16", DType::u16},
+     {"U8", DType::u8},
+     {"BOOL", DType::boolean},
+     {"F8_E4M3", DType::f8_e4m3},
+     {"F8_E5M2", DType::f8_e5m2}}};
 
 [[nodiscard]] constexpr std::string_view safetensors_name_of(DType type) noexcept {
   for (const auto& [name, dtype] : safetensors_types)

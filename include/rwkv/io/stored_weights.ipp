@@ -2,6 +2,7 @@
 // The definitions of io/stored_weights.hpp.
 #pragma once
 
+#include <rwkv/io/describe.hpp>
 #include <rwkv/io/stored_weights.hpp>
 #include <rwkv/kernels/coded_formats.hpp>
 #include <rwkv/kernels/pack_panels.hpp>
@@ -61,8 +62,7 @@ RWKV_FUNCTION Dimensions dimensions_of(const Checkpoint& c) {
     return t;
   };
   if (c.find("blocks.0.att.r_k") == nullptr)
-    fail_with(ErrorCategory::unsupported, c.source,
-              ": not an RWKV-7 model (there is no tensor blocks.0.att.r_k)");
+    fail_with(ErrorCategory::unsupported, c.source, ": not an RWKV-7 model: ", describe(c));
   Dimensions d;
   d.vocab = matrix("emb.weight").shape[0];
   d.embed = matrix("emb.weight").shape[1];
@@ -448,9 +448,7 @@ class StoredWeights::Builder {
   /// it would give wrong logits without a word.
   void refuse_unknown() const {
     for (const auto& [name, tensor] : from.tensors)
-      if (!taken.contains(name))
-        fail_with(ErrorCategory::unsupported, from.source, ": tensor ", name, " ",
-                  to_string(tensor.shape), " is not part of RWKV-7; is this a variant of it?");
+      if (!taken.contains(name)) refuse_extra_tensor(from, name, tensor);
   }
 
  private:

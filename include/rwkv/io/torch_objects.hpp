@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The few objects of torch that a state dict is made of: storages, tensors as views of them,
-// parameters. Any other name in the pickle is refused.
+// parameters. A tensor is only noted when the pickle describes it, and checked when it is asked
+// for: what nobody needs may be damaged, or of a type that nobody here knows.
 #pragma once
 
 #include <rwkv/io/checkpoint.hpp>
@@ -21,75 +22,161 @@ class TorchObjects {
   TorchObjects(const std::string& source, FindStorage find_storage)
       : source_(source), find_storage_(std::move(find_storage)) {}
 
-  [[nodiscard]] const Tensor& operator[](TensorRef ref) const { return tensors_[ref.index]; }
-
   /// What the pickle means by `module`.`name`.
-  [[nodiscard]] Value named(std::string_view module, std::string_view name) const {
-    static constexpr std::array<std::pair<std::string_view, DType>, 7> storages{
-        {{"DoubleStorage", DType::f64},
-         {"FloatStorage", DType::f32},
-         {"HalfStorage", DType::f16},
-         {"BFloat16Storage", DType::bf16},
-         {"LongStorage", DType::i64},
-         {"IntStorage", DType::i32},
-         {"ByteStorage", DType::u8}}};
-    static constexpr std::array<std::pair<std::string_view, Function>, 3> functions{
-        {{"_rebuild_tensor_v2", Function::tensor},
+  [[nodiscard]] Value named(std::string_view module, std::string_view name) {
+    struct Element {
+      std::string_view storage, type;
+      DType dtype;
+    };
+    static constexpr std::array<Element, 11> elements{
+        {{"DoubleStorage", "float64", DType::f64},
+         {"FloatStorage", "float32", DType::f32},
+         {"HalfStorage", "float16", DType::f16},
+         {"BFloat16Storage", "bfloat16", DType::bf16},
+         {"LongStorage", "int64", DType::i64},
+         {"IntStorage", "int32", DType::i32},
+         {"ShortStorage", "int16", DType::i16},
+         {"CharStorage", "int8", DType::i8},
+         {"ByteStorage", "uint8", DType::u8},
+         {"BoolStorage", "bool", DType::boolean},
+         {"Float8_e4m3fnStorage", "float8_e4m3fn", DType::f8_e4m3}}};
+    static constexpr std::array<Element, 4> more{
+        {{"Float8_e5m2Storage", "float8_e5m2", DType::f8_e5m2},
+         {"UInt16Storage", "uint16", DType::u16},
+         {"UInt32Storage", "uint32", DType::u32},
+         {"UInt64Storage", "uint64", DType::u64}}};
+    static constexpr std::array<std::pair<std::string_view, Function>, 5> functions{
+        {{"_rebuild_tensor", Function::tensor_v1},
+         {"_rebuild_tensor_v2", Function::tensor},
+         {"_rebuild_tensor_v3", Function::tensor_v3},
          {"_rebuild_parameter", Function::parameter},
          {"_rebuild_parameter_with_state", Function::parameter_with_state}}};
     if (module == "collections" && name == "OrderedDict") return Function::ordered_dict;
-    if (module == "torch")
-      for (const auto& [storage, dtype] : storages)
-        if (name == storage) return StorageType{dtype};
+    if (module == "torch" || module == "torch.storage") {
+      if (name == "UntypedStorage") return StorageType{DType::u8, true};
+      for (const auto& all : {std::span<const Element>(elements), std::span<const Element>(more)})
+        for (const Element& element : all) {
+          if (name == element.storage) return StorageType{element.dtype, false};
+          if (name == element.type) return ElementType{element.dtype};
+        }
+    }
     if (module == "torch._utils")
       for (const auto& [function, value] : functions)
         if (name == function) return value;
-    fail_with(ErrorCategory::unsupported, source_, ": the pickle asks for ",
-              printable(std::string(module) + '.' + std::string(name)),
-              ", which is not part of a state dict");
+    if (module == "torch._tensor" && name == "_rebuild_from_type_v2") return Function::from_type;
+    globals_.emplace_back(module, name);
+    return Global{static_cast<std::uint32_t>(globals_.size() - 1)};
+  }
+
+  /// "module.name" of a class or function that means nothing here.
+  [[nodiscard]] std::string name_of(Global global) const {
+    const auto& [module, name] = globals_[global.index];
+    return std::string(module) + '.' + std::string(name);
   }
 
   /// Persistent ids stand for storages: ('storage', type, key, device, number of elements).
   [[nodiscard]] Storage storage(std::span<const Value> id) {
     if (id.size() != 5 || get<std::string_view>(id[0], "a name") != "storage")
       refuse(source_, "refers to an outside object that is no storage");
-    const DType dtype = get<StorageType>(id[1], "a storage type").dtype;
     const auto key = get<std::string_view>(id[2], "a storage key");
     const auto count = get<std::int64_t>(id[4], "an element count");
     if (count < 0) refuse(source_, "gives storage ", printable(key), " ", count, " elements");
-    storages_.push_back({dtype, find_storage_(key, dtype, static_cast<std::uint64_t>(count))});
+    storages_.push_back({id[1], key, static_cast<std::uint64_t>(count)});
     return {static_cast<std::uint32_t>(storages_.size() - 1)};
   }
 
-  /// The tensor that one of torch's functions makes of `arguments`.
-  [[nodiscard]] TensorRef call(Function function, std::span<const Value> arguments,
-                               const Tuples& tuples) {
+  /// The tensor that one of torch's functions makes of `arguments`; what is not one is opaque.
+  [[nodiscard]] Value call(Function function, Tuple arguments, const Tuples& tuples) {
+    const auto parts = tuples[arguments];
     switch (function) {
       case Function::tensor:
-        check_count(arguments, 6, 7, "_rebuild_tensor_v2");
-        return rebuild_tensor(arguments, tuples);
+      case Function::tensor_v1:
+      case Function::tensor_v3:
+        notes_.push_back({function, arguments});
+        return TensorRef{static_cast<std::uint32_t>(notes_.size() - 1)};
       case Function::parameter:
-        check_count(arguments, 3, 3, "_rebuild_parameter");
+      case Function::parameter_with_state:  // a parameter is its tensor
+        if (!parts.empty() && std::holds_alternative<TensorRef>(parts[0])) return parts[0];
         break;
-      case Function::parameter_with_state:
-        check_count(arguments, 4, 4, "_rebuild_parameter_with_state");
+      case Function::from_type:
+        if (parts.size() == 4 && is_plain(parts[1]))
+          if (const auto* make = std::get_if<Function>(&parts[0]);
+              make != nullptr && *make != Function::from_type && *make != Function::ordered_dict)
+            if (const auto* theirs = std::get_if<Tuple>(&parts[2]))
+              return call(*make, *theirs, tuples);
+        if (parts.size() > 1 && std::holds_alternative<Global>(parts[1])) return parts[1];
         break;
       case Function::ordered_dict:
         RWKV_ASSERT(false);  // makes no tensor; the machine keeps its dictionaries itself
         break;
     }
-    return get<TensorRef>(arguments[0], "a tensor");  // a parameter is its tensor
+    return Opaque{};
+  }
+
+  /// What is said about an element type that this library does not have; nothing if it has it.
+  [[nodiscard]] std::optional<std::string> unknown_type(TensorRef ref, const Tuples& tuples) const {
+    const auto& note = notes_[ref.index];
+    const auto arguments = tuples[note.arguments];
+    const auto unknown = [&](const Value& type) -> std::optional<std::string> {
+      if (const auto* global = std::get_if<Global>(&type)) return name_of(*global);
+      return std::nullopt;
+    };
+    if (note.function == Function::tensor_v3 && arguments.size() > 6) return unknown(arguments[6]);
+    if (arguments.empty()) return std::nullopt;
+    const auto* storage = std::get_if<Storage>(&arguments[0]);
+    return storage == nullptr ? std::nullopt : unknown(storages_[storage->index].type);
+  }
+
+  /// The tensor as a view; throws if it is none.
+  [[nodiscard]] Tensor view(TensorRef ref, const Tuples& tuples) const {
+    const auto& note = notes_[ref.index];
+    const auto arguments = tuples[note.arguments];
+    switch (note.function) {
+      case Function::tensor_v1:
+        check_count(arguments, 4, 4, "_rebuild_tensor");
+        break;
+      case Function::tensor_v3:
+        check_count(arguments, 7, 8, "_rebuild_tensor_v3");
+        break;
+      default:
+        check_count(arguments, 6, 7, "_rebuild_tensor_v2");
+        break;
+    }
+    const auto& stored = storages_[get<Storage>(arguments[0], "a storage").index];
+    const auto type = get<StorageType>(stored.type, "a storage type");
+    const DType dtype = note.function == Function::tensor_v3
+                            ? get<ElementType>(arguments[6], "an element type").dtype
+                            : type.dtype;
+    if (type.dtype != dtype && !type.untyped)
+      refuse(source_, "has a storage of type ", std::string(rwkv::name_of(type.dtype)),
+             " for elements of type ", std::string(rwkv::name_of(dtype)));
+    const auto bytes = find_storage_(stored.key, type.dtype, stored.count);
+    return rebuild(arguments, dtype, bytes, tuples);
   }
 
  private:
-  struct Elements {
-    DType dtype;
-    std::span<const std::byte> bytes;
+  struct Stored {
+    Value type;
+    std::string_view key;
+    std::uint64_t count;
+  };
+  struct Note {
+    Function function;
+    Tuple arguments;
   };
 
   template <class T>
   T get(const Value& value, const char* what) const {
     return expect<T>(value, what, source_);
+  }
+
+  // Types that only say that a tensor is one.
+  [[nodiscard]] bool is_plain(const Value& type) const {
+    const auto* global = std::get_if<Global>(&type);
+    if (global == nullptr) return false;
+    const auto& [module, name] = globals_[global->index];
+    return module.starts_with("torch") &&
+           (name == "Tensor" || name == "Parameter" || name == "Buffer");
   }
 
   void check_count(std::span<const Value> arguments, std::size_t least, std::size_t most,
@@ -111,9 +198,9 @@ class TorchObjects {
     return out;
   }
 
-  // (storage, offset, shape, stride, requires_grad, hooks[, metadata]) -> a view of the storage.
-  TensorRef rebuild_tensor(std::span<const Value> arguments, const Tuples& tuples) {
-    const auto& [dtype, bytes] = storages_[get<Storage>(arguments[0], "a storage").index];
+  // (storage, offset, shape, stride, ...) -> a view of the storage.
+  Tensor rebuild(std::span<const Value> arguments, DType dtype, std::span<const std::byte> bytes,
+                 const Tuples& tuples) const {
     const auto offset = get<std::int64_t>(arguments[1], "a storage offset");
     auto shape = sizes(arguments[2], "a shape", tuples);
     auto stride = sizes(arguments[3], "strides", tuples);
@@ -138,15 +225,15 @@ class TorchObjects {
       }
     }
     if (reach > stored - begin) past_end();
-    tensors_.push_back({dtype, std::move(shape), std::move(stride),
-                        bytes.subspan(begin * size_of(dtype), reach * size_of(dtype))});
-    return {static_cast<std::uint32_t>(tensors_.size() - 1)};
+    return {dtype, std::move(shape), std::move(stride),
+            bytes.subspan(begin * size_of(dtype), reach * size_of(dtype))};
   }
 
   const std::string& source_;
   FindStorage find_storage_;
-  std::vector<Elements> storages_;
-  std::vector<Tensor> tensors_;
+  std::vector<Stored> storages_;
+  std::vector<Note> notes_;
+  std::vector<std::pair<std::string_view, std::string_view>> globals_;
 };
 
 }  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail::pickle

@@ -2,6 +2,7 @@
 // The definitions of train/model_file.hpp.
 #pragma once
 
+#include <rwkv/io/describe.hpp>
 #include <rwkv/io/float_bytes.hpp>
 #include <rwkv/io/hybrid_config.hpp>
 #include <rwkv/io/safetensors_writer.hpp>
@@ -61,8 +62,7 @@ RWKV_FUNCTION Parameters read_parameters(const io::Checkpoint& c) {
     for (const auto& [name, tensor] : c.tensors)
       if (std::none_of(p.layout().tensors().begin(), p.layout().tensors().end(),
                        [&key = name](const TensorInfo& t) { return t.name == key; }))
-        fail_with(ErrorCategory::unsupported, c.source, ": tensor ", name, " ",
-                  io::to_string(tensor.shape), " is not part of RWKV-7; is this a variant of it?");
+        io::refuse_extra_tensor(c, name, tensor);
   return p;
 }
 

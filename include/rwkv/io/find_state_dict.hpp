@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which of the dictionaries in a pickle is the model.
+#pragma once
+
+#include <rwkv/io/name_schemes.hpp>
+#include <rwkv/io/pickle.hpp>
+
+#include <tuple>
+#include <unordered_map>
+
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail::pickle {
+
+/// What was found.
+struct StateDict {
+  std::optional<Dict> dict;  ///< nothing if no dictionary holds tensors
+  bool is_model = false;     ///< it has tensors with names of RWKV
+};
+
+/// Looks into everything that the pickle's value holds, level by level, each thing once.
+class StateDictFinder {
+ public:
+  explicit StateDictFinder(const Machine& machine)
+      : machine_(machine),
+        seen_dicts_(machine.dictionaries()),
+        seen_tuples_(machine.tuples().size()) {}
+
+  [[nodiscard]] StateDict find(const Value& root) {
+    visit(root, {});
+    for (std::size_t i = 0; i < queue_.size(); ++i) {
+      const Place place = queue_[i];
+      if (const auto* tuple = std::get_if<Tuple>(&place.value)) {
+        for (const Value& value : machine_.tuples()[*tuple]) visit(value, place);
+        continue;
+      }
+      const Dict dict = std::get<Dict>(place.value);
+      rate(dict, place);
+      for (const auto& [key, value] : machine_.items(dict)) visit(value, below(place, key));
+    }
+    return best_;
+  }
+
+ private:
+  // A value, and what the keys on the way to it say.
+  struct Place {
+    Value value{};
+    bool training = false;   // an optimiser's
+    bool average = false;    // running averages of the weights
+    bool customary = false;  // the last key is one that training programs use for the weights
+  };
+
+  // What the best dictionary is better by, the most important first.
+  using Rating = std::tuple<int, std::size_t, bool>;
+
+  [[nodiscard]] static Place below(Place place, const Value& key) {
+    place.customary = false;
+    const auto* name = std::get_if<std::string_view>(&key);
+    constexpr std::size_t longest = 64;  // a key that says something is short
+    if (name == nullptr || name->size() > longest) return place;
+    place.training |= is_of_training(*name);
+    place.average |= is_average(std::string(*name) + '.');
+    for (const std::string_view known : {"state_dict", "model_state_dict", "model", "module"})
+      place.customary |= *name == known;
+    return place;
+  }
+
+  void visit(const Value& value, Place place) {
+    if (const auto* dict = std::get_if<Dict>(&value)) {
+      if (seen_dicts_[dict->index]) return;
+      seen_dicts_[dict->index] = true;
+    } else if (const auto* tuple = std::get_if<Tuple>(&value);
+               tuple != nullptr && tuple->count > 0) {
+      if (seen_tuples_[tuple->begin]) return;
+      seen_tuples_[tuple->begin] = true;
+    } else {
+      return;
+    }
+    place.value = value;
+    queue_.push_back(place);
+  }
+
+  void rate(Dict dict, const Place& place) {
+    std::size_t tensors = 0;
+    std::size_t known = 0;
+    for (const auto& [key, value] : machine_.items(dict)) {
+      const auto* name = std::get_if<std::string_view>(&key);
+      if (name == nullptr || !std::holds_alternative<TensorRef>(value)) continue;
+      ++tensors;
+      known += is_of_model(*name);
+    }
+    if (tensors == 0) return;
+    const bool model = known > 0 && !place.training;
+    const int kind = model ? (place.average ? 2 : 3) : place.training ? 0 : 1;
+    const Rating rating{kind, model ? known : tensors, place.customary};
+    if (best_.dict && rating <= best_rating_) return;
+    best_ = {dict, model};
+    best_rating_ = rating;
+  }
+
+  // A name that the pickle repeats by reference is looked at once.
+  bool is_of_model(std::string_view name) {
+    const auto [entry, fresh] = known_.try_emplace(name.data(), false);
+    if (fresh) {
+      const auto known = known_name(name);
+      entry->second =
+          ((known && known->of_block) || name.find(".lora_") != name.npos) && !is_of_training(name);
+    }
+    return entry->second;
+  }
+
+  const Machine& machine_;
+  std::vector<bool> seen_dicts_;
+  std::vector<bool> seen_tuples_;  // by their first element
+  std::vector<Place> queue_;
+  std::unordered_map<const char*, bool> known_;
+  StateDict best_;
+  Rating best_rating_;
+};
+
+/// The dictionary in `root` with the most tensors that have names of RWKV, whatever it is under;
+/// weights before their running averages, and these before anything else. Among equals the one
+/// under a customary key (`state_dict`, `model_state_dict`, `model`, `module`), then the outermost,
+/// then the first. Without such names, the one with the most tensors. Time O(pickle).
+[[nodiscard]] inline StateDict find_state_dict(const Machine& machine, const Value& root) {
+  return StateDictFinder(machine).find(root);
+}
+
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail::pickle
