@@ -7,6 +7,7 @@
 #include <rwkv/adapter.hpp>
 #include <rwkv/exec/thread_pool.hpp>
 #include <rwkv/hybrid.hpp>
+#include <rwkv/io/atomic_file.hpp>
 #include <rwkv/io/vocabulary.hpp>
 #include <rwkv/model.hpp>
 #include <rwkv/sampler.hpp>
@@ -124,6 +125,15 @@ inline std::ifstream open_file(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   if (!in) rwkv::fail_with(rwkv::ErrorCategory::io, path, ": cannot be opened");
   return in;
+}
+
+/// Throws Error (io) now if a file could not be written there after long work. "" is no file.
+inline void check_writable(const std::string& path) {
+  std::error_code ignored;
+  const auto status = std::filesystem::status(path, ignored);
+  // Opening a pipe would wait for its reader.
+  if (path.empty() || (exists(status) && !is_regular_file(status) && !is_directory(status))) return;
+  const rwkv::io::AtomicFile probe(path);
 }
 
 /// Everything in a file, or on standard input for "-".

@@ -79,6 +79,7 @@ void run(const Convert& o) {
                                           : random_checkpoint(o.shape, rwkv::DType::f16);
   std::string why_none;
   options.vocabulary = vocabulary_for(o, checkpoint, why_none);
+  check_writable(o.out);
   if (!o.calibrate.empty()) options.importance = importance_for(o, checkpoint, pool);
   if (o.shape.empty() && o.form.empty())
     options.chat_template = rwkv::chat::find_template(o.model, checkpoint.metadata).jinja;

@@ -6,6 +6,7 @@
 namespace tool {
 
 void run(const Export& options) {
+  check_writable(options.out);
   rwkv::LoadOptions load_options;
   load_options.adapters = read_adapters(options.adapters);
   if (!options.type.empty()) {

@@ -90,6 +90,7 @@ bool print(std::string_view text) {
 }
 
 void run(const Generate& options) {
+  check_writable(options.state_out);
   rwkv::ThreadPool pool(options.threads);
   const auto checkpoint = rwkv::io::read_checkpoint(options.model);
   with_model(checkpoint, options.hybrid, pool, load_options(options),

@@ -69,6 +69,7 @@ void write(const std::string& path, double loss, const train::Parameters& gradie
 }  // namespace
 
 void run(const Gradients& o) {
+  check_writable(o.out);
   rwkv::ThreadPool pool(o.threads);
   const io::Checkpoint checkpoint =
       with_adapters(io::read_checkpoint(o.model), read_adapters(o.adapters));

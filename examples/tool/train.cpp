@@ -273,9 +273,36 @@ void run_training(const Train& o, train::Parameters start, Source source,
   if (terminal) std::fputs("\r\033[K", stderr);
 }
 
+/// What is written must be writable, and nothing that is read but the model to start from.
+void check_paths(const Train& o) {
+  const std::pair<const char*, const std::string&> written[] = {
+      {"--out", o.out}, {"--checkpoint", o.checkpoint}, {"--log", o.log}};
+  const std::pair<const char*, const std::string&> read[] = {{"--text", o.text},
+                                                             {"--samples", o.samples},
+                                                             {"--validation", o.validation},
+                                                             {"--vocab", o.vocab}};
+  const auto refuse_same = [](const auto& a, const auto& b) {
+    std::error_code ignored;
+    if (a.second.empty() || b.second.empty()) return;
+    if (std::filesystem::weakly_canonical(a.second, ignored) ==
+            std::filesystem::weakly_canonical(b.second, ignored) ||
+        (std::filesystem::is_regular_file(a.second, ignored) &&
+         std::filesystem::equivalent(a.second, b.second, ignored)))
+      rwkv::fail_with(rwkv::ErrorCategory::argument, a.first, " and ", b.first, " are one file, ",
+                      a.second);
+  };
+  for (const auto& out : written) {
+    for (const auto& in : read) refuse_same(out, in);
+    for (const auto& other : written)
+      if (&other != &out) refuse_same(out, other);
+    check_writable(out.second);
+  }
+}
+
 }  // namespace
 
 void run(const Train& o) {
+  check_paths(o);
   const rwkv::io::Checkpoint base =
       o.init.empty() ? rwkv::io::Checkpoint{} : rwkv::io::read_checkpoint(o.init);
   const rwkv::Tokenizer tokenizer = !o.vocab.empty() ? rwkv::Tokenizer::from_vocab_file(o.vocab)

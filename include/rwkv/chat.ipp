@@ -381,7 +381,7 @@ class ScriptEvents final : public AnyJson {
     } else if (depth_ == 1 && key_ == "start") {
       script.start = number;
     } else if (depth_ == 3 && key_ == "reason" &&
-               number <= static_cast<std::uint64_t>(StopReason::cancelled)) {
+               number <= static_cast<std::uint64_t>(StopReason::complete)) {
       script.turns.back().turn.reason = static_cast<StopReason>(number);
     } else {
       return refuse("the number " + std::to_string(number));
