@@ -44,8 +44,9 @@ void spit(const std::filesystem::path& path, std::string_view text) {
 class Shell {
  public:
   Outcome run(const std::string& arguments) const {
-    const std::string command = "cd '" + path("").string() + "' && '" RWKV_TOOL "' </dev/null " +
-                                arguments + " >stdout.txt 2>stderr.txt";
+    const std::string command = "cd '" + path("").string() +
+                                "' && '" RWKV_TOOL "' </dev/null >stdout.txt 2>stderr.txt " +
+                                arguments;
     const int status = std::system(command.c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, slurp(path("stdout.txt")),
             slurp(path("stderr.txt"))};
@@ -735,15 +736,270 @@ TEST_CASE("inputs cannot be exact and rounded") {
   CHECK(shell.run("bench a.safetensors --exact-inputs --bf16-inputs").status == 2);
 }
 
-TEST_CASE("chat takes turns back") {
+TEST_CASE("chat takes turns back, keeps conversations and reads several lines") {
   const TrainedShell shell;
-  spit(shell.path("talk.txt"), "hello\n/regenerate\n/undo\n/undo\n/reset\n/quit\n");
-  const std::string command =
+  const auto talk = [&](const std::string& input, const std::string& more = "1") {
+    spit(shell.path("talk.txt"), input);
+    return shell.run(
+        "chat a.safetensors --tokens 8 --threads 1 --temperature 2 --top-p 1 --top-k 0 --seed " +
+        more + " < talk.txt");
+  };
+  const auto all = talk("hello\n/regenerate\n/undo\n/undo\n/reset\n/quit\nnot said\n");
+  CHECK(all.status == 0);
+  CHECK(all.err == "there is no turn to go back to\n");
+  const std::string hello = talk("hello\n").out;
+  CHECK(all.out.starts_with(hello));
+  CHECK(talk("hello").out == hello);  // the end of the input is an end
+  CHECK(talk("\r\n  hello  \r\n/exit \r\n").out == hello);
+  CHECK(talk("\"\"\"\nhello\n\"\"\"\n").out == hello);
+  CHECK(talk("\"\"\"hello\"\"\"\n").out == hello);
+  CHECK(talk("\"\"\"\n/exit\nthe\n\"\"\"\n").out != "");  // no command
+  CHECK(talk("/help\n").out.find("/regenerate") != std::string::npos);
+  CHECK(talk("/system be a cat\nhello\n").out == talk("hello\n", "1 --system 'be a cat'").out);
+  CHECK(talk("/system be a cat\nhello\n").out != hello);
+
+  // What was saved goes on as if it had not been.
+  const std::string both = talk("hello\nagain\n").out;
+  CHECK(talk("hello\n/save talk.st\n").out == hello);
+  CHECK(talk("/load talk.st\nagain\n", "2").out == both.substr(hello.size()));
+  CHECK(talk("/load talk.st\n/undo\nhello\n").out == hello);
+  CHECK(shell.run("generate a.safetensors --state-in talk.st --prompt x --tokens 1").status == 0);
+  // A script does not go on with what it did not mean.
+  for (const char* bad : {"/load missing.st\nhello\n", "/save\nhello\n", "/bogus\nhello\n"}) {
+    const auto o = talk(bad);
+    check_refused(o);
+    CHECK(o.out == "");
+  }
+  CHECK(talk("hello\n", "1 --hybrid-semantics paper").status == 1);
+}
+
+TEST_CASE("chat writes turns as the model's files say") {
+  const TrainedShell shell;
+  spit(shell.path("talk.txt"), "the cat\n/save talk.st\n");
+  const auto talk = [&](const std::string& how) {
+    const auto o = shell.run("chat " + how + " --tokens 4 --seed 1 --threads 1 < talk.txt");
+    REQUIRE(o.status == 0);
+    const auto json = golden::read(shell.path("talk.st")).metadata.at("rwkv.conversation");
+    return nlohmann::json::parse(json)["template"].get<std::string>() + o.err;
+  };
+  CHECK(talk("a.safetensors") == "classic");
+  CHECK(talk("a.safetensors --template native") == "native");
+  spit(shell.path("chat_template.jinja"), "{{ 'User✿' }} {{ 'Bot✿' }}");
+  CHECK(talk("a.safetensors") == "native");
+  CHECK(talk("a.safetensors --template sections") == "sections");
+  REQUIRE(shell.run("convert a.safetensors n.gguf").status == 0);  // which takes it along
+  REQUIRE(shell.run("convert a.safetensors s.safetensors --template sections").status == 0);
+  spit(shell.path("chat_template.jinja"), "<|im_start|>");
+  CHECK(talk("n.gguf") == "native");
+  CHECK(talk("s.safetensors") == "sections");
+  CHECK(talk("a.safetensors").starts_with("classicwarning: "));
+  CHECK(shell.run("chat --template list").out.find("native") != std::string::npos);
+  CHECK(shell.run("chat a.safetensors --template clasic").status == 2);
+  const auto o = shell.run("chat a.safetensors --template native --think a-lot < talk.txt");
+  check_refused(o);
+  CHECK(o.err.find("there is off, fast, on") != std::string::npos);
+}
+
+TEST_CASE("chat wants functions as a list of JSON") {
+  const TrainedShell shell;
+  spit(shell.path("tools.json"), R"([{"name": "add", "parameters": {"type": "object"}}])");
+  spit(shell.path("bad.json"), R"({"name": "add"})");
+  spit(shell.path("talk.txt"), "the cat\n/result {}\n");
+  const std::string chat = "chat a.safetensors --tokens 4 --seed 1 --tools ";
+  CHECK(shell.run(chat + "tools.json < talk.txt").status == 0);
+  check_refused(shell.run(chat + "bad.json < talk.txt"));
+  check_refused(shell.run(chat + "missing.json < talk.txt"));
+  check_refused(shell.run(chat + "tools.json --think on < talk.txt"));
+}
+
+TEST_CASE("a hybrid model chats, is measured, converted and verified") {
+  const Shell shell;
+  auto sizes = test::hybrid_sizes;
+  sizes.vocab = 256;
+  std::vector<rwkv::io::NamedTensor> tensors;
+  const auto samples = test::sample_model(sizes);
+  const auto blocks = test::sample_sparse_blocks(2, 128, 160);
+  for (const auto& t : samples)
+    tensors.push_back(
+        rwkv::io::named_tensor("rwkv." + t.name, t.shape, std::span<const float>(t.values)));
+  for (const auto& t : blocks)
+    tensors.push_back(rwkv::io::named_tensor(t.name, t.shape, std::span<const float>(t.values)));
+  rwkv::io::write_safetensors(shell.path("hybrid.st"), tensors, {{"rwkv.hybrid.chunk", "16"}});
+  spit(shell.path("text.txt"), "the cat sat on the mat and the dog ran. the cat sat on the mat.");
+  spit(shell.path("talk.txt"), "hello\nagain\n/undo\n/save talk.st\n/load talk.st\n");
+  const std::string chat = "chat hybrid.st --tokens 8 --seed 1 < talk.txt";
+  CHECK(shell.run(chat).status == 0);
+  CHECK(shell
+            .run(chat +
+                 " --hybrid-config '{\"chunk\":8,\"topk\":2,\"max\":64,\"window\":8,\"min\":40}'")
+            .status == 0);
+
+  const auto measured = [&](const std::string& more) {
+    const auto o = shell.run("perplexity " + more + " text.txt --json");
+    REQUIRE(o.status == 0);
+    return nlohmann::json::parse(o.out);
+  };
+  CHECK(measured("hybrid.st")["tokens"] == 62);
+  CHECK(measured("hybrid.st --hybrid-semantics package") != measured("hybrid.st"));
+  REQUIRE(shell.run("convert hybrid.st copy.safetensors --type f32").status == 0);
+  CHECK(measured("copy.safetensors") == measured("hybrid.st"));
+  CHECK(nlohmann::json::parse(shell.run("info copy.safetensors --json").out)["hybrid"]["chunk"] ==
+        "16");
+  CHECK(shell.run("verify copy.safetensors").status == 0);
+  for (const std::string refused :
+       {"convert hybrid.st x.gguf", "convert hybrid.st x.gguf --type q4_0 --calibrate text.txt",
+        "export hybrid.st --out x.hpp"}) {
+    CAPTURE(refused);
+    const auto o = shell.run(refused);
+    check_refused(o);
+    CHECK(o.err.find("RWKV-X") != std::string::npos);
+    CHECK(o.err.find("::") == std::string::npos);  // nothing about C++
+  }
+}
+
+TEST_CASE("output that does not arrive is an error of every command") {
+  if (!std::filesystem::exists("/dev/full")) return;
+  const TrainedShell shell;
+  const std::string models = RWKV_MODELS;
+  spit(shell.path("tokens.txt"), "1 2 3 4");
+  spit(shell.path("numbers.txt"), "110\n3\n9\n12\n");
+  spit(shell.path("tools.json"), R"([{"name": "add"}])");
+  REQUIRE(shell.run("convert a.safetensors m.gguf").status == 0);
+  for (const std::string command :
+       {"--help", "--version", "train --help", "info a.safetensors", "info a.safetensors --json",
+        "generate a.safetensors --tokens 2", "chat a.safetensors --tokens 2 < text.txt",
+        "chat --template list", "tokenize --model a.safetensors < text.txt",
+        "perplexity a.safetensors tokens.txt", "perplexity a.safetensors tokens.txt --json",
+        "bench a.safetensors --prompt 2 --generate 2", "verify m.gguf", "verify m.gguf --json"}) {
+    CAPTURE(command);
+    const auto o = shell.run(command + " >/dev/full");
+    CHECK(o.status == 1);
+    CHECK(o.err.ends_with("error: standard output: cannot be written\n"));
+  }
+  const std::string automaton = models + "/automata/multiple_of_three.safetensors";
+  CHECK(shell.run("match " + quoted(automaton) + " numbers.txt").out != "");
+  CHECK(shell.run("match " + quoted(automaton) + " numbers.txt >/dev/full").status == 1);
+  for (const std::string command :
+       {"logits a.safetensors --tokens tokens.txt --out /dev/full",
+        "logits a.safetensors --tokens tokens.txt --out o.npy --state-out /dev/full",
+        "generate a.safetensors --tokens 2 --state-out /dev/full",
+        "convert a.safetensors /dev/full --format gguf --no-self-test",
+        "convert a.safetensors /dev/full --format safetensors",
+        "export a.safetensors --out /dev/full", "compile-regex 'a*' --out /dev/full",
+        "gradients a.safetensors --tokens tokens.txt --out /dev/full",
+        "train --init a.safetensors --text text.txt --steps 1 --batch 1 --length 8 --out "
+        "/dev/full"}) {
+    CAPTURE(command);
+    const auto o = shell.run(command);
+    CHECK(o.status == 1);
+    CHECK(o.err.find("error: /dev/full: cannot ") != std::string::npos);
+  }
+  // A reader that has gone is no reason to say anything, but one to fail.
+  const std::string closed = "cd '" + shell.path("").string() +
+                             "' && { '" RWKV_TOOL
+                             "' generate a.safetensors --tokens 100000 --threads 1 2>err.txt; "
+                             "echo $? >status.txt; } | head -c 1 >/dev/null";
+  REQUIRE(std::system(closed.c_str()) == 0);
+  CHECK(slurp(shell.path("status.txt")) == "1\n");
+  CHECK(slurp(shell.path("err.txt")) == "");
+}
+
+TEST_CASE("numbers are numbers, from end to end and in range") {
+  const Shell shell;
+  for (const char* wrong : {"--tokens -5",
+                            "--tokens=-5",
+                            "--tokens 1e3",
+                            "--tokens 5x",
+                            "--tokens +5",
+                            "--tokens 2.0",
+                            "--tokens 99999999999999999999",
+                            "--top-k -1",
+                            "--top-k=-1",
+                            "--temperature nan",
+                            "--temperature=-1",
+                            "--temperature 1e99",
+                            "--temperature inf",
+                            "--temperature 1x",
+                            "--temperature 1,5",
+                            "--threads -1",
+                            "--threads 2.5",
+                            "--threads 99999",
+                            "--seed=-1",
+                            "--top-p 1.1",
+                            "--min-p=-0.1",
+                            "--penalty-decay nan",
+                            "--presence-penalty=-1"}) {
+    CAPTURE(wrong);
+    const auto o = shell.run("generate " + quoted(model) + " --prompt a " + wrong);
+    CHECK(o.status == 2);
+    CHECK(o.err.find("number from") != std::string::npos);
+  }
+  for (const char* wrong :
+       {"--rate nan", "--rate 1e99", "--steps 0", "--steps -1", "--ranks 1,2,-3,4", "--ffn -1",
+        "--warm-up -1", "--clip inf", "--seed x"})
+    CHECK(shell.run("train --text t --out o " + std::string(wrong)).status == 2);
+}
+
+TEST_CASE("training looks at its paths before the first step") {
+  const TrainedShell shell;
+  const std::string text = slurp(shell.path("text.txt"));
+  std::filesystem::create_directory(shell.path("folder"));
+  for (const std::string paths :
+       {"--out folder", "--out missing/x", "--out x --log folder", "--out x --checkpoint missing/x",
+        "--out x --checkpoint x", "--out text.txt", "--out ./text.txt", "--out x --log text.txt"}) {
+    CAPTURE(paths);
+    const auto o =
+        shell.run("train --init a.safetensors --text text.txt --steps 100000000 " + paths);
+    check_refused(o);
+    CHECK(o.out == "");
+  }
+  CHECK(slurp(shell.path("text.txt")) == text);
+  CHECK_FALSE(std::filesystem::exists(shell.path("x")));
+  check_refused(shell.run("generate a.safetensors --state-out missing/x --tokens 1"));
+}
+
+TEST_CASE("a conversion that is interrupted leaves nothing behind") {
+  const Shell shell;
+  std::filesystem::create_directory(shell.path("to"));
+  // Until it has begun to write, or 5 seconds have passed; it would take much longer.
+  const std::string killed =
       "cd '" + shell.path("").string() +
-      "' && '" RWKV_TOOL
-      "' chat a.safetensors --tokens 8 --seed 1 --threads 1 < talk.txt > chat.txt 2> err.txt";
-  CHECK(std::system(command.c_str()) == 0);
-  CHECK(slurp(shell.path("err.txt")) == "there is no turn to go back to\n");
+      "' && { '" RWKV_TOOL
+      "' convert --shape 0.4b to/m.gguf --type q4_k --threads 1 2> err.txt & } && p=$! && "
+      "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 0.1; ls -l /proc/$p/fd 2>/dev/null | grep -q to/ && "
+      "break; done; kill -TERM $p; wait $p; echo $? > status.txt";
+  static_cast<void>(std::system(killed.c_str()));
+  CHECK(slurp(shell.path("status.txt")) == "143\n");
+  CHECK(std::filesystem::is_empty(shell.path("to")));
+}
+
+TEST_CASE("stop strings have escapes") {
+  const TrainedShell shell;
+  const std::string generate =
+      "generate a.safetensors --prompt 'the ' --tokens 60 --temperature 0 --threads 1";
+  const std::string whole = shell.run(generate).out;
+  const std::size_t at = whole.find("t ", 5);
+  REQUIRE(at != std::string::npos);
+  CHECK(shell.run(generate + " --stop 't\\x20'").out == whole.substr(0, at) + "\n");
+  CHECK(shell.run(generate + " --stop '\\x74 ' --stop '\\n\\t\\\\'").out ==
+        whole.substr(0, at) + "\n");
+  for (const char* bad : {"\\", "\\q", "\\x", "\\x4", "\\xzz"}) {
+    CAPTURE(bad);
+    check_refused(shell.run(generate + " --stop '" + bad + "'"));
+  }
+}
+
+TEST_CASE("verify says when rounding is the likely cause") {
+  const Shell shell;
+  // A model that suffers from 8-bit inputs.
+  REQUIRE(shell
+              .run("convert '" + std::string(RWKV_MODELS) +
+                   "/reverse/reverse.safetensors' r.gguf --type q4_0")
+              .status == 0);
+  CHECK(shell.run("verify r.gguf --exact-inputs").status == 0);
+  const auto o = shell.run("verify r.gguf");
+  CHECK(o.status == 1);
+  CHECK(o.err.find("the likely cause is rounding of inputs") != std::string::npos);
 }
 
 #endif

@@ -249,10 +249,9 @@ int parse_and_run(int argc, char** argv) {
          "a-lot (which the user's turn asks for); not every template has all; default: off")
       ->check(CLI::IsMember(modes));
   sub->add_option(
-         "--tools", chat.tools,
-         "JSON file: a list of functions, {\"name\", \"description\", \"parameters\"} each; "
-         "answers are calls of them, as JSON")
-      ->check(CLI::ExistingFile);
+      "--tools", chat.tools,
+      "JSON file: a list of functions, {\"name\", \"description\", \"parameters\"} each; "
+      "answers are calls of them, as JSON");
   sub->add_option("--state-in", chat.state_in, "start from this state file (or tuned state)");
   sub->add_option("--tokens", chat.tokens, "how many tokens an answer has at most")
       ->check(whole(1, whole_limit))
@@ -456,6 +455,9 @@ int parse_and_run(int argc, char** argv) {
   add_threads(sub, train.threads);
 
   try {
+    if (argc > 1 && argv[1][0] != '-' &&
+        app.get_subcommands([&](CLI::App* known) { return known->get_name() == argv[1]; }).empty())
+      throw CLI::ValidationError("\"" + std::string(argv[1]) + "\" is no command");
     app.parse(argc, argv);
     if (app.got_subcommand("train") && train.text.empty() && train.samples.empty())
       throw CLI::RequiredError("--text or --samples");

@@ -35,7 +35,8 @@ struct ConvertOptions {
   /// How much errors in the columns of a matrix matter, by official name: see
   /// `quant::QuantiseOptions`. Matrices that are not in it count all columns alike.
   Importance importance = {};
-  /// Called with the fraction done, 0 ... 1, from the calling thread.
+  /// Called with the fraction done, 0 ... 1, from the calling thread, about once a second or more
+  /// often. If it throws, nothing is written.
   std::function<void(double)> progress = {};
 };
 

@@ -103,7 +103,7 @@ namespace detail {
   return metadata;
 }
 
-/// Tells how far a conversion is, in bytes read.
+/// Tells how far a conversion is, in bytes read; often, so that whoever is told can throw.
 class ConvertProgress {
  public:
   ConvertProgress(std::span<const io::PlannedTensor> plan, const ConvertOptions& options)
@@ -138,7 +138,10 @@ void write_tensor(Writer& out, const io::Checkpoint& checkpoint, const io::Plann
   for (const io::Tensor& part : tensor.parts) {
     const auto write = [&](const io::Tensor& t) {
       io::narrow(t, tensor.entry.dtype, narrow_options, exec,
-                 [&](std::span<const std::byte> bytes) { out.append(bytes); });
+                 [&](std::span<const std::byte> bytes) {
+                   out.append(bytes);
+                   progress.add(0);  // so that the caller can end a long one
+                 });
     };
     if (changes != nullptr && changes->touches(tensor.official) &&
         io::WeightChanges::is_large(tensor.official, part)) {
