@@ -168,15 +168,15 @@ RWKV_FUNCTION Answer answer_in(const ChatTurn& turn, bool has_tools) {
 
 namespace detail {
 
-/// Lets everything pass; what is interesting is overridden.
+/// Lets everything within an object or array pass; what is interesting is overridden.
 class AnyJson : public io::detail::JsonEvents {
  public:
-  bool null() override { return true; }
-  bool boolean(bool) override { return true; }
-  bool number_integer(std::int64_t) override { return true; }
-  bool number_unsigned(std::uint64_t) override { return true; }
-  bool number_float(double) override { return true; }
-  bool string(std::string&) override { return true; }
+  bool null() override { return within(); }
+  bool boolean(bool) override { return within(); }
+  bool number_integer(std::int64_t) override { return within(); }
+  bool number_unsigned(std::uint64_t) override { return within(); }
+  bool number_float(double) override { return within(); }
+  bool string(std::string&) override { return within(); }
   bool start_object() override {
     ++depth_;
     return true;
@@ -197,6 +197,9 @@ class AnyJson : public io::detail::JsonEvents {
 
  protected:
   ~AnyJson() = default;
+  // An object or array that everything else is in.
+  bool within() { return depth_ > 0 || refuse("a single value"); }
+
   std::size_t depth_ = 0;
 };
 
@@ -206,9 +209,8 @@ class CallEvents final : public AnyJson {
   std::optional<std::size_t> arguments;  // which member of the object they are
 
   bool string(std::string& value) override {
-    if (depth_ == 0) return false;
     if (depth_ == 1 && key_ == "name") name = std::move(value);
-    return depth_ > 1 || key_ != "arguments";
+    return within() && (depth_ > 1 || key_ != "arguments");
   }
   bool start_object() override {
     if (depth_ == 1 && key_ == "arguments") arguments = members_ - 1;
@@ -260,11 +262,10 @@ class ToolEvents final : public AnyJson {
   std::vector<std::string> names;
 
   bool string(std::string& value) override {
-    if (depth_ == 0) return refuse("a string");
     const bool plain = depth_ == 2 && key_ == "name";
     const bool wrapped = depth_ == 3 && key_ == "function" && inner_ == "name";
     if ((plain || wrapped) && names.size() < tools_) names.push_back(std::move(value));
-    return true;
+    return within();
   }
   bool start_object() override {
     if (depth_ == 0) return refuse("an object");

@@ -219,8 +219,8 @@ TEST_CASE("tokenizer_config.json") {
         "t");
   CHECK(in(R"({"b":[{"name":"default","template":"x"}]})") == "");
   CHECK(in(R"({"chat_template":[[{"name":"default"}]]})") == "");
-  for (const char* bad : {"", "[", "[]", "{", "{\"chat_template\":}", "nonsense",
-                          R"({"chat_template":"a","chat_template":"b"})"}) {
+  for (const char* bad : {"", "[", "[]", "{", "{\"chat_template\":}", "nonsense", "7",
+                          "\"chat_template\"", R"({"chat_template":"a","chat_template":"b"})"}) {
     CAPTURE(bad);
     test::check_error(ErrorCategory::format, "file: the tokenizer's configuration",
                       [&] { (void)in(bad); });

@@ -291,7 +291,7 @@ TEST_CASE("calls in text") {
   CHECK(chat::tool_names(R"([{"name":"a","parameters":{"name":1}},{"function":{"name":"b"}}])",
                          "t") == Names{"a", "b"});
   for (const char* bad :
-       {"", "{}", "[]", "[1", "[{}]", "[{\"name\":\"a\"},{\"title\":\"b\"}]", "\"a\""}) {
+       {"", "{}", "[]", "7", "[1", "[{}]", "[{\"name\":\"a\"},{\"title\":\"b\"}]", "\"a\""}) {
     CAPTURE(bad);
     test::check_error(ErrorCategory::format, "t: the list of functions",
                       [&] { (void)chat::tool_names(bad, "t"); });

@@ -131,13 +131,13 @@ class TokenizerConfigEvents final : public io::detail::JsonEvents {
  public:
   std::string text;
 
-  bool null() override { return true; }
-  bool boolean(bool) override { return true; }
-  bool number_integer(std::int64_t) override { return true; }
-  bool number_unsigned(std::uint64_t) override { return true; }
-  bool number_float(double) override { return true; }
+  bool null() override { return within(); }
+  bool boolean(bool) override { return within(); }
+  bool number_integer(std::int64_t) override { return within(); }
+  bool number_unsigned(std::uint64_t) override { return within(); }
+  bool number_float(double) override { return within(); }
   bool string(std::string& value) override {
-    if (!wanted_) return true;
+    if (!wanted_) return within();
     if (depth_ == 1) text = std::move(value);
     if (depth_ == 3 && key_ == "name") name_ = std::move(value);
     if (depth_ == 3 && key_ == "template") template_ = std::move(value);
@@ -170,6 +170,7 @@ class TokenizerConfigEvents final : public io::detail::JsonEvents {
   bool end_array() override { return close(); }
 
  private:
+  bool within() { return depth_ > 0 || refuse("a single value"); }
   bool close() {
     --depth_;
     return true;
