@@ -128,5 +128,29 @@ int main(int count, char** arguments) {
   write(root / "checkpoint/pth", pth);
   write(root / "checkpoint/gguf", gguf_f16);
   write(root / "checkpoint/ggmf", ggmf);
+
+  // Adapters, of the model that the target builds itself.
+  const auto adapter = [](const std::string& settings, const std::vector<test::SampleTensor>& t) {
+    test::Writer out;
+    out.text(settings + "\n").raw(test::to_safetensors(t, DType::bf16));
+    return out.bytes;
+  };
+  const std::vector<float> numbers(2 * 32, 0.5f);
+  write(root / "adapter/lora",
+        adapter(R"({"lora_alpha": 4, "use_rslora": true, "alpha_pattern": {"key": 8}})",
+                {{"base_model.model.blocks.0.att.key.lora_A.weight", {2, 32}, numbers},
+                 {"base_model.model.blocks.0.att.key.lora_B.weight", {32, 2}, numbers},
+                 {"base_model.model.head.lora_embedding_A",
+                  {2, 10},
+                  {numbers.data(), numbers.data() + 20}},
+                 {"base_model.model.head.lora_embedding_B", {32, 2}, numbers}}));
+  const std::vector<float> blocks(16 * 2 * 2, 0.25f);
+  write(root / "adapter/miss",
+        adapter("", {{"blocks.0.ffn.key.disha", {2, 32}, numbers},
+                     {"blocks.0.ffn.value.bone", {16, 2, 2}, blocks},
+                     {"blocks.0.att.value.miss_block.default", {16, 2, 2}, blocks},
+                     {"blocks.0.att.output.init_lora_A", {2, 32}, numbers},
+                     {"blocks.0.att.output.init_lora_B", {32, 2}, numbers},
+                     {"blocks.0.ln1.weight", {32}, {numbers.data(), numbers.data() + 32}}}));
   return 0;
 }

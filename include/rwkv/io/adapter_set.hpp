@@ -41,7 +41,7 @@ struct AdapterWord {
   std::string_view refused = {};
 };
 
-inline constexpr std::array<AdapterWord, 24> adapter_words{{
+inline constexpr std::array<AdapterWord, 24> adapter_parts{{
     {"lora_A", AdapterPart::a},
     {"lora_B", AdapterPart::b},
     {"lora_embedding_A", AdapterPart::embedding_a},
@@ -74,7 +74,7 @@ inline constexpr std::array<AdapterWord, 24> adapter_words{{
   for (std::size_t begin = 0; begin < name.size();) {
     const std::size_t dot = (std::min)(name.find('.', begin), name.size());
     const std::string_view word = name.substr(begin, dot - begin);
-    for (const AdapterWord& known : adapter_words)
+    for (const AdapterWord& known : adapter_parts)
       if (word == known.word && begin > 0) {
         const std::string_view rest = dot < name.size() ? name.substr(dot + 1) : std::string_view();
         AdapterName out{std::string(name.substr(0, begin - 1)), known.part, known.refused};
