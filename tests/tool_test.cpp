@@ -789,7 +789,10 @@ TEST_CASE("chat writes turns as the model's files say") {
   CHECK(talk("a.safetensors --template sections") == "sections");
   REQUIRE(shell.run("convert a.safetensors n.gguf").status == 0);  // which takes it along
   REQUIRE(shell.run("convert a.safetensors s.safetensors --template sections").status == 0);
+  CHECK(nlohmann::json::parse(shell.run("info n.gguf --json").out)["chat_template"] == "native");
   spit(shell.path("chat_template.jinja"), "<|im_start|>");
+  CHECK(nlohmann::json::parse(shell.run("info a.safetensors --json").out)["chat_template"] ==
+        "unknown");
   CHECK(talk("n.gguf") == "native");
   CHECK(talk("s.safetensors") == "sections");
   CHECK(talk("a.safetensors").starts_with("classicwarning: "));
@@ -798,6 +801,20 @@ TEST_CASE("chat writes turns as the model's files say") {
   const auto o = shell.run("chat a.safetensors --template native --think a-lot < talk.txt");
   check_refused(o);
   CHECK(o.err.find("there is off, fast, on") != std::string::npos);
+}
+
+TEST_CASE("an interrupt ends what a script says") {
+  const TrainedShell shell;
+  const std::string interrupted =
+      "cd '" + shell.path("").string() +
+      "' && { '" RWKV_TOOL
+      "' chat a.safetensors --tokens 100000000 --temperature 1 --threads 1 < text.txt > out.txt "
+      "2> err.txt & } && p=$! && for i in 1 2 3 4 5 6 7 8 9; do sleep 0.1; [ -s out.txt ] && "
+      "break; "
+      "done; kill -TERM $p; wait $p; echo $? > status.txt";
+  static_cast<void>(std::system(interrupted.c_str()));
+  CHECK(slurp(shell.path("status.txt")) == "143\n");
+  CHECK(slurp(shell.path("out.txt")).ends_with("\n"));
 }
 
 TEST_CASE("chat wants functions as a list of JSON") {

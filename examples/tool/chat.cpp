@@ -74,18 +74,17 @@ class Session {
 
   /// Until the end of the input.
   void run() {
-    const bool terminal = isatty(STDIN_FILENO) == 1;
-    while (const auto entry = read_entry(terminal)) {
+    while (const auto entry = read_entry(terminal_)) {
       try {
         if (!obey(*entry)) return;
       } catch (const rwkv::Error& error) {
         // Somebody can do something about it; a script would go on with what it did not mean.
-        if (!terminal) throw;
+        if (!terminal_) throw;
         std::fprintf(stderr, "error: %s\n", error.what());
       }
       if (!std::cout) return;  // main says so
     }
-    if (terminal) print("\n");
+    if (terminal_) print("\n");
   }
 
  private:
@@ -139,6 +138,9 @@ class Session {
     options_.sampler.seed += 1;  // another answer for another turn, the same for the same seed
     print("\n");
     if (!settings.tools.empty() && answer.reason != rwkv::StopReason::cancelled) check(answer);
+    // Who sees a prompt again can say what next.
+    if (Interrupt::requested() && (!terminal_ || Interrupt::termination()))
+      Interrupt::end_program();
   }
 
   void check(const rwkv::Answer& answer) const {
@@ -158,6 +160,7 @@ class Session {
   rwkv::GenerateOptions options_;
   rwkv::ThreadPool& pool_;
   rwkv::Conversation<Model, State> talk_;
+  const bool terminal_ = isatty(STDIN_FILENO) == 1;
 };
 
 /// What --template says, else the model's files.

@@ -186,6 +186,8 @@ class Interrupt {
   Interrupt& operator=(const Interrupt&) = delete;
 
   [[nodiscard]] static bool requested() noexcept;
+  /// It was SIGTERM: not a person who goes on afterwards.
+  [[nodiscard]] static bool termination() noexcept;
   /// Ends the program by the signal that came, so that whoever started it knows.
   [[noreturn]] static void end_program();
 };

@@ -62,6 +62,8 @@ Interrupt::~Interrupt() {
 
 bool Interrupt::requested() noexcept { return interrupted != 0; }
 
+bool Interrupt::termination() noexcept { return interrupted == SIGTERM; }
+
 void Interrupt::end_program() {
   std::signal(interrupted, SIG_DFL);
   std::raise(interrupted);

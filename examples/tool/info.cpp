@@ -3,6 +3,7 @@
 #include "common.hpp"
 #include <rwkv/io/vocabulary_file.hpp>
 #include <rwkv/memory.hpp>
+#include <rwkv/text/chat_template.hpp>
 
 #include <nlohmann/json.hpp>
 
@@ -69,6 +70,17 @@ void add_vocabulary(Json& j, const rwkv::io::Checkpoint& checkpoint) {
   }
 }
 
+void add_chat_template(Json& j, const std::string& model, const rwkv::io::Checkpoint& checkpoint) {
+  try {
+    const auto choice = rwkv::chat::chat_template_of(model, checkpoint.metadata);
+    if (choice.from.empty()) return;  // nothing is said
+    j["chat_template"] = choice.recognised ? std::string(choice.form->name) : "unknown";
+    j["chat_template_from"] = choice.from;
+  } catch (const rwkv::Error& error) {
+    j["chat_template_problem"] = error.what();
+  }
+}
+
 void add_config(Json& j, const rwkv::io::Checkpoint& checkpoint) {
   constexpr std::string_view prefix = "config.";
   for (auto it = checkpoint.metadata.lower_bound(prefix);
@@ -106,6 +118,7 @@ void run(const Info& options) {
     add_tensors(j, checkpoint);
     add_memory(j, checkpoint);
     add_vocabulary(j, checkpoint);
+    add_chat_template(j, options.model, checkpoint);
     add_config(j, checkpoint);
   }
   if (options.json) {

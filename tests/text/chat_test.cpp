@@ -268,6 +268,55 @@ TEST_CASE("function calls") {
   CHECK(read_by(talk).find("```json\n{\"name\":\"add\"}\n```\n\nUser: x") != std::string::npos);
 }
 
+namespace {
+
+// Exactly this text.
+class Only final : public rwkv::Constraint::Rules {
+ public:
+  explicit Only(std::string text) : left_(std::move(text)) {}
+  [[nodiscard]] std::unique_ptr<Rules> clone() const override {
+    return std::make_unique<Only>(*this);
+  }
+  void allowed(rwkv::TokenMask& mask) override {
+    mask.clear(tokenizer().vocab_size());
+    if (!left_.empty()) mask.set(tokenizer().encode(left_).front());
+  }
+  void accept(Token token) override { left_.erase(0, tokenizer().token_bytes(token).size()); }
+  [[nodiscard]] std::string forced() override { return left_; }
+  [[nodiscard]] std::vector<Token> forced_tokens(std::size_t most) override {
+    auto tokens = tokenizer().encode(left_);
+    tokens.resize(std::min(most, tokens.size()));
+    return tokens;
+  }
+  [[nodiscard]] bool complete() const override { return left_.empty(); }
+
+ private:
+  std::string left_;
+};
+
+}  // namespace
+
+TEST_CASE("a constrained call ends where it is complete, and the fence after it is read") {
+  const Oracle model = reciting("Assistant:", {" I would rather not."});
+  rwkv::Conversation talk(model, Oracle::State{}, tokenizer(), {.tools = R"([{"name":"f"}])"});
+  Oracle::Workspace work;
+  GenerateOptions options = greedy;
+  const std::string call = R"({"name":"f","arguments":{"a":"```\n"}})";
+  options.constraint = rwkv::Constraint(std::make_unique<Only>(call));
+  for (const char* text : {"a", "b"}) {
+    const Answer answer = talk.ask(text, work, options);
+    CHECK(answer.reason == StopReason::complete);
+    CHECK(answer.text == call);
+    CHECK(answer.call == rwkv::ToolCall{"f", R"({"a":"```\n"})"});
+  }
+  CHECK(read_by(talk).find("Assistant: ```json\n" + call +
+                           "\n```\n\nUser: b\n\nAssistant: ```json") != std::string::npos);
+  const auto state = talk.state();
+  (void)talk.ask("c", work, options);
+  CHECK(talk.undo(work));
+  CHECK(talk.state() == state);
+}
+
 TEST_CASE("calls in text") {
   using rwkv::ToolCall;
   CHECK(chat::tool_call_in(R"({"name":"f","arguments":{"a":"}","b":{"arguments":[]}}})") ==
