@@ -31,6 +31,47 @@ Bytes views_pickle() {
   return pickle.finish();
 }
 
+// What a training checkpoint holds beside its weights: objects of every kind, protocol 5's opcodes,
+// a tensor of an untyped storage, one of a subclass, one whose type nobody knows.
+Bytes training_pickle() {
+  test::PickleWriter pickle;
+  pickle.op(std::string_view("\x80\5\x95\0\0\0\0\0\0\0\0", 11)).op("}(").text("args");
+  pickle.global("argparse", "Namespace").op(")R}").text("lr");
+  pickle.op(std::string_view("G\0\0\0\0\0\0\0\0sb", 11));
+  pickle.text("rng").global("numpy._core.multiarray", "_reconstruct");
+  pickle.global("numpy", "ndarray").op(std::string_view("(K\0tC\1b\x87R(K\1C\2xyNtb", 19));
+  pickle.text("set").op("\x8f(K\1K\2\x90").text("frozen").op("(K\1\x91").text("list");
+  pickle.op("](K\1NeK\2a").text("path").global("pathlib", "PosixPath").op("(").text("a");
+  pickle.op("t\x81").text("ex").global("a", "B").op(")}\x92").text("inst").op("(K\1ia\nC\n");
+  pickle.text("obj").op("(").global("a", "D").op("No").text("bytes");
+  pickle.op(std::string_view("\x96\1\0\0\0\0\0\0\0x", 10)).text("ext").op("\x82\1");
+  pickle.text("long")
+      .op("\x8a\x09"
+          "123456789")
+      .text("pop")
+      .op("N20(K\1"
+          "1");
+  pickle.text("optimizer").op("}(").text("exp_avg").op("}(").text("blocks.0.att.k_k");
+  pickle.tensor("QInt8Storage", "9", 6, 0, {3}, {1}).op("uu").text("model").op("}(");
+  pickle.text("module.blocks.0.att.k_k").tensor("ByteStorage", "0", 6, 0, {3}, {1});
+  pickle.text("module.blocks.0.att.k_a").global("torch._tensor", "_rebuild_from_type_v2").op("(");
+  pickle.global("torch._utils", "_rebuild_tensor_v3").global("torch.nn.parameter", "Parameter");
+  pickle.op("((").text("storage").global("torch.storage", "UntypedStorage").text("0").text("cpu");
+  pickle.number(6).op("tQ").number(2).tuple({3}).tuple({1}).op("\x89}");
+  pickle.global("torch", "float8_e4m3fn").op("t}tR");
+  pickle.text("other").global("torch", "Size").op("(K\1t\x85R").op("uu");
+  return pickle.finish();
+}
+
+Bytes training_pth() {
+  test::ZipWriter zip;
+  zip.add("m/data.pkl", training_pickle());
+  zip.add("m/data/0", Bytes(6));
+  return zip.finish();
+}
+
+Bytes text_of(std::string_view text) { return test::Writer().text(text).bytes; }
+
 Bytes views_pth() {
   test::ZipWriter zip;
   zip.add("m/data.pkl", views_pickle());
@@ -115,7 +156,20 @@ int main(int count, char** arguments) {
   write(root / "pth/model", pth);
   write(root / "pth/trained", trained);
   write(root / "pth/views", views_pth());
+  write(root / "pth/training", training_pth());
   write(root / "pickle/views", views_pickle());
+  write(root / "pickle/training", training_pickle());
+  write(root / "model_config/transformers",
+        text_of(R"({"architectures": ["RWKV7ForCausalLM"], "model_type": "rwkv7",
+ "hidden_size": 8, "num_hidden_layers": 2, "head_dim": 4, "intermediate_size": 12, "vocab_size": 10,
+ "norm_eps": 1e-05, "embedding_layer_norm_fused": false, "tie_word_embeddings": false,
+ "use_deep_embed": false, "wkv_mode": "chunk", "bos_token_id": 0, "dtype": "bfloat16"})"));
+  write(root / "model_config/fla",
+        text_of(R"({"a_low_rank_dim": 2, "attn": null, "decay_low_rank_dim": 3, "fuse_norm": true,
+ "gate_low_rank_dim": 7, "head_dim": 4, "hidden_act": "sqrelu", "hidden_ratio": 4.0, "norm_eps": 0.001,
+ "num_heads": 2, "v_low_rank_dim": 5, "value_dim": [8, 8], "model_type": "rwkv7"})"));
+  write(root / "model_config/other",
+        text_of(R"({"model_type": "rwkv6", "attn": {"layers": [1, {}], "n": [[]]}, "x": -1})"));
   write(root / "gguf/f16", gguf_f16);
   write(root / "gguf/bf16", gguf(model, DType::bf16));
   write(root / "gguf/blocks", gguf_of_blocks());
@@ -126,6 +180,11 @@ int main(int count, char** arguments) {
   write(root / "checkpoint/fla", fla);
   write(root / "checkpoint/web", web);
   write(root / "checkpoint/pth", pth);
+  auto wrapped = test::with_rwkv_rs_names(model);
+  for (auto& tensor : wrapped) tensor.name.insert(0, "module._orig_mod.");
+  write(root / "checkpoint/wrapped", test::to_safetensors(wrapped, DType::f16));
+  write(root / "checkpoint/linear",
+        test::to_safetensors(test::with_linear_names(model, true), DType::f16));
   write(root / "checkpoint/gguf", gguf_f16);
   write(root / "checkpoint/ggmf", ggmf);
 

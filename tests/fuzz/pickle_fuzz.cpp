@@ -2,7 +2,7 @@
 // The pickle of a .pth file without the archive around it, where mutations reach further. Every
 // storage it asks for is there.
 #include "reader.hpp"
-#include <rwkv/io/pickle.hpp>
+#include <rwkv/io/find_state_dict.hpp>
 
 #include <array>
 
@@ -20,8 +20,9 @@ rwkv::io::Checkpoint run_pickle(std::span<const std::byte> bytes) {
       });
   const auto root = machine.run();
   rwkv::io::Checkpoint checkpoint;
-  if (const auto* dict = std::get_if<pickle::Dict>(&root))
-    for (const auto& [key, value] : machine.items(*dict))
+  const auto found = pickle::find_state_dict(machine, root);
+  if (found.dict)
+    for (const auto& [key, value] : machine.items(*found.dict))
       if (const auto* ref = std::get_if<pickle::TensorRef>(&value))
         checkpoint.tensors.emplace(std::to_string(checkpoint.tensors.size()), machine.tensor(*ref));
   return checkpoint;
