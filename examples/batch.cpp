@@ -23,7 +23,7 @@ int main(int argc, char** argv) try {
   rwkv::Workspace work(model.shape(), 256);
 
   const auto count = static_cast<std::size_t>(argc - 2);
-  std::vector<rwkv::State<>> states(count, rwkv::State(model.shape()));
+  std::vector<rwkv::State<>> states(count, model.initial_state());
   std::vector<std::vector<rwkv::Token>> next(
       count);  // what each sequence appends in the coming step
   std::vector<std::string> texts(argv + 2, argv + argc);

@@ -17,7 +17,7 @@ int main(int argc, char** argv) try {
   const rwkv::Model<> model(checkpoint);
   const auto tokenizer = rwkv::Tokenizer::from_checkpoint(checkpoint);
   rwkv::Workspace work(model.shape());
-  rwkv::State state(model.shape());
+  rwkv::State state = model.initial_state();
 
   // Read the prompt once, all but its last token ...
   const auto tokens = tokenizer.encode(argv[2]);

@@ -16,7 +16,7 @@ int main(int argc, char** argv) try {
   const rwkv::Model<> model(checkpoint);
   const auto tokenizer = argc > 3 ? rwkv::Tokenizer::from_vocab_file(argv[3])
                                   : rwkv::Tokenizer::from_checkpoint(checkpoint);
-  rwkv::State state(model.shape());
+  rwkv::State state = model.initial_state();
   rwkv::Workspace work(model.shape());
 
   const std::string prompt = argc > 2 ? argv[2] : "Once upon a time";

@@ -43,7 +43,7 @@ int main(int argc, char** argv) try {
   rwkv::Workspace work(model.shape());
   const std::string prompt = argc > 4 ? argv[4] : "The ";
   for (const bool tuned : {false, true}) {
-    rwkv::State state = tuned ? model.load_state(argv[3]) : rwkv::State(model.shape());
+    rwkv::State state = tuned ? model.load_state(argv[3]) : model.initial_state();
     std::cout << (tuned ? "\n--- tuned\n" : "--- as it was\n") << prompt;
     rwkv::generate(
         model, state, work, tokenizer, prompt,

@@ -209,7 +209,8 @@ void run(const Chat& options) {
                const auto tokenizer =
                    tokenizer_for(options.vocab, checkpoint, model.shape().vocab());
                if (model.shape().vocab() == 256) generate.stop_tokens.clear();  // 0 is a byte
-               if (!options.state_in.empty()) state = model.load_state(options.state_in);
+               if (!options.state_in.empty())
+                 state = model.load_state(options.state_in, state_options(options.state_layout));
                auto work = make_workspace(128, 128);
                Session(model, state, work, tokenizer, settings, generate, pool).run();
              });

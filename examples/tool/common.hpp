@@ -73,16 +73,23 @@ rwkv::LoadOptions load_options(const Options& options) {
 /// RWKV-X.
 rwkv::HybridConfig hybrid_config(const rwkv::io::Checkpoint& checkpoint, const Hybrid& given);
 
-/// Calls f(model, state, make_workspace) with the model of either architecture, a state before the
-/// first token, and a function that makes a workspace of `rows` rows, or more if calls as long as
-/// `longest_call` must not be cut.
+/// What the user said about a state file.
+inline rwkv::io::StateOptions state_options(const std::string& layout) {
+  rwkv::io::StateOptions options;
+  if (!layout.empty()) options.transposed = layout == "web-rwkv";
+  return options;
+}
+
+/// Calls f(model, state, make_workspace) with the model of either architecture, its state before
+/// the first token, and a function that makes a workspace of `rows` rows, or more if calls as long
+/// as `longest_call` must not be cut.
 template <class F>
 void with_model(const rwkv::io::Checkpoint& checkpoint, const Hybrid& given, rwkv::ThreadPool& pool,
                 rwkv::LoadOptions options, F&& f) {
   const rwkv::HybridConfig config = hybrid_config(checkpoint, given);
   if (rwkv::io::sparse_blocks_of(checkpoint) == 0) {
     const auto model = load(checkpoint, pool, std::move(options));
-    f(model, rwkv::State(model.shape()),
+    f(model, model.initial_state(),
       [&](std::size_t rows, std::size_t) { return rwkv::Workspace(model.shape(), rows); });
     return;
   }
@@ -92,7 +99,7 @@ void with_model(const rwkv::io::Checkpoint& checkpoint, const Hybrid& given, rwk
     options.progress = std::ref(progress);
     model.emplace(checkpoint, config, options, pool);
   }
-  f(*model, rwkv::HybridState(model->shape()), [&](std::size_t rows, std::size_t longest_call) {
+  f(*model, model->initial_state(), [&](std::size_t rows, std::size_t longest_call) {
     const bool whole = config.semantics == rwkv::HybridSemantics::package;
     return rwkv::HybridWorkspace(model->shape(), whole ? std::max(rows, longest_call) : rows);
   });

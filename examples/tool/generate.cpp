@@ -103,7 +103,8 @@ void run(const Generate& options) {
                    options.prompt_file.empty() ? options.prompt : read_all(options.prompt_file);
                const auto tokens = tokenizer.encode(prompt);
 
-               if (!options.state_in.empty()) state = model.load_state(options.state_in);
+               if (!options.state_in.empty())
+                 state = model.load_state(options.state_in, state_options(options.state_layout));
                auto work = make_workspace(128, tokens.size());
                rwkv::GenerateOptions generate;
                generate.max_tokens = options.tokens;

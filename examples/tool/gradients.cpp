@@ -76,8 +76,9 @@ void run(const Gradients& o) {
   const train::Parameters parameters = train::read_parameters(checkpoint);
   rwkv::State initial(parameters.shape());
   if (!o.state_in.empty())
-    initial = io::state_from(io::read_checkpoint(o.state_in), parameters.shape(),
-                             io::StoredWeights(checkpoint, {}, pool).fingerprint());
+    initial = io::read_state(o.state_in, parameters.shape(),
+                             io::StoredWeights(checkpoint, {}, pool).fingerprint(),
+                             state_options(o.state_layout));
   const std::vector<rwkv::Token> tokens = parse_tokens(read_all(o.tokens), o.tokens);
   const std::vector<train::Sample> samples = cut_rows(tokens, o, initial);
 

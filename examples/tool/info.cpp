@@ -7,11 +7,22 @@
 
 #include <nlohmann/json.hpp>
 
+#include <charconv>
+
 namespace tool {
 
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+/// With the digits that tell it from other floats, and no more.
+double shortest(float number) {
+  char digits[32];
+  const char* const end = std::to_chars(digits, digits + sizeof digits, number).ptr;
+  double value = 0;
+  std::from_chars(digits, end, value);
+  return value;
+}
 
 void add_dimensions(Json& j, const rwkv::io::Checkpoint& checkpoint) {
   const rwkv::Dimensions d = rwkv::io::dimensions_of(checkpoint);
@@ -35,8 +46,8 @@ void add_dimensions(Json& j, const rwkv::io::Checkpoint& checkpoint) {
   const auto eigenvalues = checkpoint.metadata.find("rwkv.eigenvalues");
   j["eigenvalues"] = eigenvalues == checkpoint.metadata.end() ? "standard" : eigenvalues->second;
   const rwkv::io::NormSettings norms = rwkv::io::norm_settings_of(checkpoint);
-  j["layer_norm_epsilon"] = norms.layer_norm_epsilon;
-  j["group_norm_epsilon"] = norms.group_norm_epsilon;
+  j["layer_norm_epsilon"] = shortest(norms.layer_norm_epsilon);
+  j["group_norm_epsilon"] = shortest(norms.group_norm_epsilon);
 }
 
 void add_tensors(Json& j, const rwkv::io::Checkpoint& checkpoint) {

@@ -145,7 +145,8 @@ void run(const LogitsOptions& options) {
                if constexpr (std::is_same_v<decltype(state), rwkv::HybridState>)
                  fixed = model.config().semantics == rwkv::HybridSemantics::package;
                const Calls calls = calls_for(options, tokens.size(), fixed);
-               if (!options.state_in.empty()) state = model.load_state(options.state_in);
+               if (!options.state_in.empty())
+                 state = model.load_state(options.state_in, state_options(options.state_layout));
                auto work = make_workspace(std::min(most_rows, calls.longest()), calls.longest());
                write_logits(options, model, state, work, pool, std::span(tokens), positions, calls);
                if (!options.state_out.empty()) model.save_state(options.state_out, state);

@@ -118,6 +118,13 @@ void add_inputs(CLI::App* app, rwkv::kernels::Inputs& inputs) {
       ->excludes(exact);
 }
 
+void add_state_layout(CLI::App* app, std::string& layout) {
+  app->add_option(
+         "--state-layout", layout,
+         "of a tuned state: official, or web-rwkv (transposed); default: web-rwkv for *.st")
+      ->check(CLI::IsMember({"official", "web-rwkv"}));
+}
+
 /// `defaults` are shown behind the descriptions, in the order of the options.
 void add_sampling(CLI::App* app, tool::Sampling& s, const std::array<const char*, 7>& defaults) {
   auto described = [&, i = 0u](const char* what) mutable {
@@ -191,6 +198,7 @@ int parse_and_run(int argc, char** argv) {
   add_adapters(sub, logits.adapters);
   add_threads(sub, logits.threads);
   sub->add_option("--state-in", logits.state_in, "start from this state file");
+  add_state_layout(sub, logits.state_layout);
   sub->add_option("--state-out", logits.state_out, "write the final state to this file");
   sub->add_option("--out", logits.out, "result: float32 [positions, vocabulary]")->required();
 
@@ -218,6 +226,7 @@ int parse_and_run(int argc, char** argv) {
                   "are in C")
       ->allow_extra_args(false);
   sub->add_option("--state-in", generate.state_in, "start from this state file (or tuned state)");
+  add_state_layout(sub, generate.state_layout);
   sub->add_option("--state-out", generate.state_out, "write the final state to this file");
   add_sampling(sub, generate.sampling, {"1", "0.85", "0", "0", "0", "0", "0.996"});
   add_hybrid(sub, generate.hybrid);
@@ -253,6 +262,7 @@ int parse_and_run(int argc, char** argv) {
       "JSON file: a list of functions, {\"name\", \"description\", \"parameters\"} each; "
       "answers are calls of them, as JSON");
   sub->add_option("--state-in", chat.state_in, "start from this state file (or tuned state)");
+  add_state_layout(sub, chat.state_layout);
   sub->add_option("--tokens", chat.tokens, "how many tokens an answer has at most")
       ->check(whole(1, whole_limit))
       ->capture_default_str();
@@ -359,6 +369,7 @@ int parse_and_run(int argc, char** argv) {
       ->capture_default_str();
   add_adapters(sub, gradients.adapters);
   sub->add_option("--state-in", gradients.state_in, "initial state of every row");
+  add_state_layout(sub, gradients.state_layout);
   sub->add_flag("--l2wrap", gradients.l2wrap, "add the official guard's gradient");
   sub->add_option("--out", gradients.out, "safetensors file with loss, grad.* and grad_state0.*")
       ->required();

@@ -51,7 +51,7 @@ class Meter {
   template <class Progress>
   void read(std::span<const rwkv::Token> text, Progress progress) {
     const std::size_t vocab = model_.shape().vocab();
-    state_.reset();
+    state_ = model_.initial_state();
     for (std::size_t done = 0; done + 1 < text.size();) {
       const std::size_t n = std::min(rows, text.size() - 1 - done);
       // Also the last target, which no later forward pass will check.

@@ -36,6 +36,7 @@ struct LogitsOptions {
   rwkv::kernels::Inputs inputs = rwkv::kernels::Inputs::rounded;
   std::size_t threads = 0;
   std::string state_in;
+  std::string state_layout;
   std::string state_out;
   std::string out;
 };
@@ -60,6 +61,7 @@ struct Generate {
   std::string prompt = "Once upon a time";
   std::string prompt_file;
   std::string state_in;
+  std::string state_layout;
   std::string state_out;
   std::size_t tokens = 200;
   std::vector<std::string> stop;  ///< with escapes
@@ -75,6 +77,7 @@ struct Chat {
   std::vector<std::string> adapters;
   std::string vocab;
   std::string state_in;
+  std::string state_layout;
   std::string form;  ///< name of a template, or "list"; empty: what the model says
   std::string think;
   std::string system;
@@ -199,6 +202,7 @@ struct Gradients {
   std::string tokens;
   std::size_t rows = 1;
   std::string state_in;
+  std::string state_layout;
   bool l2wrap = false;
   std::string out;
   std::size_t threads = 0;

@@ -63,6 +63,17 @@ namespace detail {
   return vocabulary;
 }
 
+/// The tuned state that a model may have; false if it has none.
+[[nodiscard]] inline bool add_initial_state(std::vector<io::LayoutEntry>& layout,
+                                            const io::Checkpoint& checkpoint, const Dimensions& d) {
+  if (checkpoint.find("blocks.0.att.time_state") == nullptr) return false;
+  for (std::size_t i = 0; i < d.layers; ++i)
+    layout.push_back({"blocks." + std::to_string(i) + ".att.time_state",
+                      {d.embed / d.head_size, d.head_size, d.head_size},
+                      io::Role::matrix});
+  return true;
+}
+
 /// "model" for "folder/model.pth", unless the file has a name for itself.
 [[nodiscard]] inline std::string model_name(const io::Checkpoint& checkpoint) {
   const auto name = checkpoint.metadata.find("general.name");
@@ -193,6 +204,10 @@ RWKV_FUNCTION void convert(const io::Checkpoint& model, const std::filesystem::p
               ": GGUF has no architecture for RWKV-X models, which have sparse-attention blocks; "
               "write safetensors");
   io::add_sparse_blocks(layout, checkpoint, dimensions.embed);
+  if (const bool tuned = detail::add_initial_state(layout, checkpoint, dimensions); tuned && gguf)
+    fail_with(ErrorCategory::unsupported, checkpoint.source,
+              ": this model has an initial state of its own (blocks.0.att.time_state), for which "
+              "GGUF has no place; write safetensors");
   io::check_layout(checkpoint, layout);
   auto vocabulary = detail::vocabulary_for(checkpoint, options, dimensions.vocab);
   const std::vector<std::string> keep = detail::kept_tensors(checkpoint, layout, options);
@@ -203,6 +218,13 @@ RWKV_FUNCTION void convert(const io::Checkpoint& model, const std::filesystem::p
   if (hybrid)  // as such models are published
     for (auto& tensor : plan)
       if (!tensor.entry.name.starts_with("moba.")) tensor.entry.name.insert(0, "rwkv.");
+  for (io::PlannedTensor& tensor : plan) {
+    if (!tensor.entry.name.ends_with(".att.time_state")) continue;
+    tensor.entry.dtype = DType::f32;  // a state is
+    const io::Tensor heads = std::exchange(tensor.parts, {})[0];
+    for (std::size_t h = 0; h < heads.shape[0]; ++h)
+      tensor.parts.push_back(io::detail::part_of(heads, h));
+  }
   std::vector<io::TensorEntry> entries;
   for (const auto& tensor : plan) entries.push_back(tensor.entry);
   detail::ConvertProgress progress(plan, options);

@@ -103,16 +103,26 @@ class HybridModel {
     io::save_state(path, state, weights_->fingerprint(), notes);
   }
 
-  /// Reads a state written by `save_state`. Throws Error if the file is damaged or the state
-  /// belongs to another model or other hyper-parameters.
-  [[nodiscard]] HybridState load_state(const std::filesystem::path& path) const {
-    return io::hybrid_state_from(io::read_checkpoint(path), shape_, weights_->fingerprint());
+  /// Reads a state written by `save_state`, or one trained by state tuning. Throws Error if the
+  /// file is damaged or the state belongs to another model or other hyper-parameters.
+  [[nodiscard]] HybridState load_state(const std::filesystem::path& path,
+                                       const io::StateOptions& options = {}) const {
+    return io::hybrid_state_from(io::read_checkpoint(path), shape_, weights_->fingerprint(),
+                                 options);
   }
 #endif
 
   [[nodiscard]] const HybridShape& shape() const noexcept { return shape_; }
   [[nodiscard]] const HybridConfig& config() const noexcept { return shape_.config(); }
   [[nodiscard]] const io::StoredWeights& weights() const noexcept { return *weights_; }
+
+  /// The state before the first token: empty, unless the file has a tuned state for the RWKV-7
+  /// blocks.
+  [[nodiscard]] HybridState initial_state() const {
+    HybridState state(shape_);
+    weights_->start(state);
+    return state;
+  }
 
   /// Appends `tokens` to the sequence and returns the logits [V] after the last one; they live in
   /// the workspace until it is used again. Throws Error (argument) for no tokens or a token outside

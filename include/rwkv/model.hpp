@@ -105,11 +105,13 @@ class Model {
                      weights_->fingerprint(), notes);
   }
 
-  /// Reads a state written by `save_state`, or one trained by state tuning (only `time_state`; .pth
-  /// too). Throws Error if the file is damaged or the state belongs to another model.
-  [[nodiscard]] State<Shape> load_state(const std::filesystem::path& path) const {
-    State<> state = io::state_from(io::read_checkpoint(path), DynamicShape(shape_.dimensions()),
-                                   weights_->fingerprint());
+  /// Reads a state written by `save_state`, one trained by state tuning (only `time_state`; .pth
+  /// too), or one of ChatRWKV or rwkv.cpp: see io/state_file.hpp. Throws Error if the file is
+  /// damaged or the state belongs to another model.
+  [[nodiscard]] State<Shape> load_state(const std::filesystem::path& path,
+                                        const io::StateOptions& options = {}) const {
+    State<> state =
+        io::read_state(path, DynamicShape(shape_.dimensions()), weights_->fingerprint(), options);
     if constexpr (std::is_same_v<Shape, DynamicShape>)
       return state;
     else
@@ -119,6 +121,14 @@ class Model {
 
   [[nodiscard]] const Shape& shape() const noexcept { return shape_; }
   [[nodiscard]] const io::StoredWeights& weights() const noexcept { return *weights_; }
+
+  /// The state before the first token: zeros, unless the file has a tuned state for the model
+  /// (`blocks.<i>.att.time_state` among its tensors).
+  [[nodiscard]] State<Shape> initial_state() const {
+    State<Shape> state(shape_);
+    weights_->start(state);
+    return state;
+  }
 
   /// Appends `tokens` to the sequence and returns the logits [V] after the last one; they live in
   /// the workspace until it is used again. Throws Error (argument) for no tokens or a token outside

@@ -104,6 +104,25 @@ Bytes gguf_of_blocks() {
   return out.finish();
 }
 
+// What gguf-split makes of a model, behind the length of its first part.
+Bytes gguf_parts() {
+  test::GgufWriter parts[2];
+  parts[0].text("general.architecture", "rwkv7");
+  for (std::uint32_t k = 0; k < 2; ++k) {
+    parts[k].number("split.no", k);
+    parts[k].number("split.count", 2);
+    parts[k].number("split.tensors.count", 2);
+  }
+  parts[0].tensor("output_norm.weight", {4}, 0, test::encode(test::ramp(4), DType::f32));
+  parts[1].tensor("output.weight", {2, 2}, 0, test::encode(test::ramp(4), DType::f32));
+  const Bytes first = parts[0].finish();
+  return std::move(test::Writer()
+                       .put(static_cast<std::uint16_t>(first.size()))
+                       .raw(first)
+                       .raw(parts[1].finish())
+                       .bytes);
+}
+
 Bytes ggmf_of_blocks() {
   test::Writer out;
   out.text("fmgg").put<std::int32_t>(101).put<std::int32_t>(1).put<std::int32_t>(32);
@@ -173,6 +192,21 @@ int main(int count, char** arguments) {
   write(root / "gguf/f16", gguf_f16);
   write(root / "gguf/bf16", gguf(model, DType::bf16));
   write(root / "gguf/blocks", gguf_of_blocks());
+  write(root / "gguf_parts/two", gguf_parts());
+  const auto text = [&](const char* name, const char* content) {
+    write(root / name, test::Writer().text(content).bytes);
+  };
+  text("shard_index/two", R"({"metadata":{"total_size":3},"weight_map":{"a":"x","b":"y"}})");
+  text("tokenizer_json/small",
+       R"({"version":"1.0","added_tokens":[{"id":0,"content":"<|rwkv_tokenizer_end_of_text|>",)"
+       R"("special":true},{"id":6,"content":"<t>","special":false}],"normalizer":null,)"
+       R"("pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false},)"
+       R"("decoder":{"type":"ByteLevel"},"model":{"type":"WordLevel","unk_token":"a","vocab":)"
+       R"({"<|rwkv_tokenizer_end_of_text|>":0,"a":1,"\u0120b":2,"\u00ff":3,)"
+       R"("\ue000rwkv_reserved_7":7}}})");
+  text("tokenizer_json/bpe",
+       R"({"added_tokens":[],"normalizer":{"type":"NFC"},"model":{"type":"BPE","vocab":{"a":0},)"
+       R"("merges":["a b"]}})");
   write(root / "ggmf/blocks", ggmf_of_blocks());
   write(root / "ggmf/f32", test::to_ggmf(model, 0));
   write(root / "ggmf/f16", ggmf);

@@ -9,6 +9,7 @@
 #include <rwkv/hybrid_state.hpp>
 #include <rwkv/io/checkpoint.hpp>
 #include <rwkv/io/hybrid_config.hpp>
+#include <rwkv/io/state_file.hpp>
 
 #include <filesystem>
 #include <utility>
@@ -34,7 +35,8 @@ RWKV_FUNCTION void save_state(const std::filesystem::path& path, const HybridSta
 /// tuning writes it, comes with empty caches.
 [[nodiscard]] RWKV_FUNCTION HybridState hybrid_state_from(const Checkpoint& c,
                                                           const HybridShape& shape,
-                                                          std::uint64_t fingerprint);
+                                                          std::uint64_t fingerprint,
+                                                          const StateOptions& options = {});
 
 }  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA
 

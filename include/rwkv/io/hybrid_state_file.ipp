@@ -87,7 +87,8 @@ RWKV_FUNCTION void save_state(const std::filesystem::path& path, const HybridSta
 }
 
 RWKV_FUNCTION HybridState hybrid_state_from(const Checkpoint& c, const HybridShape& shape,
-                                            std::uint64_t fingerprint) {
+                                            std::uint64_t fingerprint,
+                                            const StateOptions& options) {
   const HybridConfig made_with = hybrid_config_of(c, shape.config());
   if (!(made_with == shape.config()))
     for (std::size_t i = 0; i < made_with.items().size(); ++i)
@@ -98,7 +99,7 @@ RWKV_FUNCTION HybridState hybrid_state_from(const Checkpoint& c, const HybridSha
   Checkpoint rwkv = c;
   std::erase_if(rwkv.tensors, [](const auto& entry) { return entry.first.starts_with("moba."); });
   HybridState state(shape);
-  state.rwkv() = state_from(rwkv, static_cast<const DynamicShape&>(shape), fingerprint);
+  state.rwkv() = state_from(rwkv, static_cast<const DynamicShape&>(shape), fingerprint, options);
   if (rwkv.tensors.size() == c.tensors.size()) return state;
 
   std::size_t expected = rwkv.tensors.size();

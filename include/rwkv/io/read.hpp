@@ -14,6 +14,9 @@
 
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
+/// True if `bytes` begin like a file of tensors that `read_checkpoint` reads, or like an index.
+[[nodiscard]] RWKV_FUNCTION bool has_known_format(std::span<const std::byte> bytes) noexcept;
+
 /// Reads a model whose content is `bytes`, which must outlive the result: safetensors (official,
 /// fla or web-rwkv names), .pth, GGUF or rwkv.cpp. `source` names it in messages. Tensors are views
 /// under official names (see `to_official_names`). Throws `Error` with a sentence for everything

@@ -49,6 +49,12 @@ namespace detail {
 
 }  // namespace detail
 
+RWKV_FUNCTION bool has_known_format(std::span<const std::byte> bytes) noexcept {
+  return is_gguf(bytes) || is_ggmf(bytes) || is_zip(bytes) || is_legacy_pth(bytes) ||
+         is_safetensors(bytes) || detail::begins_with(bytes, "version https://git-lfs") ||
+         detail::begins_with(detail::without_mark(bytes), "{");
+}
+
 RWKV_FUNCTION Checkpoint read_checkpoint(std::span<const std::byte> bytes,
                                          const std::string& source) {
   return detail::with_vocabulary(to_official_names(detail::read_container(bytes, source)));

@@ -2,6 +2,8 @@
 // The definitions of io/state_file.hpp.
 #pragma once
 
+#include <rwkv/io/keep_open.hpp>
+#include <rwkv/io/read.hpp>
 #include <rwkv/io/state_file.hpp>
 #include <rwkv/io/state_tensors.hpp>
 
@@ -15,35 +17,133 @@ RWKV_FUNCTION void save_state(const std::filesystem::path& path, const State<>& 
   write_safetensors(path, detail::state_tensors(state, matrices), metadata);
 }
 
+namespace detail {
+
+/// What stands before "blocks.0.<what>" in the names of a file; nothing if there is no such name.
+[[nodiscard]] inline std::optional<std::string> state_prefix(const Checkpoint& c,
+                                                             const char* what) {
+  const std::string first = state_name(0, what);
+  for (const auto& [name, tensor] : c.tensors)
+    if (name.ends_with(first) &&
+        (name.size() == first.size() || name[name.size() - first.size() - 1] == '.'))
+      return name.substr(0, name.size() - first.size());
+  return std::nullopt;
+}
+
+[[nodiscard]] inline bool says_rwkv(const Metadata& metadata) {
+  const auto it = metadata.lower_bound("rwkv.");
+  return it != metadata.end() && it->first.starts_with("rwkv.");
+}
+
+inline void require_tensors(const Checkpoint& c, const DynamicShape& shape, std::size_t per_layer) {
+  if (c.tensors.size() != shape.layers() * per_layer)
+    fail_with(ErrorCategory::shape, c.source, ": ", c.tensors.size(), " tensors where a state of ",
+              shape.layers(), " layers has ", shape.layers() * per_layer);
+}
+
+/// A layer's matrices as they are in memory.
+template <class From>
+void put_matrices(const From& from, bool transposed, State<>& state, std::size_t layer) {
+  if (transposed)
+    std::copy(from.begin(), from.end(), state.wkv(layer).begin());
+  else
+    transpose_heads(from, state.wkv(layer), state.shape().heads(), state.shape().head_size());
+}
+
+/// The three parts of a layer, under the names that `name` gives for "att.x_prev", "att.wkv" and
+/// "ffn.x_prev".
+template <class Name>
+void put_layer(const Checkpoint& c, State<>& state, std::size_t layer, bool transposed, Name name) {
+  const DynamicShape& shape = state.shape();
+  put_matrices(state_values(c, name("att.wkv"), state.wkv(layer).size()), transposed, state, layer);
+  const auto att = state_values(c, name("att.x_prev"), shape.embed());
+  const auto ffn = state_values(c, name("ffn.x_prev"), shape.embed());
+  std::copy(att.begin(), att.end(), state.att_x_prev(layer).begin());
+  std::copy(ffn.begin(), ffn.end(), state.ffn_x_prev(layer).begin());
+}
+
+/// rwkv.cpp's state, of which only the size can be checked.
+[[nodiscard]] inline State<> raw_state(std::span<const std::byte> bytes, const DynamicShape& shape,
+                                       const std::string& source, bool transposed) {
+  if (bytes.size() != State<>::bytes_for(shape))
+    fail_with(ErrorCategory::shape, source, ": this is no file of tensors, and for a state of ",
+              "rwkv.cpp, nothing but float32, it should have ", State<>::bytes_for(shape),
+              " bytes for this model, not ", bytes.size());
+  State<> state(shape);
+  std::size_t at = 0;
+  const auto take = [&](std::span<float> to) {
+    std::memcpy(to.data(), bytes.data() + at, to.size_bytes());
+    at += to.size_bytes();
+    for (const float v : to)
+      if (!std::isfinite(v))
+        fail_with(ErrorCategory::numeric, source, ": contains a number that is not finite");
+  };
+  std::vector<float> matrices(state.wkv(0).size());
+  for (std::size_t i = 0; i < shape.layers(); ++i) {
+    take(state.ffn_x_prev(i));
+    take(state.att_x_prev(i));
+    take(matrices);
+    put_matrices(matrices, transposed, state, i);
+  }
+  return state;
+}
+
+}  // namespace detail
+
 RWKV_FUNCTION State<> state_from(const Checkpoint& c, const DynamicShape& shape,
-                                 std::uint64_t fingerprint) {
-  if (const auto it = c.metadata.find("rwkv.state_version");
-      it != c.metadata.end() && it->second != detail::state_version)
-    fail_with(ErrorCategory::unsupported, c.source, ": state version ", it->second,
-              " (this library reads version ", std::string(detail::state_version), ")");
+                                 std::uint64_t fingerprint, const StateOptions& options) {
+  if (const auto it = c.metadata.find("rwkv.state_version"); it != c.metadata.end()) {
+    if (it->second != detail::state_version)
+      fail_with(ErrorCategory::unsupported, c.source, ": state version ", it->second,
+                " (this library reads version ", std::string(detail::state_version), ")");
+    if (options.transposed.value_or(false))
+      fail_with(ErrorCategory::argument, c.source,
+                ": this library wrote this state, and does not write transposed ones");
+  }
   if (const auto it = c.metadata.find("rwkv.fingerprint");
       it != c.metadata.end() && it->second != detail::hexadecimal(fingerprint))
     fail_with(ErrorCategory::argument, c.source,
               ": this state was made by another model (fingerprint ", it->second,
               ", the model has ", detail::hexadecimal(fingerprint), ")");
-  const bool tuned = c.find("blocks.0.att.time_state") != nullptr;
-  const std::size_t per_layer = tuned ? 1 : 3;
-  if (c.tensors.size() != shape.layers() * per_layer)
-    fail_with(ErrorCategory::shape, c.source, ": ", c.tensors.size(), " tensors where a state of ",
-              shape.layers(), " layers has ", shape.layers() * per_layer);
 
   State<> state(shape);
-  for (std::size_t i = 0; i < shape.layers(); ++i) {
-    const auto wkv = detail::state_values(
-        c, detail::state_name(i, tuned ? "att.time_state" : "att.wkv"), state.wkv(i).size());
-    detail::transpose_heads(wkv, state.wkv(i), shape.heads(), shape.head_size());
-    if (tuned) continue;
-    const auto att = detail::state_values(c, detail::state_name(i, "att.x_prev"), shape.embed());
-    const auto ffn = detail::state_values(c, detail::state_name(i, "ffn.x_prev"), shape.embed());
-    std::copy(att.begin(), att.end(), state.att_x_prev(i).begin());
-    std::copy(ffn.begin(), ffn.end(), state.ffn_x_prev(i).begin());
+  if (const auto prefix = detail::state_prefix(c, "att.time_state")) {
+    const bool web_rwkv =
+        c.format == "safetensors" && c.source.ends_with(".st") && !detail::says_rwkv(c.metadata);
+    detail::require_tensors(c, shape, 1);
+    for (std::size_t i = 0; i < shape.layers(); ++i)
+      detail::put_matrices(
+          detail::state_values(c, *prefix + detail::state_name(i, "att.time_state"),
+                               state.wkv(i).size()),
+          options.transposed.value_or(web_rwkv), state, i);
+    return state;
   }
+  const bool transposed = options.transposed.value_or(false);
+  detail::require_tensors(c, shape, 3);
+  if (c.find("0") != nullptr) {
+    for (std::size_t i = 0; i < shape.layers(); ++i)
+      detail::put_layer(c, state, i, transposed, [&](std::string_view part) {
+        return std::to_string(3 * i + (part == "att.x_prev" ? 0 : part == "att.wkv" ? 1 : 2));
+      });
+    return state;
+  }
+  const std::string prefix = detail::state_prefix(c, "att.wkv").value_or("");
+  for (std::size_t i = 0; i < shape.layers(); ++i)
+    detail::put_layer(c, state, i, transposed,
+                      [&](const char* part) { return prefix + detail::state_name(i, part); });
   return state;
+}
+
+RWKV_FUNCTION State<> read_state(const std::filesystem::path& path, const DynamicShape& shape,
+                                 std::uint64_t fingerprint, const StateOptions& options) {
+  std::error_code ignored;
+  if (std::filesystem::is_regular_file(path, ignored)) {
+    const MappedFile file(path);
+    if (!has_known_format(file.bytes()))
+      return detail::raw_state(file.bytes(), shape, path.string(),
+                               options.transposed.value_or(false));
+  }
+  return state_from(read_checkpoint(path), shape, fingerprint, options);
 }
 
 }  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

@@ -12,6 +12,7 @@
 #include <rwkv/shape.hpp>
 #include <rwkv/weights.hpp>
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <new>
@@ -137,10 +138,18 @@ class StoredWeights {
   [[nodiscard]] const NormWeights& ln_out() const noexcept { return ln_out_; }
   [[nodiscard]] const AnyMatrix& head() const noexcept { return head_; }
 
+  /// Puts the model's own initial state, if it has one, into a state before the first token.
+  template <class State>
+  void start(State& state) const noexcept {
+    const std::size_t layer = dimensions_.embed * dimensions_.head_size;
+    for (std::size_t i = 0; i < dimensions_.layers && !initial_.empty(); ++i)
+      std::copy_n(initial_.data() + i * layer, layer, state.wkv(i).begin());
+  }
+
   /// Numbers in the model, block 0's unused value residual not counted.
   [[nodiscard]] std::size_t parameters() const noexcept { return parameters_; }
   /// Bytes of all parameters as they are held in memory.
-  [[nodiscard]] std::size_t bytes() const noexcept { return bytes_ + table_bytes(); }
+  [[nodiscard]] std::size_t bytes() const noexcept { return bytes_ + table_bytes() + state_bytes_; }
   /// Bytes that one decoded token reads: everything but the embedding table, of which it reads one
   /// row.
   [[nodiscard]] std::size_t bytes_per_token() const noexcept {
@@ -174,9 +183,11 @@ class StoredWeights {
   AnyMatrix head_;
   detail::WeightArena memory_;
   std::vector<std::shared_ptr<const void>> storage_;
-  bool in_place_ = false;  // the table
+  std::vector<float> initial_;  // [L][H][N key][N value], or empty
+  bool in_place_ = false;       // the table
   std::size_t parameters_ = 0;
   std::size_t bytes_ = 0;
+  std::size_t state_bytes_ = 0;  // of initial_
   std::uint64_t fingerprint_ = 0xcbf29ce484222325u;
 };
 

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cmath>
 #include <new>
 #include <set>
 
@@ -421,6 +422,34 @@ class StoredWeights::Builder {
     return b;
   }
 
+  /// A tuned state inside the model, [H, N value, N key] per block.
+  void initial_state() {
+    const auto name = [](std::size_t i) {
+      return "blocks." + std::to_string(i) + ".att.time_state";
+    };
+    if (from.find(name(0)) == nullptr) return;
+    const std::size_t n = to.dimensions_.head_size;
+    const std::size_t size = to.dimensions_.embed * n;
+    if (!measure) to.initial_.resize(to.dimensions_.layers * size);
+    for (std::size_t i = 0; i < to.dimensions_.layers; ++i) {
+      const Tensor& t = take(name(i));
+      if (t.size() != size)
+        fail_with(ErrorCategory::format, from.source, ": tensor ", name(i), " has shape ",
+                  to_string(t.shape), " where ", size, " numbers were expected");
+      to.state_bytes_ += size * sizeof(float);
+      if (measure) continue;
+      const std::vector<float> values = t.values<float>();
+      float* const out = to.initial_.data() + i * size;
+      for (std::size_t at = 0; at < size; ++at) {
+        if (!std::isfinite(values[at]))
+          fail_with(ErrorCategory::numeric, from.source, ": tensor ", name(i),
+                    " contains a number that is not finite");
+        out[at / (n * n) * n * n + at % n * n + at / n % n] = values[at];
+      }
+      report(t);
+    }
+  }
+
   SparseBlockWeights<AnyMatrix> sparse_block(std::size_t j) {
     const std::size_t c = to.dimensions_.embed;
     const std::string prefix = "moba." + std::to_string(j) + ".";
@@ -493,6 +522,7 @@ RWKV_FUNCTION StoredWeights::StoredWeights(const Checkpoint& c, const LoadOption
   ln_out_ = build.norm("ln_out", dimensions_.embed);
   head_ = build.matrix("head.weight", dimensions_.vocab, dimensions_.embed, false);
   build.check_room("head", {&head_}, dimensions_.embed);
+  build.initial_state();
   build.refuse_unknown();
   if (norms_ != NormSettings{})  // a state belongs to what the model computes
     for (const std::uint32_t word : {std::bit_cast<std::uint32_t>(norms_.layer_norm_epsilon),
