@@ -11,6 +11,7 @@
 #include <rwkv/compiled/chat.cpp>
 #include <rwkv/compiled/convert.cpp>
 #include <rwkv/compiled/dotprod.cpp>
+#include <rwkv/compiled/grammar.cpp>
 #include <rwkv/compiled/i8mm.cpp>
 #include <rwkv/compiled/io.cpp>
 #include <rwkv/compiled/kernels.cpp>
