@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common.hpp"
 #include <rwkv/generate.hpp>
+#include <rwkv/grammar.hpp>
 
 #include <charconv>
 #include <csignal>
@@ -40,6 +41,16 @@ std::string without_escapes(const std::string& text) {
     }
   }
   return out;
+}
+
+/// What the text must look like, if anything.
+std::optional<rwkv::Grammar> grammar_of(const Generate& o) {
+  if (!o.json_schema.empty())
+    return rwkv::Grammar::from_json_schema(read_all(o.json_schema), rwkv::JsonOptions::compact(),
+                                           o.json_schema);
+  if (!o.grammar.empty()) return rwkv::Grammar::from_gbnf(read_all(o.grammar), o.grammar);
+  if (o.regex) return rwkv::Grammar::from_regex(*o.regex, "--regex");
+  return std::nullopt;
 }
 
 }  // namespace
@@ -93,6 +104,7 @@ bool print(std::string_view text) {
 
 void run(const Generate& options) {
   check_writable(options.state_out);
+  const auto grammar = grammar_of(options);  // before anything that takes time
   rwkv::ThreadPool pool(options.threads);
   const auto checkpoint = rwkv::io::read_checkpoint(options.model);
   with_model(checkpoint, options.hybrid, pool, load_options(options),
@@ -118,11 +130,16 @@ void run(const Generate& options) {
                // In a vocabulary of bytes, 0 is a byte like any other.
                if (model.shape().vocab() == 256) generate.stop_tokens.clear();
 
-               print(prompt);
+               if (grammar) generate.constraint = grammar->constraint(tokenizer);
+
+               if (!grammar) print(prompt);
                const auto result =
                    rwkv::generate(model, state, work, tokenizer,
                                   std::span<const rwkv::Token>(tokens), generate, print, pool);
                print("\n");
+               if (result.reason == rwkv::StopReason::max_tokens && !result.satisfied)
+                 rwkv::fail_with(rwkv::ErrorCategory::argument, "the text is not finished after ",
+                                 options.tokens, " tokens; --tokens allows more");
                if (!options.state_out.empty()) model.save_state(options.state_out, state);
                if (isatty(STDERR_FILENO) == 1)
                  std::fprintf(stderr, "[prompt: %zu tokens, %.1f/s; text: %zu tokens, %.1f/s]\n",

@@ -225,6 +225,16 @@ int parse_and_run(int argc, char** argv) {
                   "stop when this text appears (repeatable); \\n \\t \\\\ and \\xNN are what they "
                   "are in C")
       ->allow_extra_args(false);
+  auto* schema = sub->add_option("--json-schema", generate.json_schema,
+                                 "file with a JSON Schema: the text is a valid instance, which "
+                                 "alone is printed");
+  auto* grammar = sub->add_option("--grammar", generate.grammar,
+                                  "file with a grammar (GBNF) that the text must satisfy")
+                      ->excludes(schema);
+  sub->add_option("--regex", generate.regex,
+                  "regular expression that the text must match as a whole")
+      ->excludes(schema)
+      ->excludes(grammar);
   sub->add_option("--state-in", generate.state_in, "start from this state file (or tuned state)");
   add_state_layout(sub, generate.state_layout);
   sub->add_option("--state-out", generate.state_out, "write the final state to this file");

@@ -65,6 +65,9 @@ struct Generate {
   std::string state_out;
   std::size_t tokens = 200;
   std::vector<std::string> stop;  ///< with escapes
+  std::string json_schema;        ///< at most one of these three
+  std::string grammar;
+  std::optional<std::string> regex;
   Sampling sampling;
   Hybrid hybrid;
   rwkv::kernels::Inputs inputs = rwkv::kernels::Inputs::rounded;

@@ -4,6 +4,7 @@
 
 #include <rwkv/grammar.hpp>
 #include <rwkv/grammar/gbnf.hpp>
+#include <rwkv/grammar/json_schema.hpp>
 #include <rwkv/grammar/pattern.hpp>
 #include <rwkv/grammar/position.hpp>
 
@@ -15,6 +16,18 @@ RWKV_FUNCTION TokenTrie::TokenTrie(Tokenizer tokenizer)
 
 RWKV_FUNCTION Grammar::Grammar(std::shared_ptr<const grammar::Program> program)
     : program_(std::move(program)) {}
+
+RWKV_FUNCTION Grammar Grammar::from_json_schema(std::string_view schema, const JsonOptions& options,
+                                                const std::string& source) {
+  const grammar::Json json = grammar::parse_tree(schema, source, "the schema");
+  return Grammar(grammar::SchemaCompiler(options, source).run(json));
+}
+
+RWKV_FUNCTION Grammar Grammar::from_tools(std::string_view tools, const JsonOptions& options,
+                                          const std::string& source) {
+  const grammar::Json json = grammar::parse_tree(tools, source, "the list");
+  return Grammar(grammar::SchemaCompiler(options, source).run_tools(json));
+}
 
 RWKV_FUNCTION Grammar Grammar::from_gbnf(std::string_view text, const std::string& source) {
   return Grammar(grammar::GbnfCompiler(text, source).run());

@@ -268,7 +268,7 @@ template <class Any>
 }
 
 /// `text` as a JSON string: quotes, and escapes only where they are needed.
-[[nodiscard]] inline std::string quoted(std::string_view text) {
+[[nodiscard]] inline std::string json_quoted(std::string_view text) {
   std::string out = "\"";
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
