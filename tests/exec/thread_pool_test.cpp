@@ -8,7 +8,11 @@
 #include <barrier>
 #include <chrono>
 #include <limits>
+#include <memory>
+#include <mutex>
 #include <numeric>
+#include <set>
+#include <stdexcept>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -38,7 +42,7 @@ TEST_CASE("the pool has as many threads as it was asked for; 0 asks the machine"
   static_assert(rwkv::Executor<ThreadPool> && rwkv::Executor<ThreadPool&>);
   CHECK(ThreadPool(1).concurrency() == 1);
   CHECK(ThreadPool(3).concurrency() == 3);
-  CHECK(ThreadPool().concurrency() == std::max(1u, std::thread::hardware_concurrency()));
+  CHECK(ThreadPool().concurrency() == rwkv::available_processors());
 }
 
 TEST_CASE("each index is called once, for fewer, as many and more indices than threads") {
@@ -55,7 +59,7 @@ TEST_CASE("each index is called once, for fewer, as many and more indices than t
 
 TEST_CASE("index 0 runs on the calling thread, and all threads take part at the same time") {
   constexpr std::size_t threads = 4;
-  ThreadPool pool(threads);
+  ThreadPool pool({.threads = threads, .oversubscribe = true});
   std::array<std::thread::id, threads> ids;
   std::barrier all_here(threads);  // nobody would pass if two calls waited for each other
   pool.parallel(threads, [&](std::size_t i) {
@@ -146,6 +150,107 @@ TEST_CASE("a call may use a pool of its own") {
   });
   CHECK(std::count(fine.begin(), fine.end(), true) == 6);
 }
+
+TEST_CASE("more threads than processors are asleep, unless they are wanted") {
+  const std::size_t processors = rwkv::available_processors();
+  ThreadPool pool(processors + 3);
+  CHECK(pool.concurrency() == processors + 3);
+  std::mutex mutex;
+  std::set<std::thread::id> ids;
+  for (int round = 0; round < 100; ++round)
+    pool.parallel(1000, [&](std::size_t) {
+      const std::lock_guard lock(mutex);
+      ids.insert(std::this_thread::get_id());
+    });
+  CHECK(ids.size() <= processors);
+}
+
+TEST_CASE("numbers of calls beyond 16 bits go in groups") {
+  ThreadPool pool({.threads = 3, .oversubscribe = true});
+  for (const std::size_t n : {65534u, 65535u, 65536u, 65537u, 131071u, 200001u})
+    CHECK(each_once(pool, n));
+}
+
+TEST_CASE("two callers of one pool, and calls from within a call, are both served") {
+  ThreadPool pool({.threads = 3, .oversubscribe = true});
+  std::array<bool, 4> fine{};
+  std::vector<std::thread> callers;
+  for (std::size_t c = 0; c < fine.size(); ++c)
+    callers.emplace_back([&, c] {
+      fine[c] = true;
+      for (std::size_t n = 0; n < 300; ++n) fine[c] = each_once(pool, n % 23) && fine[c];
+    });
+  for (std::thread& t : callers) t.join();
+  CHECK(fine == std::array{true, true, true, true});
+  std::array<bool, 5> within{};
+  pool.parallel(within.size(), [&](std::size_t i) { within[i] = each_once(pool, 7); });
+  CHECK(within == std::array{true, true, true, true, true});
+}
+
+TEST_CASE("an exception of a call is thrown where the calls were asked for, and the pool goes on") {
+  ThreadPool pool({.threads = 3, .oversubscribe = true});
+  for (std::size_t culprit = 0; culprit < 40; ++culprit) {
+    std::atomic<std::size_t> calls = 0;
+    CHECK_THROWS_WITH_AS(pool.parallel(40,
+                                       [&](std::size_t i) {
+                                         ++calls;
+                                         if (i == culprit) throw std::runtime_error("thrown");
+                                       }),
+                         "thrown", std::runtime_error);
+    CHECK(calls <= 40);
+    CHECK(each_once(pool, 40));
+  }
+  CHECK_THROWS_AS(pool.parallel(1, [](std::size_t) { throw 1; }), int);
+  CHECK_THROWS_AS(pool.parallel(9, [](std::size_t) { throw 1; }), int);  // all of them
+  CHECK(each_once(pool, 9));
+}
+
+#if defined(__linux__)
+TEST_CASE("a pool with nothing to do uses no processor") {
+  ThreadPool pool({.threads = 4, .oversubscribe = true});
+  CHECK(each_once(pool, 100));
+  const auto used = [] {
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return static_cast<double>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+           1e-6 * static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+  };
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));  // until they sleep
+  const double before = used();
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  CHECK(used() - before < 0.02);
+}
+
+TEST_CASE("workers can be kept on processors of their own") {
+  ThreadPool pool({.pin = true});
+  CHECK(each_once(pool, 1000));
+}
+#endif
+
+#if defined(__linux__) && !defined(__SANITIZE_THREAD__)  // whose threads do not outlive a fork
+TEST_CASE("a child of fork runs everything on its one thread") {
+  auto owner =
+      std::make_unique<ThreadPool>(rwkv::ThreadPoolOptions{.threads = 3, .oversubscribe = true});
+  ThreadPool& pool = *owner;
+  CHECK(each_once(pool, 50));
+  const pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    ::alarm(10);
+    bool fine = each_once(pool, 50);
+    {
+      ThreadPool own({.threads = 2, .oversubscribe = true});  // of the child
+      fine = each_once(own, 50) && fine;
+    }
+    owner.reset();
+    _exit(fine ? 0 : 1);
+  }
+  int status = -1;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+  CHECK(each_once(pool, 50));
+}
+#endif
 
 TEST_CASE("a number of threads that nobody can count is refused") {
   constexpr std::size_t most = std::numeric_limits<std::size_t>::max();

@@ -13,8 +13,9 @@ namespace rwkv::inline RWKV_ABI {
 
 /// `parallel(n, f)` calls f(0) ... f(n - 1), each exactly once, in any order and possibly at the
 /// same time, and returns when all have returned (their writes then being visible to the caller).
-/// `concurrency()` says how many calls can make progress at once; the library never passes a larger
-/// n. f does not throw. An application adapts its own scheduler by writing these two functions.
+/// `concurrency()` says how many calls can make progress at once; n may be several times as large,
+/// so that who is faster does more of them. Calls do not wait for each other, and the library's do
+/// not throw. An application adapts its own scheduler by writing these two functions.
 template <class E>
 concept Executor = requires(E& e, std::size_t n, void (*f)(std::size_t)) {
   { e.concurrency() } -> std::convertible_to<std::size_t>;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Several matrix products in one parallel region, divided so that every worker streams one
-// contiguous share of the weights. Freestanding.
+// Several matrix products in one parallel region, divided into parts that stream contiguous
+// weights. Freestanding.
 #pragma once
 
 #include <rwkv/kernels/levels.hpp>
@@ -20,27 +20,32 @@ struct Product {
   Activation activation = Activation::none;
 };
 
-/// How many workers `work` multiply-adds are worth: below this share, a fork-join costs more than
-/// it saves.
-constexpr std::size_t workers_for(std::uint64_t work, std::size_t concurrency) noexcept {
+/// How many parts `work` multiply-adds are cut into: no more than are worth waking a worker for,
+/// and, where there is work enough, several for each, so that who is faster does more.
+constexpr std::size_t parts_for(std::uint64_t work, std::size_t concurrency) noexcept {
   constexpr std::uint64_t worth_a_worker = std::uint64_t{1} << 16;
-  const std::uint64_t wanted = 1 + work / worth_a_worker;
-  return wanted < concurrency ? static_cast<std::size_t>(wanted) : concurrency;
+  constexpr std::uint64_t worth_a_part = std::uint64_t{1} << 17;
+  if (concurrency <= 1) return 1;
+  const std::uint64_t workers = 1 + work / worth_a_worker;
+  if (workers < concurrency) return static_cast<std::size_t>(workers);
+  const std::uint64_t parts = work / worth_a_part;
+  const std::uint64_t most = std::uint64_t{4} * concurrency;
+  return static_cast<std::size_t>(parts < concurrency ? concurrency : parts < most ? parts : most);
 }
 
-/// Where the share of worker `index` begins, which is where the one before it ends.
-constexpr std::uint64_t share_begin(std::uint64_t work, std::uint64_t workers,
+/// Where part `index` begins, which is where the one before it ends.
+constexpr std::uint64_t share_begin(std::uint64_t work, std::uint64_t parts,
                                     std::uint64_t index) noexcept {
-  return work / workers * index + work % workers * index / workers;  // work * index may overflow
+  return work / parts * index + work % parts * index / parts;  // work * index may overflow
 }
 
 /// Calls f(i) for i in [0, n), each costing about `cost` multiply-adds.
 template <class Exec, class F>
 void for_each(std::size_t n, std::size_t cost, Exec& exec, F&& f) {
-  const std::size_t wanted = workers_for(std::uint64_t{n} * cost, exec.concurrency());
-  const std::size_t workers = wanted < n ? wanted : n;
-  exec.parallel(workers, [&, n, workers](std::size_t worker) {
-    const Range mine = share(n, workers, worker);
+  const std::size_t wanted = parts_for(std::uint64_t{n} * cost, exec.concurrency());
+  const std::size_t parts = wanted < n ? wanted : n;
+  exec.parallel(parts, [&, n, parts](std::size_t part) {
+    const Range mine = share(n, parts, part);
     for (std::size_t i = mine.begin; i < mine.end; ++i) f(i);
   });
 }
@@ -149,8 +154,8 @@ void run(const Product<Matrix> (&products)[N], std::size_t rows, const Scratch& 
   }
 
   // Work is counted in inputs x panels x bytes, which 32 bits would not hold for large matrices.
-  // Workers cut it into equal shares; a cut inside a matrix is rounded down to a pair of panels,
-  // which those of floats are read in.
+  // It is cut into equal parts; a cut inside a matrix is rounded down to a pair of panels, which
+  // those of floats are read in.
   std::uint64_t total = 0;
   std::uint64_t weights = 0;
   for (const Product<Matrix>& p : products) {
@@ -158,10 +163,10 @@ void run(const Product<Matrix> (&products)[N], std::size_t rows, const Scratch& 
     total += inputs * weight_cost(p.w);
     weights += inputs * panel_rows;
   }
-  const std::size_t workers = workers_for(weights * rows, exec.concurrency());
-  exec.parallel(workers, [&, total, workers, rows](std::size_t worker) {
-    const std::uint64_t from = share_begin(total, workers, worker);
-    const std::uint64_t to = share_begin(total, workers, worker + 1);
+  const std::size_t parts = parts_for(weights * rows, exec.concurrency());
+  exec.parallel(parts, [&, total, parts, rows](std::size_t part) {
+    const std::uint64_t from = share_begin(total, parts, part);
+    const std::uint64_t to = share_begin(total, parts, part + 1);
     std::uint64_t before = 0;
     for (std::size_t i = 0; i < N; ++i) {
       const Product<Matrix>& p = products[i];
