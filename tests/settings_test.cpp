@@ -226,6 +226,9 @@ TEST_CASE("states belong to the settings too, and usual ones change nothing") {
   const auto usual = fingerprint({});
   CHECK(fingerprint({{"config.norm_eps", "1e-05"}, {"config.head_dim", "16"}}) == usual);
   CHECK(fingerprint({{"config.norm_eps", "2e-05"}}) != usual);
+  CHECK(fingerprint({{"config.head_size_divisor", "8"}}) == usual);
+  CHECK(rwkv::io::norm_settings_of(file_of(tensors, {{"head_size_divisor", "10"}}))
+            .group_norm_epsilon == 1e-3f);
   const auto fla = test::with_fla_names(tensors, false);
   CHECK(file_of(fla, {}).metadata.empty());  // the official 64e-5
   CHECK(rwkv::io::norm_settings_of(file_of(fla, {{"config.norm_eps", "4e-05"}})) ==
@@ -338,7 +341,7 @@ TEST_CASE("weights in floats of 8 bits, with scales and without") {
       std::vector<test::Bytes> storage;
       std::vector<rwkv::io::NamedTensor> entries;
       std::map<std::string, std::vector<float>> expected;
-      storage.reserve(2 * tensors.size());
+      storage.reserve(3 * tensors.size());
       const bool per_row = scale == std::string("per row");
       for (const auto& t : tensors) {
         if (!t.name.ends_with("key.weight") && !t.name.ends_with("att.w1")) {
@@ -365,6 +368,11 @@ TEST_CASE("weights in floats of 8 bits, with scales and without") {
           scales.clear();
           for (std::size_t r = 0; r < t.shape[0]; ++r) scales.push_back(static_cast<float>(1 + r));
         }
+        storage.push_back(test::encode({3.0f}, rwkv::DType::f32));  // of what goes in: no matter
+        entries.push_back({t.name.substr(0, t.name.size() - 6) + "input_scale",
+                           rwkv::DType::f32,
+                           {},
+                           storage.back()});
         storage.push_back(test::encode(scales, rwkv::DType::f32));
         const std::string stem = t.name.substr(0, t.name.size() - 6);
         entries.push_back({stem + (per_row ? "weight_scale" : scale),

@@ -234,8 +234,9 @@ TEST_CASE("objects that are no tensors are passed over, whatever they are, and n
       {"lists", "](K\1K\2eK\3a"sv},
       {"a class of protocol 4", "\x8c\2my\x8c\1X\x93)\x81"sv},
   };
-  for (const auto& [name, instructions] : objects) {
-    CAPTURE(name);
+  for (const auto& object : objects) {
+    CAPTURE(object.first);
+    const std::string_view instructions = object.second;
     const Bytes bytes =
         around(model, DType::f32, [&](PickleWriter& p, const std::function<void()>& put) {
           p.op("}(").text("x").op(instructions).text("model");

@@ -379,6 +379,7 @@ TEST_CASE("what is no model is refused with a sentence") {
   CHECK(mentions(refusal(""), "no model file"));
   CHECK(mentions(refusal("x"), "no model file"));
   CHECK(mentions(refusal("<!DOCTYPE html><html>"), "no model file"));
+  CHECK(mentions(refusal("1 '\\x00' 1\n2 '\\x01' 1\n"), "a vocabulary and no model"));
   CHECK(mentions(refusal("version https://git-lfs.github.com/spec/v1\n"), "Git LFS pointer"));
   CHECK(mentions(refusal("GGUF"), "ends in the middle"));
   CHECK(mentions(refusal("fmgg"), "ends in the middle"));

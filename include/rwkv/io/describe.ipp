@@ -28,7 +28,7 @@ inline constexpr std::string_view beside_its_model =
 }
 
 /// What programs call their adapters.
-inline constexpr std::array<Telltale, 9> adapter_words{{{"lora_magnitude_vector", "a DoRA adapter"},
+inline constexpr std::array<Telltale, 9> adapter_marks{{{"lora_magnitude_vector", "a DoRA adapter"},
                                                         {".lora_A", "a LoRA adapter"},
                                                         {".lora_B", "a LoRA adapter"},
                                                         {".lora.0", "a LoRA adapter"},
@@ -47,7 +47,7 @@ RWKV_FUNCTION std::string describe(const Checkpoint& c) {
            detail::printable(detail::tensor_with(c, part)) + ")";
   };
   if (c.tensors.empty()) return "it has no tensors";
-  for (const auto& [part, meaning] : detail::adapter_words)
+  for (const auto& [part, meaning] : detail::adapter_marks)
     if (has(part)) return naming(part, meaning) + std::string(detail::beside_its_model);
 
   bool states = true, training = true;
@@ -109,7 +109,7 @@ RWKV_FUNCTION void refuse_extra_tensor(const Checkpoint& c, std::string_view nam
       what = std::string(meaning) + ", which is not supported";
   if (what.empty() && name.find("rosa") != std::string_view::npos)
     what = "a part of ROSA: this is an RWKV-8 model, which is not supported";
-  for (const auto& [part, meaning] : detail::adapter_words)
+  for (const auto& [part, meaning] : detail::adapter_marks)
     if (what.empty() && name.find(part) != std::string_view::npos)
       what = "that of " + std::string(meaning) +
              ", saved together with a model: merge it, or save the two apart";

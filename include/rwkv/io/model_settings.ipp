@@ -163,6 +163,9 @@ RWKV_FUNCTION void state_settings(Checkpoint& c, bool fla) {
   settings.layer_norm_epsilon = layer_norm.value().value_or(settings.layer_norm_epsilon);
   if (group_norm.value()) {
     settings.group_norm_epsilon = *group_norm.value();
+  } else if (const auto divisor = detail::stated(c, "head_size_divisor")) {
+    const double number = detail::number<double>(c, *divisor);  // as in RWKV's own training program
+    settings.group_norm_epsilon = static_cast<float>(1e-5 * number * number);
   } else if (const auto norm = detail::stated(c, "norm_eps"); fla && norm) {
     const auto& heads = c.get("blocks.0.att.r_k").shape;
     const double size = heads.empty() ? 0 : static_cast<double>(heads.back());

@@ -174,7 +174,7 @@ inline constexpr std::array<Words, 6> channel_mix_words{{{"key", "key"},
 
 /// What `name` means, if it is one that any scheme has.
 [[nodiscard]] inline std::optional<KnownName> known_name(std::string_view stored) {
-  constexpr std::size_t longest = 512;
+  constexpr std::size_t longest = 256;
   if (stored.size() > longest) return std::nullopt;
   const std::string name = without_wrappers(stored);
   const std::string_view view = name;

@@ -190,9 +190,10 @@ inline void turn_low_rank(Checkpoint& checkpoint, const std::set<std::string>& b
   std::set<std::string> transposed_by_name;
   std::set<std::string_view> scales;
   for (const auto& [name, tensor] : tensors)
-    if (const auto scale = detail::find_scale(tensors, name);
-        is_float8(tensor.dtype) && scale != tensors.end())
-      scales.insert(scale->first);
+    if (is_float8(tensor.dtype))
+      for (const auto scale : {detail::find_beside(tensors, name, detail::scale_names),
+                               detail::find_beside(tensors, name, detail::input_scale_names)})
+        if (scale != tensors.end()) scales.insert(scale->first);
   for (const auto& entry : names.entries()) {
     const Tensor& tensor = tensors.find(entry.stored)->second;
     if (scales.contains(entry.stored)) continue;
@@ -200,7 +201,7 @@ inline void turn_low_rank(Checkpoint& checkpoint, const std::set<std::string>& b
       if (official->transposed) transposed_by_name.insert(official->name);
       const detail::OfficialName name{.name = official->name, .fused = official->fused};
       if (is_float8(tensor.dtype)) {
-        const auto scale = detail::find_scale(tensors, entry.stored);
+        const auto scale = detail::find_beside(tensors, entry.stored, detail::scale_names);
         detail::add_official(checkpoint, name,
                              detail::widened(checkpoint, entry.stored, tensor,
                                              scale == tensors.end() ? nullptr : &scale->second));

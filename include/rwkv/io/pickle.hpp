@@ -28,6 +28,7 @@ class Machine {
   [[nodiscard]] const Items& items(Dict dict) const { return dicts_[dict.index].items; }
   /// How many dictionaries, lists and objects there are.
   [[nodiscard]] std::size_t dictionaries() const noexcept { return dicts_.size(); }
+  [[nodiscard]] bool is_object(Dict dict) const { return dicts_[dict.index].type.has_value(); }
   /// The class of an object, or the function that made it; nothing for dictionaries and lists.
   [[nodiscard]] std::string class_of(Dict dict) const {
     const auto& type = dicts_[dict.index].type;

@@ -115,9 +115,9 @@ class PthReader {
   // here knows does not; a weight that has one, or is no plain tensor, is refused.
   bool is_wanted(const pickle::Machine& machine, const pickle::StateDict& found,
                  std::string_view name, const pickle::Value& value) const {
-    const bool needed = !found.is_model || known_name(name).has_value();
+    const auto needed = [&] { return !found.is_model || known_name(name).has_value(); };
     if (const auto* object = std::get_if<pickle::Dict>(&value)) {
-      if (needed && found.is_model && !machine.class_of(*object).empty())
+      if (found.is_model && machine.is_object(*object) && needed())
         refuse_tensor(ErrorCategory::unsupported, source_, name, " is made by ",
                       printable(machine.class_of(*object)),
                       " and no plain tensor: gather or convert it, and save a state dict of plain "
@@ -127,7 +127,7 @@ class PthReader {
     const auto* ref = std::get_if<pickle::TensorRef>(&value);
     if (ref == nullptr) return false;
     const auto unknown = machine.unknown_type(*ref);
-    if (unknown && needed)
+    if (unknown && needed())
       refuse_tensor(ErrorCategory::unsupported, source_, name, " has elements of ",
                     printable(*unknown), ", which is not supported");
     return !unknown;

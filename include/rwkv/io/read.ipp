@@ -33,6 +33,10 @@ namespace detail {
   if (begins_with(bytes, "version https://git-lfs"))
     fail_with(ErrorCategory::format, source,
               ": this is a Git LFS pointer; the model itself has not been downloaded");
+  for (const char* first : {"1 '", "1 \"", "1 b'"})
+    if (begins_with(without_mark(bytes), first))
+      fail_with(ErrorCategory::format, source,
+                ": this is a vocabulary and no model: it is given with --vocab beside one");
   fail_with(ErrorCategory::format, source,
             ": this is no model file: neither safetensors nor .pth, GGUF or rwkv.cpp");
 }

@@ -13,14 +13,21 @@ namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail {
 inline constexpr std::array<std::string_view, 3> scale_names{".weight_scale", ".scale_weight",
                                                              ".weight_scale_inv"};
 
-/// The scale of the tensor `stored`, or the end of `tensors`.
-[[nodiscard]] inline auto find_scale(const std::map<std::string, Tensor, std::less<>>& tensors,
-                                     std::string_view stored) {
+/// What its inputs are multiplied with where these have 8 bits too, which they have not here.
+inline constexpr std::array<std::string_view, 2> input_scale_names{".input_scale", ".scale_input"};
+
+using StoredTensors = std::map<std::string, Tensor, std::less<>>;
+
+/// The first of `names` behind the stem of the weight `stored`, or the end of `tensors`.
+template <std::size_t N>
+[[nodiscard]] StoredTensors::const_iterator find_beside(
+    const StoredTensors& tensors, std::string_view stored,
+    const std::array<std::string_view, N>& names) {
   constexpr std::string_view weight = ".weight";
   if (stored.ends_with(weight)) {
     const std::string stem(stored.substr(0, stored.size() - weight.size()));
-    for (const std::string_view scale : scale_names)
-      if (const auto it = tensors.find(stem + std::string(scale)); it != tensors.end()) return it;
+    for (const std::string_view name : names)
+      if (const auto it = tensors.find(stem + std::string(name)); it != tensors.end()) return it;
   }
   return tensors.end();
 }
