@@ -124,9 +124,14 @@ class ConvertProgress {
   }
   void add(std::size_t bytes) {
     done_ += bytes;
+    report(0);
+  }
+  /// Within a tensor: so many bytes more will be done soon.
+  void report(double bytes) const {
     // Running the self-test takes about as long as a tenth of the conversion.
     const double share = self_test_ ? 0.9 : 1.0;
-    if (report_) report_(share * static_cast<double>(done_) / static_cast<double>(total_));
+    if (report_)
+      report_(share * (static_cast<double>(done_) + bytes) / static_cast<double>(total_));
   }
   void finish() {
     if (report_) report_(1.0);
@@ -148,10 +153,13 @@ void write_tensor(Writer& out, const io::Checkpoint& checkpoint, const io::Plann
     narrow_options.importance = it->second;
   for (const io::Tensor& part : tensor.parts) {
     const auto write = [&](const io::Tensor& t) {
+      const auto all = static_cast<double>(bytes_of(tensor.entry.dtype, t.size()));
+      double written = 0;
       io::narrow(t, tensor.entry.dtype, narrow_options, exec,
                  [&](std::span<const std::byte> bytes) {
                    out.append(bytes);
-                   progress.add(0);  // so that the caller can end a long one
+                   written += static_cast<double>(bytes.size());
+                   progress.report(static_cast<double>(part.bytes.size()) * written / all);
                  });
     };
     if (changes != nullptr && changes->touches(tensor.official) &&
