@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Only names, shapes and metadata are read, however large the model is.
 #include "common.hpp"
+#include <rwkv/io/describe.hpp>
 #include <rwkv/io/vocabulary_file.hpp>
 #include <rwkv/memory.hpp>
 #include <rwkv/text/chat_template.hpp>
@@ -99,18 +100,12 @@ void add_config(Json& j, const rwkv::io::Checkpoint& checkpoint) {
     j["config"][it->first.substr(prefix.size())] = it->second;
 }
 
-/// What a file is that is no model.
-const char* kind_of(const rwkv::io::Checkpoint& checkpoint) {
-  const auto any = [&](std::string_view part) {
-    for (const auto& [name, tensor] : checkpoint.tensors)
-      if (name.find(part) != std::string::npos) return true;
-    return false;
-  };
-  if (checkpoint.find("emb.weight") != nullptr) return nullptr;
-  if (any(".att.time_state")) return "state, tuned";
-  if (any(".att.wkv") && any(".att.x_prev")) return "state";
-  if (any(".lora_") || any(".lora.")) return "adapter";
-  return nullptr;
+/// What a file is that goes with a model; empty if it is something else.
+std::string kind_of(const rwkv::io::Checkpoint& checkpoint) {
+  if (checkpoint.find("blocks.0.att.r_k") != nullptr) return {};
+  std::string kind = rwkv::io::describe(checkpoint);
+  const bool known = kind.find("--adapter") != kind.npos || kind.find("--state-in") != kind.npos;
+  return known ? kind : std::string();
 }
 
 }  // namespace
@@ -118,7 +113,7 @@ const char* kind_of(const rwkv::io::Checkpoint& checkpoint) {
 void run(const Info& options) {
   const auto checkpoint = rwkv::io::read_checkpoint(options.model);
   Json j;
-  if (const char* const kind = kind_of(checkpoint)) {
+  if (const std::string kind = kind_of(checkpoint); !kind.empty()) {
     j["kind"] = kind;
     j["format"] = checkpoint.format;
     add_tensors(j, checkpoint);

@@ -5,6 +5,7 @@
 #include "support/sample_hybrid.hpp"
 #include <rwkv/convert.hpp>
 #include <rwkv/hybrid.hpp>
+#include <rwkv/io/describe.hpp>
 #include <rwkv/model.hpp>
 
 #include <doctest/doctest.h>
@@ -72,6 +73,25 @@ std::vector<SampleTensor> chat_rwkv() {
   return tensors;
 }
 
+/// As torch.save writes a list of tensors, a tuple, or a dictionary with numbers.
+Bytes numbered_pth(char kind) {
+  test::PickleWriter pickle;
+  test::ZipWriter zip;
+  pickle.op(kind == 'l' ? "](" : kind == 'd' ? "}(" : "(");
+  const auto tensors = chat_rwkv();
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    if (kind == 'd') pickle.number(static_cast<std::int64_t>(i));
+    pickle.tensor("FloatStorage", std::to_string(i),
+                  static_cast<std::int64_t>(tensors[i].values.size()), 0, tensors[i].shape,
+                  rwkv::io::c_order(tensors[i].shape));
+  }
+  pickle.op(kind == 'l' ? "e" : kind == 'd' ? "u" : "t");
+  zip.add("a/data.pkl", pickle.finish());
+  for (std::size_t i = 0; i < tensors.size(); ++i)
+    zip.add("a/data/" + std::to_string(i), test::encode(tensors[i].values, DType::f32));
+  return zip.finish();
+}
+
 Bytes rwkv_cpp() {
   std::vector<float> all;
   for (std::size_t l = 0; l < layers; ++l)
@@ -137,6 +157,12 @@ TEST_CASE("states of ChatRWKV and rwkv.cpp") {
   const Files files;
   CHECK(files.read("s", test::to_safetensors(chat_rwkv())) == expected(true));
   CHECK(files.read("s.pth", test::to_pth(chat_rwkv())) == expected(true));
+  for (const char kind : {'l', 't', 'd'}) {
+    CAPTURE(kind);
+    CHECK(files.read("s.pth", numbered_pth(kind)) == expected(true));
+    const auto list = rwkv::io::read_checkpoint(files.directory / "s.pth");
+    CHECK(mentions(rwkv::io::describe(list), "the state of a sequence"));
+  }
   CHECK(files.read("s.bin", rwkv_cpp()) == expected(true));
 
   Bytes bytes = rwkv_cpp();

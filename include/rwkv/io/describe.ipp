@@ -50,8 +50,9 @@ RWKV_FUNCTION std::string describe(const Checkpoint& c) {
   for (const auto& [part, meaning] : detail::adapter_marks)
     if (has(part)) return naming(part, meaning) + std::string(detail::beside_its_model);
 
-  bool states = true, training = true;
+  bool states = true, training = true, numbers = c.tensors.size() % 3 == 0;
   for (const auto& [name, tensor] : c.tensors) {
+    numbers &= name.find_first_not_of("0123456789") == std::string::npos;
     states &= name.ends_with("time_state");
     training &= name.find("exp_avg") != std::string::npos ||
                 name.find("moment") != std::string::npos || name.starts_with("grad") ||
@@ -62,7 +63,7 @@ RWKV_FUNCTION std::string describe(const Checkpoint& c) {
            "for";
   if (training)
     return naming("", "what an optimiser keeps beside a model") + ": the weights are elsewhere";
-  if (has("att.wkv") || has(".k_cache") || has("att.x_prev"))
+  if (numbers || has("att.wkv") || has(".k_cache") || has("att.x_prev"))
     return "this is the state of a sequence: it is given with --state-in beside its model";
 
   // Earlier RWKV, under official names or those of Hugging Face.

@@ -44,17 +44,30 @@ class PthReader {
     checkpoint.source = source_;
     checkpoint.format = "pth";
     std::uint64_t total = 0;
-    if (found.dict)
-      for (const auto& [key, value] : machine.items(*found.dict)) {
-        const auto* name = std::get_if<std::string_view>(&key);
-        if (name == nullptr || !is_wanted(machine, found, *name, value)) continue;
-        const Tensor tensor = machine.tensor(std::get<pickle::TensorRef>(value));
-        total += tensor.size() * size_of(tensor.dtype);
-        if (total / most_sharing > file_size_)
-          refuse("its tensors share their storages more than ", most_sharing, " times over");
-        if (!checkpoint.tensors.emplace(*name, tensor).second)
-          refuse_tensor(ErrorCategory::format, source_, *name, " occurs twice");
+    const auto add = [&](std::string_view name, const pickle::Value& value) {
+      if (!is_wanted(machine, found, name, value)) return;
+      const Tensor tensor = machine.tensor(std::get<pickle::TensorRef>(value));
+      total += tensor.size() * size_of(tensor.dtype);
+      if (total / most_sharing > file_size_)
+        refuse("its tensors share their storages more than ", most_sharing, " times over");
+      if (!checkpoint.tensors.emplace(name, tensor).second)
+        refuse_tensor(ErrorCategory::format, source_, name, " occurs twice");
+    };
+    if (found.dict) {
+      for (const auto& [key, value] : machine.items(*found.dict))
+        if (const auto* name = std::get_if<std::string_view>(&key)) add(*name, value);
+    } else if (outermost != nullptr) {  // a list, or a dictionary with numbers for keys
+      std::int64_t number = 0;
+      for (const auto& [key, value] : machine.items(*outermost)) {
+        const auto* own = std::get_if<std::int64_t>(&key);
+        add(std::to_string(own != nullptr ? *own : number), value);
+        ++number;
       }
+    } else {
+      std::size_t number = 0;
+      for (const pickle::Value& value : machine.tuples()[std::get<pickle::Tuple>(root)])
+        add(std::to_string(number++), value);
+    }
     if (checkpoint.tensors.empty() && outermost != nullptr && !machine.class_of(*outermost).empty())
       fail_with(ErrorCategory::unsupported, source_, ": this file holds an object of ",
                 printable(machine.class_of(*outermost)),
@@ -144,10 +157,11 @@ class PthReader {
 /// Reads a file written by torch.save, whose content is `bytes`, which must outlive the result: the
 /// dictionary in it that looks most like a model (`find_state_dict`), at any depth and under any
 /// key. Whatever else there is (step counts, optimiser states, objects of any class) is left out
-/// and not looked at. Views keep their strides, and tensors that share a storage keep sharing it.
-/// Throws `Error` (format) for a damaged file and (unsupported) for compressed entries, for weights
-/// that are no plain tensors, and for the format before torch 1.6. Time and memory O(pickle +
-/// entries).
+/// and not looked at. Without such a dictionary, the tensors of an outermost list, tuple or
+/// dictionary with numbers for keys are called "0", "1", ... Views keep their strides, and tensors
+/// that share a storage keep sharing it. Throws `Error` (format) for a damaged file and
+/// (unsupported) for compressed entries, for weights that are no plain tensors, and for the format
+/// before torch 1.6. Time and memory O(pickle + entries).
 [[nodiscard]] inline Checkpoint read_pth(std::span<const std::byte> bytes,
                                          const std::string& source) {
   if (is_legacy_pth(bytes))
