@@ -330,6 +330,13 @@ TEST_CASE("a folder is a model, with its vocabulary") {
   REQUIRE(o.status == 0);
   CHECK(o.err.empty());
   CHECK(shell.run("generate m/config.json" + text).out == o.out);
+  const auto j = nlohmann::json::parse(shell.run("info m --json").out);
+  CHECK(j["vocabulary_file"] == "m/rwkv_vocab_v1.txt");
+  CHECK(j["vocabulary_ids"] == 40);
+  CHECK(j["config"]["model_type"] == "rwkv7");
+  CHECK(j["memory_bytes"].get<std::size_t>() ==
+        j["weight_bytes"].get<std::size_t>() - j["mapped_bytes"].get<std::size_t>() +
+            j["state_bytes"].get<std::size_t>() + j["workspace_bytes"].get<std::size_t>());
   const auto converted = shell.run("convert m m.gguf --type f32");
   REQUIRE(converted.status == 0);
   CHECK(converted.err.empty());
@@ -347,6 +354,44 @@ TEST_CASE("a folder is a model, with its vocabulary") {
   const auto without = shell.run("convert m x.gguf");
   CHECK(without.status == 0);
   CHECK(without.err.starts_with("note: x.gguf carries no vocabulary: m/rwkv_vocab_v1.txt: this"));
+}
+
+TEST_CASE("a state of another program, and what info says of it") {
+  const Shell shell;
+  spit(shell.path("tokens.txt"), some_tokens(20));
+  const std::string base = "logits " + quoted(model) + " --tokens tokens.txt --out l.npy";
+  std::vector<float> numbers(2 * 2 * 16 * 16);  // of two layers, two heads
+  for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<float>(i % 97) / 97;
+  const auto turned = [&] {
+    std::vector<float> out(numbers.size());
+    for (std::size_t i = 0; i < out.size(); ++i)
+      out[i / 256 * 256 + i % 16 * 16 + i / 16 % 16] = numbers[i];
+    return out;
+  }();
+  const auto write = [&](const std::string& file, const std::vector<float>& all) {
+    std::vector<rwkv::io::NamedTensor> tensors;
+    for (std::size_t l = 0; l < 2; ++l)
+      tensors.push_back(rwkv::io::named_tensor<float>(
+          "model.blocks." + std::to_string(l) + ".att.time_state", {2, 16, 16},
+          std::span<const float>(all).subspan(l * 512, 512)));
+    rwkv::io::write_safetensors(shell.path(file), tensors);
+  };
+  write("official.safetensors", numbers);
+  write("web.st", turned);
+  const auto logits = [&](const std::string& how) {
+    REQUIRE(shell.run(base + how).status == 0);
+    return slurp(shell.path("l.npy"));
+  };
+  const std::string right = logits(" --state-in official.safetensors");
+  CHECK(right != logits(""));
+  CHECK(logits(" --state-in web.st") == right);
+  CHECK(logits(" --state-in web.st --state-layout official") != right);
+  write("web.safetensors", turned);
+  CHECK(logits(" --state-in web.safetensors --state-layout web-rwkv") == right);
+  const auto info = shell.run("info official.safetensors --json");
+  REQUIRE(info.status == 0);
+  CHECK(nlohmann::json::parse(info.out)["kind"].get<std::string>().find("tuned state") !=
+        std::string::npos);
 }
 
 TEST_CASE("convert looks at a text first") {
