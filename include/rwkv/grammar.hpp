@@ -21,6 +21,17 @@
 
 namespace rwkv::inline RWKV_ABI {
 
+/// How numbers, and strings that a schema says something about, may be written.
+enum class JsonSpelling : std::uint8_t {
+  /// Escapes only where they must be. Integers are digits alone, numbers between bounds have no
+  /// exponent.
+  plain,
+  /// Also \u escapes for other characters than those of ASCII; 1.0 and 1e2 are integers.
+  usual,
+  /// Also escapes for what needs none.
+  any,
+};
+
 /// How JSON is written. The defaults accept what JSON writers write: any order, white space.
 struct JsonOptions {
   /// The longest run of white space (space, tab, line feed, carriage return) where JSON allows any
@@ -31,14 +42,12 @@ struct JsonOptions {
   /// "format" is checked where it is date, time, date-time, duration, uuid, email, hostname, ipv4,
   /// ipv6, uri; other formats are not. (By the 2020-12 standard it is an annotation.)
   bool formats = false;
-  /// Names and strings of an enumeration may be written with \u escapes for letters that need none.
-  /// (Escapes for other than ASCII characters are always possible.)
-  bool any_escapes = false;
+  JsonSpelling spelling = JsonSpelling::usual;
 
-  /// For generation: no white space, properties in order, formats checked. Most text is then
-  /// forced.
+  /// For generation: no white space, properties in order, formats checked, one spelling. Much of
+  /// the text is then forced.
   [[nodiscard]] static JsonOptions compact() {
-    return {.whitespace = 0, .ordered = true, .formats = true, .any_escapes = false};
+    return {.whitespace = 0, .ordered = true, .formats = true, .spelling = JsonSpelling::plain};
   }
 };
 

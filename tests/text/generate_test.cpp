@@ -2,6 +2,7 @@
 #include "../support/golden.hpp"
 #include "support.hpp"
 #include <rwkv/generate.hpp>
+#include <rwkv/grammar.hpp>
 
 #include <stop_token>
 
@@ -333,4 +334,98 @@ TEST_CASE("with a real model: reproducible, and the state goes on where it ended
   rwkv::State fed(model.shape());
   (void)model.forward(fed, tokenizer.encode("0123456789" + first.text), work);
   CHECK(fed == state);
+}
+
+TEST_CASE("a constraint decides what may be written") {
+  const Tokenizer tokenizer = reciter_tokenizer();
+  const auto constraint = [&](const char* pattern) {
+    return rwkv::Grammar::from_regex(pattern).constraint(tokenizer);
+  };
+  const std::vector<Token> prompt{1};
+  const auto wants = [&](const char* text) {
+    return Reciter{.script = tokenizer.encode(text), .prompt = prompt.size()};
+  };
+  const auto run = [&](const Reciter& model, const GenerateOptions& options,
+                       Reciter::Workspace& work) {
+    Reciter::State state;
+    const GenerateResult r =
+        rwkv::generate(model, state, work, tokenizer, std::span<const Token>(prompt), options);
+    CHECK(state.size() == prompt.size() + r.tokens.size());
+    CHECK(tokenizer.decode(r.tokens) == r.text + r.overrun);
+    return r;
+  };
+  Reciter::Workspace work;
+  GenerateOptions options;
+  options.sampler.temperature = 0;
+
+  SUBCASE("it ends where nothing can follow") {
+    options.constraint = constraint("a(b|c)d");
+    const GenerateResult r = run(wants("ac"), options, work);
+    CHECK(r.text == "acd");
+    CHECK(r.reason == StopReason::complete);
+    CHECK(r.satisfied);
+  }
+  SUBCASE("it ends at a stop token only where it may") {
+    options.constraint = constraint("(ab)+");
+    const GenerateResult r = run(wants("ab"), options, work);  // then 0, which ends a text
+    CHECK(r.text == "ab");
+    CHECK(r.reason == StopReason::stop_token);
+    CHECK(r.satisfied);
+    options.constraint = constraint("ab(ab){3}x?");
+    CHECK(run(wants("ab"), options, work).text == "abababab");
+  }
+  SUBCASE("what is forced is one pass of several tokens, with the same result") {
+    const char* pattern = "1234567(8|9)User: x(a|b)";
+    options.constraint = constraint(pattern);
+    work.rows_ = 16;
+    const GenerateResult all = run(wants("1234567"), options, work);
+    CHECK(work.passes == std::vector<std::size_t>{1, 7, 1, 1, 1});
+    for (const std::size_t rows : {std::size_t{1}, std::size_t{3}}) {
+      Reciter::Workspace small;
+      small.rows_ = rows;
+      CHECK(run(wants("1234567"), options, small).tokens == all.tokens);
+    }
+    // And by hand, one token at a time, as one sequence of a batch would be.
+    for (const float temperature : {0.0f, 1.0f}) {
+      options.sampler.temperature = temperature;
+      options.sampler.top_p = 1;
+      options.sampler.presence_penalty = 40;
+      const Reciter model = wants("1234567");
+      const GenerateResult expected = run(model, options, work);
+      Reciter::State state;
+      std::span<const float> logits = model.forward(state, prompt, work, rwkv::Serial());
+      rwkv::SamplerOptions sampling = options.sampler;
+      sampling.uncounted = rwkv::digits_and_spaces(tokenizer);
+      rwkv::Sampler sampler(sampling);
+      rwkv::Constraint by_hand = options.constraint;
+      rwkv::TokenMask mask;
+      std::vector<Token> tokens;
+      for (by_hand.allowed(mask); !mask.none(); by_hand.allowed(mask)) {
+        const Token token = sampler.sample(logits.first(tokenizer.vocab_size()), mask);
+        by_hand.accept(token);
+        tokens.push_back(token);
+        logits = model.forward(state, std::span<const Token>(&token, 1), work, rwkv::Serial());
+      }
+      CHECK(tokens == expected.tokens);
+    }
+  }
+  SUBCASE("the largest number of tokens holds within forced text, and is reported") {
+    options.constraint = constraint("1234567");
+    options.max_tokens = 3;
+    const GenerateResult r = run(wants("x"), options, work);
+    CHECK(r.text == "123");
+    CHECK(r.reason == StopReason::max_tokens);
+    CHECK_FALSE(r.satisfied);
+  }
+  SUBCASE("a vocabulary that lacks what must follow is an error") {
+    rwkv::io::Vocabulary letters(1);
+    letters.emplace_back("a");
+    const Tokenizer few(letters);
+    options.constraint = rwkv::Grammar::from_regex("a(a|b)c").constraint(few);
+    Reciter::State state;
+    const Reciter model{.script = {1, 1, 1}, .prompt = 1, .vocab = 2};
+    test::check_error(ErrorCategory::argument, "no token of the vocabulary", [&] {
+      (void)rwkv::generate(model, state, work, few, std::span<const Token>(prompt), options);
+    });
+  }
 }

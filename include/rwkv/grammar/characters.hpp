@@ -76,12 +76,12 @@ class Characters {
 class Expressions {
  public:
   enum class Form : std::uint8_t {
-    utf8,          ///< characters as they are
-    json,          ///< as in a JSON string: escaped where they must or, other than ASCII, may be
-    json_escaped,  ///< the same, where every character may be
+    utf8,  ///< characters as they are
+    json,  ///< as in a JSON string
   };
 
-  explicit Expressions(Form form) : form_(form) {}
+  explicit Expressions(Form form, JsonSpelling spelling = JsonSpelling::any)
+      : form_(form), spelling_(spelling) {}
 
   [[nodiscard]] const std::vector<Expression>& nodes() const noexcept { return nodes_; }
   [[nodiscard]] std::size_t size() const noexcept { return nodes_.size(); }
@@ -137,22 +137,27 @@ class Expressions {
         };
         part(0x20, '"' - 1, raw);
         part('"' + 1, '\\' - 1, raw);
-        part('\\' + 1, Characters::last_character, raw);
+        const std::uint32_t odd = spelling_ == JsonSpelling::plain ? 0x7f : 0x110000;
+        part('\\' + 1, odd - 1, raw);
+        part(odd + 1, Characters::last_character, raw);
         const auto hex = [&](std::uint32_t from, std::uint32_t to) { unit(from, to, escapes); };
-        if (form_ == Form::json_escaped) {
+        if (spelling_ == JsonSpelling::any) {
           part(0, 0x7f, hex);
         } else {
           part(0, 0x1f, hex);
           part('"', '"', hex);
           part('\\', '\\', hex);
+          part(odd, odd, hex);
         }
-        part(0x80, 0xffff, hex);
-        part(0x10000, Characters::last_character,
-             [&](std::uint32_t from, std::uint32_t to) { pair(from, to, escapes); });
+        if (spelling_ != JsonSpelling::plain) {
+          part(0x80, 0xffff, hex);
+          part(0x10000, Characters::last_character,
+               [&](std::uint32_t from, std::uint32_t to) { pair(from, to, escapes); });
+        }
         constexpr std::string_view short_ones = "\"\\\b\f\n\r\t/";
         constexpr std::string_view written = "\"\\bfnrt/";
         for (std::size_t i = 0; i < written.size(); ++i)
-          if (written[i] != '/' || form_ == Form::json_escaped) {
+          if (written[i] != '/' || spelling_ == JsonSpelling::any) {
             const auto c = static_cast<unsigned char>(short_ones[i]);
             if (c >= first && c <= last) letters.set(static_cast<unsigned char>(written[i]));
           }
@@ -281,6 +286,7 @@ class Expressions {
   }
 
   Form form_;
+  JsonSpelling spelling_;
   std::vector<Expression> nodes_;
 };
 

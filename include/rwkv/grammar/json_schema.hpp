@@ -461,6 +461,7 @@ class SchemaCompiler {
         return;
       case Json::Kind::number:
         a.types &= Alternative::number;
+        if (Decimal::of(value.text).fraction_digits() == 0) a.numbers.integer = true;
         a.numbers.at_least({Decimal::of(value.text), false});
         a.numbers.at_most({Decimal::of(value.text), false});
         return;
@@ -769,11 +770,24 @@ class SchemaCompiler {
 
   [[nodiscard]] std::shared_ptr<const ByteDfa> all_strings() {
     if (!all_strings_) {
-      Expressions e(Expressions::Form::json_escaped);
+      // Where nothing depends on what is written, any escape will do; but for the two that no
+      // writer needs.
+      Expressions e(Expressions::Form::json);
       const std::size_t quote = e.byte('"');
-      const std::size_t root = e.sequence(
-          {quote, e.repeat(e.characters(Characters::all()), 0, Expression::unbounded), quote});
-      all_strings_ = std::make_shared<const ByteDfa>(compiled(e, root, source_));
+      const std::size_t character = e.characters(Characters::all());
+      const std::size_t root =
+          e.sequence({quote, e.repeat(character, 0, Expression::unbounded), quote});
+      ByteDfa all = compiled(e, root, source_);
+      if (options_.spelling == JsonSpelling::plain) {
+        Expressions usual(Expressions::Form::utf8);
+        const std::size_t itself = usual.bytes(ByteSet().set().reset('\\').reset(0x7f));
+        const std::size_t escaped =
+            usual.sequence({usual.byte('\\'), usual.bytes(ByteSet().set().reset('/'))});
+        const std::size_t some =
+            usual.repeat(usual.choice({itself, escaped}), 0, Expression::unbounded);
+        all = *intersection(all, compiled(usual, some, source_), most_states);
+      }
+      all_strings_ = std::make_shared<const ByteDfa>(std::move(all));
     }
     return all_strings_;
   }
@@ -784,9 +798,7 @@ class SchemaCompiler {
     if (known) return known;
     const std::string where =
         source_ + ": " + index_.pointer(*pattern.schema) + "/" + pattern.keyword;
-    const auto form =
-        options_.any_escapes ? Expressions::Form::json_escaped : Expressions::Form::json;
-    Expressions e(form);
+    Expressions e(Expressions::Form::json, options_.spelling);
     const PatternParser parsed(pattern.text, where, e);
     const std::size_t any = e.repeat(e.characters(Characters::all()), 0, Expression::unbounded);
     const std::size_t begin = e.byte(begin_mark);
@@ -908,13 +920,15 @@ class SchemaCompiler {
     if (numbers.any() || numbers == Numbers{.integer = true}) {
       Expressions e(Expressions::Form::utf8);
       const std::string pattern =
-          numbers.any()
-              ? "-?(?:0|[1-9]\\d*)(?:\\.\\d+)?(?:[eE][+-]?\\d+)?"
-              : "-?(?:(?:0|[1-9]\\d*)(?:\\.0+)?|0(?:\\.0+)?[eE][+-]?\\d+|[1-9]\\d*[eE]\\+?"
-                "\\d+|[1-9]\\.\\d{1,16}[eE]\\+?0*(?:1[6-9]|[2-9]\\d|[1-9]\\d{2,}))";
+          numbers.any() ? "-?(?:0|[1-9]\\d*)(?:\\.\\d+)?(?:[eE][+-]?\\d+)?"
+          : options_.spelling == JsonSpelling::plain
+              ? "-?(?:0|[1-9]\\d*)"
+              : "-?(?:(?:0|[1-9]\\d*)(?:\\.0+)?|0(?:\\.0+)?[eE][+-]?\\d+|[1-9]\\d*[eE]\\+?\\d+"
+                "|[1-9]\\.\\d{1,16}[eE]\\+?0*(?:1[6-9]|[2-9]\\d|[1-9]\\d{2,}))";
       const PatternParser parsed(pattern, source_, e);
       out = std::make_shared<const ByteDfa>(compiled(e, parsed.root(), source_));
-    } else if (auto dfa = NumberReader(numbers).automaton()) {
+    } else if (auto dfa =
+                   NumberReader(numbers, options_.spelling == JsonSpelling::plain).automaton()) {
       out = std::make_shared<const ByteDfa>(*std::move(dfa));
     }
     numbers_.emplace_back(numbers, out);
@@ -1087,7 +1101,7 @@ class SchemaCompiler {
         if (a.strings) {
           auto names = std::make_shared<Names>();
           names->texts = strings_of(a);
-          names->any_escapes = options_.any_escapes;
+          names->spelling = options_.spelling;
           branches.push_back(
               read(program_.add(Terminal{.kind = Terminal::Kind::names, .names = std::move(names)}),
                    end_));
@@ -1195,7 +1209,7 @@ class SchemaCompiler {
 
     Object object;
     auto names = std::make_shared<Names>();
-    names->any_escapes = options_.any_escapes;
+    names->spelling = options_.spelling;
     names->texts.assign(declared.begin(), declared.end());
     std::map<std::string_view, std::uint32_t> place;
     for (std::size_t i = 0; i < in_order.size(); ++i)

@@ -570,13 +570,15 @@ class Machine {
     const Terminal& t = terminal(op);
     if (t.kind == Terminal::Kind::automaton) return t.dfa->only(thread.progress.q);
     const Spelling& s = thread.progress.spelling;
-    if (s.place == Spelling::Place::before && t.kind != Terminal::Kind::counted) return '"';
-    if (s.place == Spelling::Place::text && s.low + 1 == s.high && !t.names->any_escapes &&
+    if (t.kind == Terminal::Kind::key && s.low == s.high)
+      return thread.progress.q == ByteDfa::dead ? -1 : t.dfa->only(thread.progress.q);
+    if (s.place == Spelling::Place::text && s.low + 1 == s.high &&
+        t.kind != Terminal::Kind::counted &&
         (t.kind == Terminal::Kind::names || thread.progress.q == ByteDfa::dead)) {
       const std::string& text = t.names->texts[s.low];
       if (s.depth == text.size()) return '"';
       const auto byte = static_cast<unsigned char>(text[s.depth]);
-      if (byte >= 0x20 && byte < 0x80 && byte != '"' && byte != '\\') return byte;
+      if (!may_be_escaped(t.names->spelling, byte)) return byte;
     }
     int only = -1;
     for (int byte = 0; byte < 256; ++byte) {

@@ -44,6 +44,14 @@ class Masks {
     for (const Thread& thread : state.threads) walk.add(thread);
   }
 
+  /// Is there a token whose bytes go on behind `node` as `state`, which is that at `node`, allows?
+  [[nodiscard]] bool reaches_beyond(Machine& machine, const State& state, std::uint32_t node) {
+    if (trie_->nodes()[node].end == node + 1 || state.threads.empty()) return false;
+    TokenMask mask(trie_->tokens());
+    Walk(*this, machine, mask).below(state, node);
+    return !mask.none();
+  }
+
  private:
   using Known = std::shared_ptr<const TerminalMask>;
   static constexpr std::size_t most_known = 4096;  // some 8 KB each
@@ -178,6 +186,11 @@ class Masks {
         default:
           add_key(thread, t, machine_.program().objects[op.a]);
       }
+    }
+
+    void below(const State& state, std::uint32_t node) {
+      pool(0) = state;
+      descend(node, 0);
     }
 
    private:

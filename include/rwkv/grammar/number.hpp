@@ -157,7 +157,8 @@ inline bool operator==(const Numbers::Bound& a, const Numbers::Bound& b) {
 /// most 16 digits behind it and the exponent is 16 or more, as programs write large numbers.
 class NumberReader {
  public:
-  explicit NumberReader(const Numbers& n) : n_(n) {
+  /// `plain`: without exponents, integers without a point.
+  explicit NumberReader(const Numbers& n, bool plain) : n_(n), plain_(plain) {
     if (n.integer) exact_ = n_.multiple_of(1, 0);
     // For each sign, between which magnitudes.
     const auto side = [&](bool negative) {
@@ -280,7 +281,7 @@ class NumberReader {
           for (int i = s.behind; i < n_.scale; ++i) rest = rest * 10 % n_.step;
           if (rest != 0) return false;
         }
-        if (!s.nonzero) return zero_fits();
+        if (!s.nonzero) return zero_fits() && !(plain_ && s.negative && !below_zero());
         if (!side.possible) return false;
         if (side.least && !above(finished(s, side.least->value, s.least), *side.least))
           return false;
@@ -336,6 +337,10 @@ class NumberReader {
     const Decimal zero;
     return (!n_.low || above(Decimal::compare(zero, n_.low->value), *n_.low)) &&
            (!n_.high || below(Decimal::compare(zero, n_.high->value), *n_.high));
+  }
+
+  [[nodiscard]] bool below_zero() const noexcept {
+    return !n_.low || (n_.low->value.negative && !n_.low->value.zero());
   }
 
   static void forget_digits(State& s) noexcept { s.least_digits = s.most_digits = {}; }
@@ -397,6 +402,7 @@ class NumberReader {
   }
 
   [[nodiscard]] std::optional<State> point(State s) const {
+    if (plain_ && n_.integer) return std::nullopt;
     const Side& side = sides_[s.negative];
     if (side.least) s.least = at_point(s.least, side.least->value);
     if (side.most) s.most = at_point(s.most, side.most->value);
@@ -429,7 +435,7 @@ class NumberReader {
   }
 
   [[nodiscard]] std::optional<State> exponent(State s) const {
-    if (!s.single || n_.step > 1 || s.behind > 16) return std::nullopt;
+    if (plain_ || !s.single || n_.step > 1 || s.behind > 16) return std::nullopt;
     s.place = State::Place::e;
     s.least = s.most = {};
     s.rest = 0;
@@ -438,6 +444,7 @@ class NumberReader {
   }
 
   Numbers n_;
+  bool plain_;
   bool exact_ = true;
   Side sides_[2];
   int largest_exponent_ = 0;

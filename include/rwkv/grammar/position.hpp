@@ -41,7 +41,18 @@ class Position final : public Constraint::Rules {
     read(bytes, state_, token);
   }
 
-  [[nodiscard]] std::string forced() override { return forced(state_, most_forced); }
+  [[nodiscard]] std::string forced() override {
+    std::string text;
+    State at;
+    for (const State* state = &state_; text.size() < most_forced && !state->complete; state = &at) {
+      const int byte = machine_.only(*state);
+      if (byte < 0) break;
+      text += static_cast<char>(static_cast<unsigned char>(byte));
+      machine_.step(*state, static_cast<unsigned char>(byte), next_);
+      std::swap(at, next_);
+    }
+    return text;
+  }
 
   [[nodiscard]] std::vector<Token> forced_tokens(std::size_t most) override {
     std::vector<Token> tokens;
@@ -71,32 +82,24 @@ class Position final : public Constraint::Rules {
     state = std::move(a);
   }
 
-  [[nodiscard]] std::string forced(const State& from, std::size_t most) {
-    std::string text;
+  // The token that the tokenizer makes of the beginning of forced text, unless one that begins like
+  // this can reach beyond what is forced.
+  [[nodiscard]] std::uint32_t forced_token(const State& from) {
+    const TrieData& trie = masks_->trie();
+    std::uint32_t node = 0;
+    std::uint32_t token = TrieData::no_token;
     State at;
-    for (const State* state = &from; text.size() < most && !state->complete; state = &at) {
+    for (const State* state = &from; !state->complete; state = &at) {
       const int byte = machine_.only(*state);
       if (byte < 0) break;
-      text += static_cast<char>(static_cast<unsigned char>(byte));
+      node = trie.child(node, static_cast<unsigned char>(byte));
+      if (node == 0) return token;
+      if (trie.nodes()[node].token != TrieData::no_token) token = trie.nodes()[node].token;
       machine_.step(*state, static_cast<unsigned char>(byte), next_);
       std::swap(at, next_);
     }
-    return text;
-  }
-
-  // The token that the tokenizer makes of the beginning of forced text, unless a token could begin
-  // like this and reach beyond what is forced.
-  [[nodiscard]] std::uint32_t forced_token(const State& from) {
-    const TrieData& trie = masks_->trie();
-    const std::string text = forced(from, trie.longest());
-    std::uint32_t node = 0;
-    std::uint32_t token = TrieData::no_token;
-    for (const char c : text) {
-      node = trie.child(node, static_cast<unsigned char>(c));
-      if (node == 0) return token;
-      if (trie.nodes()[node].token != TrieData::no_token) token = trie.nodes()[node].token;
-    }
-    return trie.nodes()[node].end > node + 1 ? TrieData::no_token : token;
+    if (node == 0 || token == TrieData::no_token) return TrieData::no_token;
+    return masks_->reaches_beyond(machine_, at, node) ? TrieData::no_token : token;
   }
 
   std::shared_ptr<Masks> masks_;

@@ -3,6 +3,7 @@
 // other. Several things may be possible at once; the machine (machine.hpp) follows them all.
 #pragma once
 
+#include <rwkv/grammar.hpp>
 #include <rwkv/grammar/byte_dfa.hpp>
 
 #include <algorithm>
@@ -20,7 +21,7 @@ inline constexpr std::uint32_t unbounded = (std::numeric_limits<std::uint32_t>::
 /// of an object's properties. As terminals they are read in JSON's spelling.
 struct Names {
   std::vector<std::string> texts;
-  bool any_escapes = false;  ///< JsonOptions
+  JsonSpelling spelling = JsonSpelling::usual;
 };
 
 /// A terminal.

@@ -5,6 +5,7 @@
 #include <rwkv/grammar/json.hpp>
 
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -23,6 +24,7 @@ class SchemaIndex {
     if (document_ == nullptr) document_ = &document;
     const Json* const dialect = document.find("$schema");
     if (dialect != nullptr && dialect->is(Json::Kind::string)) check_dialect(document, *dialect);
+    roots_.insert(&document);
     walk(document, false);
   }
 
@@ -36,7 +38,7 @@ class SchemaIndex {
   /// By the drafts before 2019-09, what stands beside $ref does not count.
   [[nodiscard]] bool legacy(const Json& schema) const {
     if (legacy_.empty()) return false;
-    for (const Json* at = &schema; at != nullptr; at = parent(*at))
+    for (const Json* at = &schema; at != nullptr; at = above(*at))
       for (const Json* document : legacy_)
         if (document == at) return true;
     return false;
@@ -159,6 +161,10 @@ class SchemaIndex {
     }
   }
 
+  // Within its document.
+  [[nodiscard]] const Json* above(const Json& node) const {
+    return roots_.contains(&node) ? nullptr : parent(node);
+  }
   [[nodiscard]] const Json* parent(const Json& node) const {
     const auto found = parents_.find(&node);
     return found == parents_.end() ? nullptr : found->second;
@@ -174,20 +180,20 @@ class SchemaIndex {
 
   [[nodiscard]] const Json* resource_of(const Json& schema) const {
     const Json* at = &schema;
-    while (identifier(*at) == nullptr && parent(*at) != nullptr) at = parent(*at);
+    while (identifier(*at) == nullptr && above(*at) != nullptr) at = above(*at);
     return at;
   }
 
   [[nodiscard]] std::string base_of(const Json& schema) const {
     std::vector<const std::string*> ids;
-    for (const Json* at = &schema; at != nullptr; at = parent(*at))
+    for (const Json* at = &schema; at != nullptr; at = above(*at))
       if (const std::string* id = identifier(*at); id != nullptr) ids.push_back(id);
     std::string base;
     for (auto id = ids.rbegin(); id != ids.rend(); ++id) base = joined(base, **id);
     return base.substr(0, base.find('#'));
   }
   [[nodiscard]] std::string base_above(const Json& schema) const {
-    const Json* const up = parent(schema);
+    const Json* const up = above(schema);
     return up == nullptr ? std::string() : base_of(*up);
   }
 
@@ -284,6 +290,7 @@ class SchemaIndex {
 
   const std::string& source_;
   const Json* document_ = nullptr;
+  std::set<const Json*> roots_;
   std::vector<const Json*> legacy_;
   std::unordered_map<const Json*, const Json*> parents_;
   std::map<std::string, const Json*> resources_, anchors_;

@@ -67,8 +67,12 @@ struct Spelled {
   enum class What : std::uint8_t { nothing, byte, character, end, error };
   What what;
   std::uint32_t value = 0;
-  bool needless = false;  // an escape for what could stand for itself
 };
+
+[[nodiscard]] constexpr bool may_be_escaped(JsonSpelling spelling, std::uint32_t c) noexcept {
+  return c < 0x20 || c == '"' || c == '\\' || spelling == JsonSpelling::any ||
+         (spelling == JsonSpelling::usual && c >= 0x80);
+}
 
 /// Goes on by a byte; `low`, `high` and `depth` stay as they are.
 [[nodiscard]] inline Spelled spell(Spelling& s, unsigned char byte) noexcept {
@@ -82,8 +86,7 @@ struct Spelled {
     s.place = Place::text;
     s.value = 0;
     s.digits = 0;
-    const bool needless = c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
-    return Spelled{What::character, c, needless};
+    return Spelled{What::character, c};
   };
   const auto digit = [&](unsigned char c) -> int {
     if (c >= '0' && c <= '9') return c - '0';
@@ -212,7 +215,7 @@ struct Spelled {
       return s.low < s.high;
     }
     default: {
-      if (spelled.needless && !names.any_escapes) return false;
+      if (!may_be_escaped(names.spelling, spelled.value)) return false;
       const auto [low, high] = narrow(names, s.low, s.high, s.depth, spelled.value, spelled.value);
       s.low = low;
       s.high = high;
@@ -236,8 +239,10 @@ template <class Any>
     const auto part = [&](std::uint32_t from, std::uint32_t to) {
       return some((std::max)(first, from), (std::min)(last, to));
     };
-    if (names.any_escapes ? part(0, 0x7f) : part(0, 0x1f) || part('"', '"') || part('\\', '\\'))
+    if (names.spelling == JsonSpelling::any ? part(0, 0x7f)
+                                            : part(0, 0x1f) || part('"', '"') || part('\\', '\\'))
       return true;
+    if (names.spelling == JsonSpelling::plain) return false;
     if (part(0x80, 0xd7ff) || part(0xe000, 0xffff)) return true;
     const std::uint32_t high_first = (std::max)(first, std::uint32_t{0xd800});
     const std::uint32_t high_last = (std::min)(last, std::uint32_t{0xdbff});
