@@ -49,7 +49,7 @@ class ThreadPool {
         pool_(std::make_unique<Workers>(threads_ - 1)) {
     const std::size_t processors = available_processors();
     usable_ = options.oversubscribe ? threads_ - 1 : (std::min)(threads_, processors) - 1;
-    for (std::size_t i = 1; i < threads_; ++i) pool_->start();
+    for (std::size_t i = 1; i < threads_; ++i) pool_->start(i <= usable_);
     if (options.pin) pin();
   }
   explicit ThreadPool(std::size_t threads = 0)
@@ -124,8 +124,10 @@ class ThreadPool {
       for (auto& worker : workers) wake(*worker);
       for (auto& worker : workers) worker->thread.join();
     }
-    void start() {
+    /// A worker that is not `usable` sleeps until the pool ends.
+    void start(bool usable) {
       auto worker = std::make_unique<Worker>();
+      worker->resting.store(!usable, std::memory_order_relaxed);
       worker->thread = std::thread([this, me = worker.get()] { work(*me); });
       workers.push_back(std::move(worker));
     }
@@ -213,21 +215,18 @@ class ThreadPool {
       ++rests;
     }
 
-    /// Sees to it that `wanted` workers look for work, as far as they do not rest.
+    /// Sees to it that the first `wanted` workers look for work, as far as they do not rest: where
+    /// one lost its processor, another would do no better.
     void rouse(std::size_t wanted) {
-      if (rests != 0) {
-        const auto now = Clock::now();
-        for (auto& worker : workers)
-          if (worker->resting.load(std::memory_order_relaxed) && now >= worker->rest_end) {
-            worker->resting.store(false, std::memory_order_seq_cst);
-            --rests;
-          }
-      }
-      for (std::size_t i = 0; i < workers.size() && wanted > 0; ++i) {
+      const auto now = rests != 0 ? Clock::now() : Clock::time_point{};
+      for (std::size_t i = 0; i < wanted; ++i) {
         Worker& worker = *workers[i];
-        if (worker.resting.load(std::memory_order_relaxed)) continue;
+        if (worker.resting.load(std::memory_order_relaxed)) {
+          if (now < worker.rest_end) continue;
+          worker.resting.store(false, std::memory_order_seq_cst);
+          --rests;
+        }
         if (worker.asleep.load(std::memory_order_seq_cst)) wake(worker);
-        --wanted;
       }
     }
 
@@ -251,7 +250,7 @@ class ThreadPool {
     void await(Worker& me, std::uint64_t seen) {
       const auto called = [&](std::memory_order order) {
         return stop.load(order) ||
-               (ticket.load(order) >> 32 != seen && !me.resting.load(std::memory_order_relaxed));
+               (ticket.load(order) >> 32 != seen && !me.resting.load(order));
       };
       const auto begin = Clock::now();
       for (int spin = 1; !me.resting.load(std::memory_order_relaxed); ++spin) {
