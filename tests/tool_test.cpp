@@ -864,11 +864,23 @@ TEST_CASE("an interrupt ends what a script says") {
 
 TEST_CASE("chat wants functions as a list of JSON") {
   const TrainedShell shell;
-  spit(shell.path("tools.json"), R"([{"name": "add", "parameters": {"type": "object"}}])");
+  spit(shell.path("tools.json"), R"([{"name": "add", "parameters": {"type": "object",
+    "properties": {"sure": {"type": "boolean"}}, "required": ["sure"],
+    "additionalProperties": false}}])");
   spit(shell.path("bad.json"), R"({"name": "add"})");
   spit(shell.path("talk.txt"), "the cat\n/result {}\n");
-  const std::string chat = "chat a.safetensors --tokens 4 --seed 1 --tools ";
-  CHECK(shell.run(chat + "tools.json < talk.txt").status == 0);
+  const std::string chat = "chat a.safetensors --tokens 400 --seed 1 --tools ";
+  const auto o = shell.run(chat + "tools.json < talk.txt");
+  CHECK(o.status == 0);
+  CHECK(o.err == "");
+  std::istringstream calls(o.out);  // one for what was said, one for the result
+  std::size_t count = 0;
+  for (std::string line; std::getline(calls, line); ++count) {
+    const auto call = nlohmann::json::parse(line);
+    CHECK(call["name"] == "add");
+    CHECK(call["arguments"]["sure"].is_boolean());
+  }
+  CHECK(count == 2);
   check_refused(shell.run(chat + "bad.json < talk.txt"));
   check_refused(shell.run(chat + "missing.json < talk.txt"));
   check_refused(shell.run(chat + "tools.json --think on < talk.txt"));

@@ -137,20 +137,11 @@ class Session {
     const rwkv::Answer answer = say(work_, std::as_const(options_), print, pool_);
     options_.sampler.seed += 1;  // another answer for another turn, the same for the same seed
     print("\n");
-    if (!settings.tools.empty() && answer.reason != rwkv::StopReason::cancelled) check(answer);
+    if (!settings.tools.empty() && !answer.call && answer.reason == rwkv::StopReason::max_tokens)
+      std::fputs("the call is cut short; --tokens allows longer ones\n", stderr);
     // Who sees a prompt again can say what next.
     if (Interrupt::requested() && (!terminal_ || Interrupt::termination()))
       Interrupt::end_program();
-  }
-
-  void check(const rwkv::Answer& answer) const {
-    if (!answer.call) {
-      std::fputs("this is no function call\n", stderr);
-      return;
-    }
-    const auto names = chat::tool_names(talk_.settings().tools, "--tools");
-    if (std::find(names.begin(), names.end(), answer.call->name) == names.end())
-      std::fprintf(stderr, "there is no function \"%s\"\n", answer.call->name.c_str());
   }
 
   const Model& model_;

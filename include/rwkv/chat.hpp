@@ -36,8 +36,9 @@ struct ChatSettings {
   const chat::Template* form = &chat::classic;
   chat::Think think = chat::Think::unsaid;
   std::string system{};  ///< before the first turn; empty: nothing
-  /// JSON that describes functions; answers are then calls of them. Needs a way of thinking that
-  /// leaves no thoughts open.
+  /// JSON that describes functions (see Grammar::from_tools); answers are then calls of one of
+  /// them, with arguments that are valid for its schema, unless a call's options have a constraint
+  /// of their own. Needs a way of thinking that leaves no thoughts open.
   std::string tools{};
   /// Turns whose state is kept, the newest ones. Older ones can be taken back too, but what was
   /// said before them is then read once more.
@@ -136,6 +137,10 @@ struct TurnText {
 
 RWKV_FUNCTION void check(const ChatSettings& settings);
 
+/// That an answer is a call of one of the tools, valid for its schema; none without tools.
+[[nodiscard]] RWKV_FUNCTION Constraint constraint_for(const ChatSettings& settings,
+                                                      const Tokenizer& tokenizer);
+
 #if !defined(RWKV_NO_IO)
 /// A conversation as text: JSON with all texts and tokens.
 struct Script {
@@ -176,7 +181,7 @@ template <class Model, class State>
 class Conversation {
  public:
   /// Begins with `start`, a fresh or a tuned state. Throws `Error` (argument) for a mode that the
-  /// template does not have.
+  /// template does not have, and as `Grammar::from_tools`.
   Conversation(Model model, State start, Tokenizer tokenizer, ChatSettings settings = {})
       : model_(std::move(model)),
         tokenizer_(std::move(tokenizer)),
@@ -184,6 +189,7 @@ class Conversation {
         start_(std::move(start)),
         state_(start_) {
     chat::detail::check(settings_);
+    constraint_ = chat::detail::constraint_for(settings_, tokenizer_);
     after_ = chat::detail::first_border(settings_);
   }
 
@@ -284,6 +290,7 @@ class Conversation {
         if (token >= model_.shape().vocab())
           fail_with(ErrorCategory::format, path.string(), ": token ", token,
                     " is outside the model's vocabulary of ", model_.shape().vocab());
+    constraint_ = chat::detail::constraint_for(script.settings, tokenizer_);
     script.settings.kept_states = settings_.kept_states;
     settings_ = std::move(script.settings);
     state_ = std::move(state);
@@ -325,6 +332,7 @@ class Conversation {
     record.turn.begun = words.begun;
     GenerateOptions all = chat::with_stops(options, settings_, tokenizer_);
     if (!turns_.empty()) all.leading_token.reset();
+    if (!all.constraint) all.constraint = constraint_;
 
     // On a copy: whatever happens, nothing was said until it has been answered.
     State state = state_;
@@ -386,6 +394,7 @@ class Conversation {
   Model model_;
   Tokenizer tokenizer_;
   ChatSettings settings_;
+  Constraint constraint_;  // that answers are calls of the tools, if there are any
   State start_;
   State state_;
   chat::detail::Border after_;

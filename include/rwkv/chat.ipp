@@ -5,6 +5,7 @@
 #include <rwkv/chat.hpp>
 
 #if !defined(RWKV_NO_IO)
+#include <rwkv/grammar.hpp>
 #include <rwkv/io/json_events.hpp>
 #include <rwkv/io/untrusted.hpp>
 #endif
@@ -97,6 +98,14 @@ RWKV_FUNCTION void check(const ChatSettings& settings) {
 #if !defined(RWKV_NO_IO)
   (void)tool_names(settings.tools, "tools");
 #endif
+}
+
+RWKV_FUNCTION Constraint constraint_for([[maybe_unused]] const ChatSettings& settings,
+                                        [[maybe_unused]] const Tokenizer& tokenizer) {
+#if !defined(RWKV_NO_IO)
+  if (!settings.tools.empty()) return Grammar::from_tools(settings.tools).constraint(tokenizer);
+#endif
+  return {};
 }
 
 RWKV_FUNCTION std::uint64_t checksum(std::span<const float> values) noexcept {

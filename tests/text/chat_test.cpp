@@ -245,27 +245,38 @@ TEST_CASE("states that are not kept are read again") {
   }
 }
 
-TEST_CASE("function calls") {
-  const std::string tools = R"([{"type":"function","function":{"name":"add"}}])";
-  const Oracle model = reciting(
-      "Assistant: ```json\n",
-      {"{\"name\": \"add\", \"arguments\": {\"a\": [1, 2]}}\n```\n\nUser:", "{\"name\":\"add\"}"});
+TEST_CASE("function calls, whatever the model would rather say") {
+  const std::string tools = R"([{"type":"function","function":{"name":"add","parameters":{
+      "type":"object","properties":{"a":{"type":"array","items":{"type":"boolean"},"maxItems":2}},
+      "required":["a"],"additionalProperties":false}}}])";
+  const Oracle model =
+      reciting("Assistant: ```json\n",
+               {"{\"name\":\"add\",\"arguments\":{\"a\":[true,false]}}\n```\n\nUser:",
+                "Let me think about it: ]} 3"});
   rwkv::Conversation talk(model, Oracle::State{}, tokenizer(), {.tools = tools});
   CHECK(talk.begun() == " ```json\n");
   Oracle::Workspace work;
   const Answer first = talk.ask("1 + 2?", work, greedy);
-  REQUIRE(first.call.has_value());
-  CHECK(*first.call == rwkv::ToolCall{"add", "{\"a\": [1, 2]}"});
+  CHECK(first.call == rwkv::ToolCall{"add", "{\"a\":[true,false]}"});
+  CHECK(first.reason == StopReason::complete);
   const Answer second = talk.give_result("{\"sum\": 3}", work, greedy);
-  CHECK(*second.call == rwkv::ToolCall{"add", "{}"});
+  CAPTURE(second.text);
+  REQUIRE(second.call.has_value());
+  CHECK(second.call->name == "add");
+  CHECK(second.call->arguments.starts_with("{\"a\":["));
   CHECK(talk.turn(1).result);
-  CHECK(read_by(talk) == "System: Tools: " + tools +
-                             "\nReturn only a JSON function call.\n\nUser: 1 + 2?\n\nAssistant: "
-                             "```json\n{\"name\": \"add\", \"arguments\": {\"a\": [1, "
-                             "2]}}\n```\n\nUser: {\"sum\": 3}\n\nAssistant: "
-                             "```json\n{\"name\":\"add\"}");
-  (void)talk.ask("x", work, greedy);
-  CHECK(read_by(talk).find("```json\n{\"name\":\"add\"}\n```\n\nUser: x") != std::string::npos);
+  const std::string begin = chat::system_with_tools("", chat::clean(chat::classic, tools));
+  CHECK(read_by(talk) ==
+        "System: " + begin +
+            "\n\nUser: 1 + 2?\n\nAssistant: ```json\n{\"name\":\"add\",\"arguments\":{\"a\":[true,"
+            "false]}}\n```\n\nUser: {\"sum\": 3}\n\nAssistant: ```json\n" +
+            second.text);
+  test::check_error(ErrorCategory::format, "tools", [&] {
+    (void)rwkv::Conversation(model, Oracle::State{}, tokenizer(), {.tools = "[{}]"});
+  });
+  GenerateOptions options = greedy;
+  options.max_tokens = 3;
+  CHECK_FALSE(talk.ask("x", work, options).call.has_value());  // cut
 }
 
 namespace {
