@@ -130,7 +130,9 @@ class Expressions {
     } else {
       std::vector<std::size_t> escapes;  // what follows the backslash
       ByteSet letters;
-      for (const auto& [first, last] : set.ranges()) {
+      for (const auto& range : set.ranges()) {
+        const std::uint32_t first = range.first;
+        const std::uint32_t last = range.second;
         const auto part = [&](std::uint32_t from, std::uint32_t to, const auto& f) {
           if ((std::max)(first, from) <= (std::min)(last, to))
             f((std::max)(first, from), (std::min)(last, to));

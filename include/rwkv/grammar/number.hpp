@@ -19,6 +19,8 @@ struct Decimal {
   std::string digits{};
   int exponent = 0;
 
+  friend bool operator==(const Decimal&, const Decimal&) = default;
+
   /// From a JSON number.
   [[nodiscard]] static Decimal of(std::string_view text) {
     Decimal d;
@@ -91,6 +93,7 @@ struct Numbers {
   struct Bound {
     Decimal value;
     bool open;  // the value itself is out
+    friend bool operator==(const Bound&, const Bound&) = default;
   };
   std::optional<Bound> low{}, high{};
   bool integer = false;
@@ -144,13 +147,6 @@ struct Numbers {
 
   friend bool operator==(const Numbers&, const Numbers&) = default;
 };
-inline bool operator==(const Decimal& a, const Decimal& b) {
-  return a.negative == b.negative && a.digits == b.digits && a.exponent == b.exponent;
-}
-inline bool operator==(const Numbers::Bound& a, const Numbers::Bound& b) {
-  return a.value == b.value && a.open == b.open;
-}
-
 /// Reads a number and knows how it compares with the bounds. Plain decimals always; with an
 /// exponent where the first digit is not 0, the only one before the point, and (for multiples of
 /// 10^-n, as integers are) it cannot leave a fraction: either there is no point, or there are at
