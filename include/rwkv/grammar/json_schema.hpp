@@ -662,9 +662,11 @@ class SchemaCompiler {
 
   /// A regular expression, searched for; empty: this format is not checked.
   [[nodiscard]] static std::string_view format_pattern(std::string_view format) {
+#define RWKV_YEAR "(?:[1-9]\\d{3}|0[1-9]\\d\\d|00[1-9]\\d|000[1-9])"
 #define RWKV_DATE                                                                                \
-  "(?:\\d{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\\d|30)" \
-  "|02-(?:0[1-9]|1\\d|2[0-8]))|(?:\\d\\d(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|"      \
+  "(?:" RWKV_YEAR                                                                                \
+  "-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\\d|30)"          \
+  "|02-(?:0[1-9]|1\\d|2[0-8]))|(?:\\d\\d(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|" \
   "[13579][26])00)-02-29)"
 #define RWKV_TIME                                                                       \
   "(?:[01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(?:\\.\\d{1,9})?(?:[Zz]|[+-](?:[01]\\d|2[0-3]):" \
@@ -698,6 +700,7 @@ class SchemaCompiler {
          "^[A-Za-z][A-Za-z0-9+.-]*:(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*(?:#(?:"
          "[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*)?$"},
     };
+#undef RWKV_YEAR
 #undef RWKV_DATE
 #undef RWKV_TIME
 #undef RWKV_HOST
@@ -912,6 +915,9 @@ class SchemaCompiler {
 
   // Numbers.
 
+  static constexpr const char* plain_fraction =
+      "(?:\\.\\d{1,17})?(?:[eE][+-]?(?:\\d\\d?|1\\d\\d|2[0-8]\\d))?";
+
   /// A null pointer if it would be too large.
   [[nodiscard]] std::shared_ptr<const ByteDfa> number_automaton(const Numbers& numbers) {
     for (const auto& [known, dfa] : numbers_)
@@ -919,10 +925,11 @@ class SchemaCompiler {
     std::shared_ptr<const ByteDfa> out;
     if (numbers.any() || numbers == Numbers{.integer = true}) {
       Expressions e(Expressions::Form::utf8);
+      const bool plain = options_.spelling == JsonSpelling::plain;
       const std::string pattern =
-          numbers.any() ? "-?(?:0|[1-9]\\d*)(?:\\.\\d+)?(?:[eE][+-]?\\d+)?"
-          : options_.spelling == JsonSpelling::plain
-              ? "-?(?:0|[1-9]\\d*)"
+          plain ? "-?(?:0|[1-9]\\d{0,17})" + std::string(numbers.any() ? plain_fraction : "")
+          : numbers.any()
+              ? "-?(?:0|[1-9]\\d*)(?:\\.\\d+)?(?:[eE][+-]?\\d+)?"
               : "-?(?:(?:0|[1-9]\\d*)(?:\\.0+)?|0(?:\\.0+)?[eE][+-]?\\d+|[1-9]\\d*[eE]\\+?\\d+"
                 "|[1-9]\\.\\d{1,16}[eE]\\+?0*(?:1[6-9]|[2-9]\\d|[1-9]\\d{2,}))";
       const PatternParser parsed(pattern, source_, e);

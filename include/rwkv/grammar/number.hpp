@@ -153,7 +153,7 @@ struct Numbers {
 /// most 16 digits behind it and the exponent is 16 or more, as programs write large numbers.
 class NumberReader {
  public:
-  /// `plain`: without exponents, integers without a point.
+  /// `plain`: without exponents, integers without a point, no more digits than a program can use.
   explicit NumberReader(const Numbers& n, bool plain) : n_(n), plain_(plain) {
     if (n.integer) exact_ = n_.multiple_of(1, 0);
     // For each sign, between which magnitudes.
@@ -174,9 +174,16 @@ class NumberReader {
     sides_[0] = side(false);
     sides_[1] = side(true);
     for (const Side& s : sides_)
-      for (const auto* bound : {&s.least, &s.most})
-        if (*bound)
-          largest_exponent_ = (std::max)(largest_exponent_, std::abs((*bound)->value.exponent));
+      for (const auto* bound : {&s.least, &s.most}) {
+        if (!*bound) continue;
+        const Decimal& value = (*bound)->value;
+        largest_exponent_ = (std::max)(largest_exponent_, std::abs(value.exponent));
+        most_whole_ =
+            (std::max)(most_whole_, (std::min)(value.whole_digits() + 1, std::size_t{250}));
+        most_fraction_ =
+            (std::max)(most_fraction_, (std::min)(value.fraction_digits() + 1, std::size_t{250}));
+      }
+    most_fraction_ = (std::max)(most_fraction_, static_cast<std::size_t>(n_.scale));
   }
 
   [[nodiscard]] bool exact() const noexcept { return exact_; }
@@ -206,8 +213,9 @@ class NumberReader {
     Order least{}, most{};  // as a plain decimal
     Order least_digits{}, most_digits{};  // of the digits alone, for an exponent
     std::uint32_t rest = 0;               // modulo the step
-    std::uint8_t behind = 0;              // digits behind the point: up to the scale, or 17
-    bool down = false;                    // the exponent is negative
+    std::uint8_t length = 0;  // digits before the point, or behind it, if they are limited
+    std::uint8_t behind = 0;  // digits behind the point: up to the scale, or 17
+    bool down = false;        // the exponent is negative
     std::uint16_t power = 0;
     friend auto operator<=>(const State&, const State&) = default;
   };
@@ -386,6 +394,7 @@ class NumberReader {
   }
 
   [[nodiscard]] std::optional<State> whole(State s, unsigned char byte) const {
+    if (plain_ && s.length++ == most_whole_) return std::nullopt;
     const Side& side = sides_[s.negative];
     const char c = static_cast<char>(byte);
     if (side.least) compare_whole(s.least, side.least->value, c);
@@ -403,10 +412,12 @@ class NumberReader {
     if (side.least) s.least = at_point(s.least, side.least->value);
     if (side.most) s.most = at_point(s.most, side.most->value);
     s.place = State::Place::point;
+    s.length = 0;
     return s;
   }
 
   [[nodiscard]] std::optional<State> fraction(State s, unsigned char byte) const {
+    if (plain_ && s.length++ == most_fraction_) return std::nullopt;
     const Side& side = sides_[s.negative];
     const char c = static_cast<char>(byte);
     if (side.least) compare_fraction(s.least, side.least->value, c);
@@ -444,6 +455,8 @@ class NumberReader {
   bool exact_ = true;
   Side sides_[2];
   int largest_exponent_ = 0;
+  std::size_t most_whole_ = 18;  // as many as integers of 64 bits always hold
+  std::size_t most_fraction_ = 17;
 };
 
 }  // namespace rwkv::inline RWKV_ABI::grammar::inline RWKV_ISA
