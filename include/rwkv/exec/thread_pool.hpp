@@ -88,12 +88,14 @@ class ThreadPool {
   using Clock = std::chrono::steady_clock;
 
   // Longer than any serial stretch between two phases, shorter than a time slice.
-  static constexpr std::chrono::microseconds spin_time{60};
+  static constexpr std::chrono::microseconds spin_time{100};
   // A worker that is waited for so long, and as long as the caller itself worked, has lost its
   // processor.
   static constexpr std::chrono::microseconds stall_time{150};
-  static constexpr std::chrono::milliseconds shortest_rest{20};
-  static constexpr std::chrono::milliseconds longest_rest{1000};
+  // So does one that takes the caller's processor when it is woken.
+  static constexpr std::chrono::microseconds wake_time{100};
+  static constexpr std::chrono::milliseconds shortest_rest{50};
+  static constexpr std::chrono::milliseconds longest_rest{2000};
 
   struct alignas(alignment) Worker {
     std::atomic<bool> asleep{false};
@@ -208,7 +210,7 @@ class ThreadPool {
       if (worker.resting.load(std::memory_order_relaxed)) return;
       const bool again =
           worker.rest != Clock::duration{} && now - worker.rest_end < 8 * worker.rest;
-      worker.rest = again ? (std::min<Clock::duration>)(2 * worker.rest, longest_rest)
+      worker.rest = again ? (std::min<Clock::duration>)(4 * worker.rest, longest_rest)
                           : Clock::duration(shortest_rest);
       worker.rest_end = now + worker.rest;
       worker.resting.store(true, std::memory_order_relaxed);
@@ -226,7 +228,14 @@ class ThreadPool {
           worker.resting.store(false, std::memory_order_seq_cst);
           --rests;
         }
-        if (worker.asleep.load(std::memory_order_seq_cst)) wake(worker);
+        // Once: until it gets a processor, others may begin and end.
+        if (worker.asleep.exchange(false, std::memory_order_seq_cst)) {
+          const auto begin = Clock::now();
+          wake(worker);
+          // If that took so long, the worker took the caller's processor.
+          const auto end = Clock::now();
+          if (end - begin > wake_time) send_to_rest(worker, end);
+        }
       }
     }
 
@@ -249,8 +258,7 @@ class ThreadPool {
     /// Returns when there is another phase than `seen`, or the pool ends.
     void await(Worker& me, std::uint64_t seen) {
       const auto called = [&](std::memory_order order) {
-        return stop.load(order) ||
-               (ticket.load(order) >> 32 != seen && !me.resting.load(order));
+        return stop.load(order) || (ticket.load(order) >> 32 != seen && !me.resting.load(order));
       };
       const auto begin = Clock::now();
       for (int spin = 1; !me.resting.load(std::memory_order_relaxed); ++spin) {
@@ -259,8 +267,11 @@ class ThreadPool {
         if (spin % 64 == 0 && Clock::now() - begin > spin_time) break;
       }
       std::unique_lock lock(me.mutex);
-      me.asleep.store(true, std::memory_order_seq_cst);
-      me.wake.wait(lock, [&] { return called(std::memory_order_seq_cst); });
+      for (;;) {
+        me.asleep.store(true, std::memory_order_seq_cst);
+        if (called(std::memory_order_seq_cst)) break;
+        me.wake.wait(lock);
+      }
       me.asleep.store(false, std::memory_order_relaxed);
     }
 
