@@ -5,9 +5,6 @@
 #include <rwkv/io/name_schemes.hpp>
 #include <rwkv/io/pickle.hpp>
 
-#include <tuple>
-#include <unordered_map>
-
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail::pickle {
 
 /// What was found.
@@ -22,7 +19,8 @@ class StateDictFinder {
   explicit StateDictFinder(const Machine& machine)
       : machine_(machine),
         seen_dicts_(machine.dictionaries()),
-        seen_tuples_(machine.tuples().size()) {}
+        seen_tuples_(machine.tuples().size()),
+        of_model_(machine.size() + 1, unknown) {}
 
   [[nodiscard]] StateDict find(const Value& root) {
     visit(root, {});
@@ -49,7 +47,17 @@ class StateDictFinder {
   };
 
   // What the best dictionary is better by, the most important first.
-  using Rating = std::tuple<int, std::size_t, bool>;
+  struct Rating {
+    int kind = 0;
+    std::size_t tensors = 0;
+    bool customary = false;
+
+    [[nodiscard]] bool better_than(const Rating& other) const noexcept {
+      if (kind != other.kind) return kind > other.kind;
+      if (tensors != other.tensors) return tensors > other.tensors;
+      return customary && !other.customary;
+    }
+  };
 
   [[nodiscard]] static Place below(Place place, const Value& key) {
     place.customary = false;
@@ -91,27 +99,30 @@ class StateDictFinder {
     const bool model = known > 0 && !place.training;
     const int kind = model ? (place.average ? 2 : 3) : place.training ? 0 : 1;
     const Rating rating{kind, model ? known : tensors, place.customary};
-    if (best_.dict && rating <= best_rating_) return;
+    if (best_.dict && !rating.better_than(best_rating_)) return;
     best_ = {dict, model};
     best_rating_ = rating;
   }
 
   // A name that the pickle repeats by reference is looked at once.
   bool is_of_model(std::string_view name) {
-    const auto [entry, fresh] = known_.try_emplace(name.data(), false);
-    if (fresh) {
+    std::int8_t& verdict = of_model_[machine_.position(name)];
+    if (verdict == unknown) {
       const auto known = known_name(name);
-      entry->second =
-          ((known && known->of_block) || name.find(".lora_") != name.npos) && !is_of_training(name);
+      const bool weight =
+          (known && known->of_block) || name.find(".lora_") != std::string_view::npos;
+      verdict = weight && !is_of_training(name);
     }
-    return entry->second;
+    return verdict != 0;
   }
+
+  static constexpr std::int8_t unknown = 2;
 
   const Machine& machine_;
   std::vector<bool> seen_dicts_;
   std::vector<bool> seen_tuples_;  // by their first element
   std::vector<Place> queue_;
-  std::unordered_map<const char*, bool> known_;
+  std::vector<std::int8_t> of_model_;  // by the name's place in the pickle
   StateDict best_;
   Rating best_rating_;
 };

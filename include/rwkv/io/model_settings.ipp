@@ -118,7 +118,7 @@ inline void refuse_other_mathematics(const Checkpoint& c) {
 /// Norms without biases: zeros in their places, if all norms of the kind are without.
 inline void fill_biases(Checkpoint& c, bool per_head) {
   constexpr std::string_view weight = ".weight";
-  std::vector<std::pair<std::string, std::size_t>> missing;
+  std::vector<std::string> missing;
   for (const auto& [name, tensor] : c.tensors) {
     if (!name.ends_with(weight)) continue;
     const std::string_view stem = std::string_view(name).substr(0, name.size() - weight.size());
@@ -126,16 +126,13 @@ inline void fill_biases(Checkpoint& c, bool per_head) {
     const bool layer_norm = stem == "ln_out" || (stem.starts_with("blocks.") &&
                                                  (norm == "ln0" || norm == "ln1" || norm == "ln2"));
     if (per_head ? norm != "ln_x" : !layer_norm) continue;
-    std::string bias = std::string(stem) + ".bias";
-    if (c.find(bias) != nullptr) return;
-    missing.emplace_back(std::move(bias), tensor.size());
+    missing.emplace_back(stem);
+    if (c.find(missing.back() + ".bias") != nullptr) return;
   }
-  if (missing.empty()) return;
-  const auto zero = std::make_shared<const float>(0.0f);
-  for (auto& [name, size] : missing)
-    c.tensors.emplace(std::move(name),
-                      Tensor{DType::f32, {size}, {0}, std::as_bytes(std::span(zero.get(), 1))});
-  c.storage.push_back(zero);
+  static constexpr float zero = 0.0f;
+  for (const std::string& stem : missing)
+    c.tensors[stem + ".bias"] = {
+        DType::f32, {c.get(stem + ".weight").size()}, {0}, std::as_bytes(std::span(&zero, 1))};
 }
 
 }  // namespace detail
@@ -236,29 +233,53 @@ RWKV_FUNCTION void add_norm_settings(Metadata& metadata, const NormSettings& set
 }
 
 RWKV_FUNCTION void check_stated_dimensions(const Checkpoint& c, const Dimensions& d) {
-  const auto check = [&](std::size_t actual, std::initializer_list<std::string_view> keys) {
-    for (const std::string_view key : keys) {
-      const auto said = detail::stated(c, key);
-      if (!said || said->value == "[...]") continue;
-      const auto value = detail::number<std::uint64_t>(c, *said);
-      if (value != actual)
-        fail_with(ErrorCategory::format, c.source, ": ", said->where, " = ", value,
-                  ", but the tensors have ", actual);
-    }
-  };
-  check(d.embed, {"hidden_size", "n_embd", "attention_hidden_size", "value_dim", "key_dim",
-                  "rwkv7.embedding_length"});
-  check(d.head_size, {"head_dim", "head_size", "head_size_a", "rwkv7.wkv.head_size"});
-  check(d.embed / d.head_size, {"num_heads", "num_attention_heads", "n_head"});
-  check(d.ffn, {"intermediate_size", "dim_ffn", "rwkv7.feed_forward_length"});
-  check(d.vocab, {"vocab_size", "rwkv7.vocab_size"});
-  check(d.decay_rank, {"decay_low_rank_dim", "rwkv7.attention.decay_lora_rank"});
-  check(d.icl_rank, {"a_low_rank_dim", "rwkv7.attention.iclr_lora_rank"});
-  if (d.layers > 1)  // block 0 alone has none
-    check(d.value_rank, {"v_low_rank_dim", "rwkv7.attention.value_residual_mix_lora_rank"});
-  check(d.gate_rank, {"gate_low_rank_dim", "rwkv7.attention.gate_lora_rank"});
-  if (c.find("moba.0.ln1.weight") == nullptr)  // what a hybrid model counts is not settled
-    check(d.layers, {"num_hidden_layers", "n_layer", "rwkv7.block_count"});
+  enum What { embed, head_size, heads, ffn, vocab, decay, icl, value, gate, layers };
+  const std::size_t actual[] = {
+      d.embed,      d.head_size, d.embed / d.head_size, d.ffn,       d.vocab,
+      d.decay_rank, d.icl_rank,  d.value_rank,          d.gate_rank, d.layers};
+  static constexpr struct {
+    std::string_view key;
+    What what;
+  } keys[] = {{"hidden_size", embed},
+              {"n_embd", embed},
+              {"attention_hidden_size", embed},
+              {"value_dim", embed},
+              {"key_dim", embed},
+              {"rwkv7.embedding_length", embed},
+              {"head_dim", head_size},
+              {"head_size", head_size},
+              {"head_size_a", head_size},
+              {"rwkv7.wkv.head_size", head_size},
+              {"num_heads", heads},
+              {"num_attention_heads", heads},
+              {"n_head", heads},
+              {"intermediate_size", ffn},
+              {"dim_ffn", ffn},
+              {"rwkv7.feed_forward_length", ffn},
+              {"vocab_size", vocab},
+              {"rwkv7.vocab_size", vocab},
+              {"decay_low_rank_dim", decay},
+              {"rwkv7.attention.decay_lora_rank", decay},
+              {"a_low_rank_dim", icl},
+              {"rwkv7.attention.iclr_lora_rank", icl},
+              {"v_low_rank_dim", value},
+              {"rwkv7.attention.value_residual_mix_lora_rank", value},
+              {"gate_low_rank_dim", gate},
+              {"rwkv7.attention.gate_lora_rank", gate},
+              {"num_hidden_layers", layers},
+              {"n_layer", layers},
+              {"rwkv7.block_count", layers}};
+  const bool hybrid = c.find("moba.0.ln1.weight") != nullptr;
+  for (const auto& [key, what] : keys) {
+    // Block 0 alone has no value residual; what a hybrid model counts as layers is not settled.
+    if ((what == value && d.layers == 1) || (what == layers && hybrid)) continue;
+    const auto said = detail::stated(c, key);
+    if (!said || said->value == "[...]") continue;
+    const auto number = detail::number<std::uint64_t>(c, *said);
+    if (number != actual[what])
+      fail_with(ErrorCategory::format, c.source, ": ", said->where, " = ", number,
+                ", but the tensors have ", actual[what]);
+  }
 }
 
 }  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

@@ -15,6 +15,8 @@ namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 namespace detail {
 
+using Names = std::set<std::string, std::less<>>;
+
 /// The names of a file, understood as those of one model.
 class ModelNames {
  public:
@@ -36,7 +38,7 @@ class ModelNames {
       layers_ |= entry.known->from_layers;
     }
     for (const Entry& entry : entries_)
-      if (is_elsewhere(entry)) elsewhere_[entry.known->official.name].push_back(&entry);
+      if (is_outside(entry)) add_outside(entry);
   }
 
   [[nodiscard]] const std::vector<Entry>& entries() const noexcept { return entries_; }
@@ -51,14 +53,16 @@ class ModelNames {
   [[nodiscard]] const OfficialName* official(const Entry& entry) const {
     if (!found_ || !entry.known || is_of_training(entry.stored)) return nullptr;
     if (entry.known->prefix == prefix_) return &entry.known->official;
-    const auto found = elsewhere_.find(entry.known->official.name);
-    if (!is_model_ || found == elsewhere_.end()) return nullptr;
-    // One candidate, or the only one among several that lies on the way to the blocks.
-    const auto on_the_way = [&](const Entry* e) { return prefix_.starts_with(e->known->prefix); };
-    const auto& candidates = found->second;
-    const auto count = std::count_if(candidates.begin(), candidates.end(), on_the_way);
-    const bool chosen = candidates.size() == 1 || (count == 1 && on_the_way(&entry));
-    return chosen ? &entry.known->official : nullptr;
+    if (is_model_)
+      for (const Outside& outside : outside_)
+        if (outside.name == entry.known->official.name) {
+          // One candidate, or the only one among several that lies on the way to the blocks.
+          const Entry* chosen = outside.count == 1        ? outside.any
+                                : outside.near_count == 1 ? outside.near_one
+                                                          : nullptr;
+          return chosen == &entry ? &entry.known->official : nullptr;
+        }
+    return nullptr;
   }
 
   /// `stored` without the model's prefix, or that of the sparse blocks of RWKV-X.
@@ -77,28 +81,31 @@ class ModelNames {
 
  private:
   void find_prefix() {
-    std::map<std::string_view, std::size_t> votes;
+    std::map<std::string, std::size_t, std::less<>> votes;
     for (const Entry& entry : entries_)
       if (entry.known && entry.known->of_block && !is_of_training(entry.stored))
         ++votes[entry.known->prefix];
-    const auto rank = [](const auto& vote) {
-      return std::pair(!is_average(vote.first), vote.second);
-    };
-    const auto best =
-        std::max_element(votes.begin(), votes.end(),
-                         [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
-    if (best == votes.end()) return;
-    prefix_ = best->first;
-    found_ = true;
-    for (const auto& vote : votes)
-      if (vote.first != best->first && rank(vote) == rank(*best))
-        fail_with(ErrorCategory::unsupported, source_, ": this file holds several models, behind ",
-                  printable(best->first), " and ", printable(vote.first),
-                  "; save the one that is meant by itself");
+    std::size_t best = 0;
+    const std::string* equal = nullptr;
+    for (const bool average : {true, false})  // so that an average never wins over another
+      for (const auto& [prefix, count] : votes) {
+        if (is_average(prefix) != average) continue;
+        const bool better = !found_ || count > best || is_average(prefix_) != average;
+        if (better) {
+          prefix_ = prefix;
+          best = count;
+          found_ = true;
+        }
+        equal = better ? nullptr : count == best ? &prefix : equal;
+      }
+    if (equal != nullptr)
+      fail_with(ErrorCategory::unsupported, source_, ": this file holds several models, behind ",
+                printable(prefix_), " and ", printable(*equal),
+                "; save the one that is meant by itself");
   }
 
   // The table, the head or the last norm outside of what wraps the blocks.
-  [[nodiscard]] bool is_elsewhere(const Entry& entry) const {
+  [[nodiscard]] bool is_outside(const Entry& entry) const {
     if (!entry.known || entry.known->prefix == prefix_ || is_of_training(entry.stored))
       return false;
     const std::string& name = entry.known->official.name;
@@ -106,11 +113,31 @@ class ModelNames {
     return global && !present_.contains(name);
   }
 
+  // The tensors of one meaning there: there are no more than six meanings.
+  struct Outside {
+    std::string_view name;
+    std::size_t count = 0, near_count = 0;
+    const Entry *any = nullptr, *near_one = nullptr;
+  };
+
+  void add_outside(const Entry& entry) {
+    const std::string& name = entry.known->official.name;
+    std::size_t i = 0;
+    while (i < outside_.size() && outside_[i].name != name) ++i;
+    if (i == outside_.size()) outside_.push_back({name});
+    Outside& outside = outside_[i];
+    outside.any = &entry;
+    ++outside.count;
+    if (!prefix_.starts_with(entry.known->prefix)) return;
+    outside.near_one = &entry;
+    ++outside.near_count;
+  }
+
   const std::string& source_;
   std::vector<Entry> entries_;
   std::string prefix_;
-  std::set<std::string_view> present_;
-  std::map<std::string_view, std::vector<const Entry*>> elsewhere_;
+  Names present_;
+  std::vector<Outside> outside_;
   bool found_ = false;  // whether any name belongs to RWKV
   bool is_model_ = false;
   bool is_fla_ = false;
@@ -143,7 +170,7 @@ class ModelNames {
 
 /// Turns the low-rank matrices the official way: by their shapes, or, where these do not tell, if
 /// their names say so (`by_name`). A state beside transposed official names is transposed too.
-inline void turn_low_rank(Checkpoint& checkpoint, const std::set<std::string>& by_name) {
+inline void turn_low_rank(Checkpoint& checkpoint, const Names& by_name) {
   const std::optional<bool> by_shape = low_rank_transposed(checkpoint);
   for (auto& [name, tensor] : checkpoint.tensors) {
     const auto block = split_block(name, "blocks.");
@@ -187,8 +214,8 @@ inline void turn_low_rank(Checkpoint& checkpoint, const std::set<std::string>& b
 [[nodiscard]] inline Checkpoint to_official_names(Checkpoint checkpoint) {
   const detail::ModelNames names(checkpoint);
   auto tensors = std::exchange(checkpoint.tensors, {});
-  std::set<std::string> transposed_by_name;
-  std::set<std::string_view> scales;
+  detail::Names transposed_by_name;
+  detail::Names scales;
   for (const auto& [name, tensor] : tensors)
     if (is_float8(tensor.dtype))
       for (const auto scale : {detail::find_beside(tensors, name, detail::scale_names),

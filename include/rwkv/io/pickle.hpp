@@ -14,6 +14,7 @@ class Machine {
  public:
   Machine(std::span<const std::byte> pickle, const std::string& source, FindStorage find_storage)
       : in_(pickle, source),
+        begin_(reinterpret_cast<const char*>(pickle.data())),
         length_(pickle.size()),
         source_(source),
         torch_(source, std::move(find_storage)) {}
@@ -26,6 +27,11 @@ class Machine {
   }
 
   [[nodiscard]] const Items& items(Dict dict) const { return dicts_[dict.index].items; }
+  /// Bytes of the pickle, and where in it a text begins.
+  [[nodiscard]] std::size_t size() const noexcept { return length_; }
+  [[nodiscard]] std::size_t position(std::string_view text) const noexcept {
+    return static_cast<std::size_t>(text.data() - begin_);
+  }
   /// How many dictionaries, lists and objects there are.
   [[nodiscard]] std::size_t dictionaries() const noexcept { return dicts_.size(); }
   [[nodiscard]] bool is_object(Dict dict) const { return dicts_[dict.index].type.has_value(); }
@@ -350,6 +356,7 @@ class Machine {
   }
 
   Cursor in_;
+  const char* begin_;
   std::size_t length_;
   const std::string& source_;
   TorchObjects torch_;
