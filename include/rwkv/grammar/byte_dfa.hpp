@@ -127,6 +127,8 @@ class ByteDfa {
     return ByteDfa(classes_, class_count_, next_, tags);
   }
 
+  friend bool operator==(const ByteDfa&, const ByteDfa&) = default;
+
  private:
   [[nodiscard]] static ByteDfa of(const automata::Dfa& dfa) {
     std::array<std::uint8_t, 256> class_of{};

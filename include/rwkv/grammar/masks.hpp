@@ -8,31 +8,20 @@
 #include <rwkv/grammar/machine.hpp>
 #include <rwkv/grammar/trie.hpp>
 
-#include <mutex>
 #include <unordered_map>
 
 namespace rwkv::inline RWKV_ABI::grammar::inline RWKV_ISA {
-
-/// What a state of an automaton makes of the vocabulary.
-struct TerminalMask {
-  struct Exit {
-    std::uint32_t node;   // the byte that leads to it follows the terminal
-    std::uint32_t count;  // characters begun before it
-    std::int32_t tag;     // of what was read
-  };
-  std::vector<std::uint64_t> tokens;       // those within
-  std::vector<Exit> exits;                 // by their byte
-  std::array<std::uint32_t, 257> first{};  // exits of a byte: first[byte] to first[byte + 1]
-  // Where characters are counted:
-  std::vector<std::uint16_t> counts;                     // those that a token begins
-  std::vector<std::pair<Token, std::uint32_t>> closing;  // tokens that end the string, and theirs
-};
 
 /// A program and a vocabulary, and what is known of them. Any number of threads may use it at once.
 class Masks {
  public:
   Masks(std::shared_ptr<const Program> program, std::shared_ptr<const TrieData> trie)
-      : program_(std::move(program)), trie_(std::move(trie)) {}
+      : program_(std::move(program)), trie_(std::move(trie)) {
+    for (const Terminal& terminal : program_->terminals)
+      if (terminal.dfa != nullptr)
+        if (const ByteDfa* common = trie_->known().intern(terminal.dfa); common != nullptr)
+          common_.emplace(terminal.dfa.get(), common);
+  }
 
   [[nodiscard]] const Program& program() const noexcept { return *program_; }
   [[nodiscard]] const TrieData& trie() const noexcept { return *trie_; }
@@ -53,46 +42,32 @@ class Masks {
   }
 
  private:
-  using Known = std::shared_ptr<const TerminalMask>;
-  static constexpr std::size_t most_known = 4096;  // some 8 KB each
+  using Known = KnownMasks::Known;
 
-  struct Key {
-    const ByteDfa* dfa;
-    std::uint32_t q;
-    std::uint32_t room;  // characters that may still begin; unbounded: not counted
-
-    friend bool operator==(const Key&, const Key&) = default;
-  };
-  struct HashKey {
-    std::size_t operator()(const Key& key) const noexcept {
-      return std::hash<const void*>()(key.dfa) + key.q * std::size_t{0x9e3779b1u} +
-             key.room * std::size_t{0x85ebca6bu};
+  // Masks of small automata are the vocabulary's: other grammars have the same strings.
+  [[nodiscard]] KnownMasks& masks_for(const ByteDfa*& dfa) {
+    if (const auto found = common_.find(dfa); found != common_.end()) {
+      dfa = found->second;
+      return trie_->known();
     }
-  };
-
-  template <class Make>
-  Known known(const Key& key, const Make& make) {
-    {
-      const std::lock_guard lock(mutex_);
-      if (const auto found = known_.find(key); found != known_.end()) return found->second;
-    }
-    auto made = std::make_shared<const TerminalMask>(make());
-    const std::lock_guard lock(mutex_);
-    if (known_.size() >= most_known) known_.clear();
-    return known_.emplace(key, std::move(made)).first->second;
+    return own_;
   }
 
-  [[nodiscard]] Known mask_of(const ByteDfa& dfa, std::uint32_t q) {
-    return known({&dfa, q, unbounded}, [&] { return walk<false>(dfa, q); });
+  [[nodiscard]] Known mask_of(const ByteDfa& of, std::uint32_t q) {
+    const ByteDfa* dfa = &of;
+    KnownMasks& masks = masks_for(dfa);
+    return masks.get({dfa, q, unbounded}, [&] { return walk<false>(*dfa, q); });
   }
 
   /// Of a string of which `room` more characters may begin.
-  [[nodiscard]] Known mask_of(const ByteDfa& dfa, std::uint32_t q, std::uint32_t room) {
+  [[nodiscard]] Known mask_of(const ByteDfa& of, std::uint32_t q, std::uint32_t room) {
+    const ByteDfa* dfa = &of;
+    KnownMasks& masks = masks_for(dfa);
     constexpr std::uint32_t any = unbounded - 1;
     const auto most = static_cast<std::uint32_t>(trie_->longest());
-    const Known all = known({&dfa, q, any}, [&] { return walk<true>(dfa, q); });
+    const Known all = masks.get({dfa, q, any}, [&] { return walk<true>(*dfa, q); });
     if (room >= most) return all;
-    return known({&dfa, q, room}, [&] {
+    return masks.get({dfa, q, room}, [&] {
       TerminalMask some;
       some.tokens = all->tokens;
       for (std::size_t i = 0; i < some.tokens.size(); ++i)
@@ -306,8 +281,8 @@ class Masks {
 
   std::shared_ptr<const Program> program_;
   std::shared_ptr<const TrieData> trie_;
-  std::mutex mutex_;
-  std::unordered_map<Key, Known, HashKey> known_;
+  KnownMasks own_;
+  std::unordered_map<const ByteDfa*, const ByteDfa*> common_;
 };
 
 }  // namespace rwkv::inline RWKV_ABI::grammar::inline RWKV_ISA

@@ -2,6 +2,7 @@
 // A vocabulary as a tree, laid out in the order in which it is walked.
 #pragma once
 
+#include <rwkv/grammar/known_masks.hpp>
 #include <rwkv/tokenizer.hpp>
 
 #include <algorithm>
@@ -56,6 +57,9 @@ class TrieData {
   /// Bytes of a token.
   [[nodiscard]] std::size_t longest() const noexcept { return longest_; }
 
+  /// What automata that several grammars have make of it.
+  [[nodiscard]] KnownMasks& known() const noexcept { return known_; }
+
   /// The child of `node` by `byte`; 0: there is none.
   [[nodiscard]] std::uint32_t child(std::uint32_t node, unsigned char byte) const noexcept {
     for (std::uint32_t c = node + 1; c < nodes_[node].end; c = nodes_[c].end)
@@ -72,6 +76,7 @@ class TrieData {
   std::vector<Node> nodes_;
   std::size_t tokens_;
   std::size_t longest_ = 0;
+  mutable KnownMasks known_;
 };
 
 }  // namespace rwkv::inline RWKV_ABI::grammar::inline RWKV_ISA
