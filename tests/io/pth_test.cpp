@@ -247,6 +247,14 @@ TEST_CASE("objects that are no tensors are passed over, whatever they are, and n
   }
 }
 
+TEST_CASE("a module that was saved whole is called so") {
+  PickleWriter pickle;
+  pickle.global("torch.nn.modules.linear", "Linear").op(")\x81}").text("_parameters").op("}");
+  pickle.text("weight").tensor("FloatStorage", "0", 6, 0, {2, 3}, {3, 1}).op("ssb");
+  const std::string sentence = refusal(archive(pickle.finish()));
+  CHECK(mentions(sentence, "an object of \"torch.nn.modules.linear.Linear\" and no state dict"));
+}
+
 TEST_CASE("what the model does not need may be of any type, or damaged") {
   const auto model = test::sample_model();
   const auto with = [&](const std::string& name, const std::function<void(PickleWriter&)>& value) {

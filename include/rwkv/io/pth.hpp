@@ -68,7 +68,7 @@ class PthReader {
       for (const pickle::Value& value : machine.tuples()[std::get<pickle::Tuple>(root)])
         add(std::to_string(number++), value);
     }
-    if (checkpoint.tensors.empty() && outermost != nullptr && !machine.class_of(*outermost).empty())
+    if (!found.is_model && outermost != nullptr && machine.is_object(*outermost))
       fail_with(ErrorCategory::unsupported, source_, ": this file holds an object of ",
                 printable(machine.class_of(*outermost)),
                 " and no state dict: save what its state_dict() returns");
