@@ -1063,6 +1063,42 @@ TEST_CASE("stop strings have escapes") {
   }
 }
 
+TEST_CASE("generate writes what a schema, a grammar or an expression describes") {
+  const Shell shell;
+  const std::string tales = std::string(RWKV_MODELS) + "/tales/tales.safetensors";
+  const std::string generate = "generate " + quoted(tales) + " --seed 3 --threads 1 ";
+  spit(
+      shell.path("person.json"),
+      R"({"type":"object","properties":{"name":{"type":"string","maxLength":9},"age":{"type":"integer",
+           "minimum":1,"maximum":120}},"required":["name","age"],"additionalProperties":false})");
+  const auto person = shell.run(generate + "--prompt 'The king: ' --json-schema person.json");
+  REQUIRE(person.status == 0);
+  CHECK(person.out.starts_with("{\"name\":\""));  // without the prompt
+  CHECK(person.out.ends_with("}\n"));
+  CHECK(shell
+            .run(generate + "--prompt 'The king: ' --json-schema - < " +
+                 quoted(shell.path("person.json")))
+            .out == person.out);
+  const auto matched = shell.run(generate + "--regex 'The (king|queen) was (glad|sad)\\.'");
+  CHECK(matched.status == 0);
+  CHECK(matched.out.starts_with("The "));
+  CHECK(matched.out.ends_with("ad.\n"));
+  spit(shell.path("list.gbnf"), "root ::= \"(\" root{0,2} \")\"\n");
+  CHECK(shell.run(generate + "--grammar list.gbnf --tokens 1000").out.starts_with("("));
+
+  spit(shell.path("odd.json"), R"({"items":{"uniqueItems":true}})");
+  const auto refused = shell.run(generate + "--json-schema odd.json");
+  check_refused(refused);
+  CHECK(refused.err.find("odd.json: /items/uniqueItems: \"uniqueItems\" is not supported") !=
+        std::string::npos);
+  check_refused(shell.run(generate + "--json-schema missing.json"));
+  check_refused(shell.run(generate + "--regex '('"));
+  const auto cut = shell.run(generate + "--json-schema person.json --tokens 12");
+  CHECK(cut.status == 1);
+  CHECK(cut.err.find("not finished after 12 tokens") != std::string::npos);
+  CHECK(shell.run(generate + "--json-schema person.json --regex a").status == 2);
+}
+
 TEST_CASE("verify says when rounding is the likely cause") {
   const Shell shell;
   // A model that suffers from 8-bit inputs.
