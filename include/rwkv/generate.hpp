@@ -127,8 +127,8 @@ struct NoCallback {
 ///
 /// Throws `Error` (argument) when there is nothing to feed, for a token outside the model's
 /// vocabulary, for a tokenizer of another model and for options out of range, before anything has
-/// changed; (numeric) when the model yields NaN; and (argument) when no token of the vocabulary fits
-/// what the constraint wants next. If `on_text` throws, the state lacks the last token.
+/// changed; (numeric) when the model yields NaN; and (argument) when no token of the vocabulary
+/// fits what the constraint wants next. If `on_text` throws, the state lacks the last token.
 template <class Model, class State, class Work, class OnText = NoCallback>
 requires std::invocable<OnText&, std::string_view> GenerateResult
 generate(const Model& model, State& state, Work& work, const Tokenizer& tokenizer,

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Conversations.
-#include <rwkv/compiled/part.hpp>
+// clang-format off
+#include <rwkv/compiled/part.hpp>  // first
+// clang-format on
 #include <rwkv/chat.ipp>
 #include <rwkv/text/chat_template.ipp>

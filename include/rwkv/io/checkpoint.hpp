@@ -155,7 +155,7 @@ struct Checkpoint {
   std::string format;  ///< "pth", "safetensors", "gguf", "ggmf"
   std::map<std::string, Tensor, std::less<>> tensors;
   Metadata metadata;
-  std::optional<Vocabulary> vocabulary;              ///< when the file carries one
+  std::optional<Vocabulary> vocabulary;  ///< when the file carries one
   std::string folder;  ///< where the file lies, and perhaps its vocabulary; empty for memory
   std::vector<std::shared_ptr<const void>> storage;  ///< keeps `Tensor::bytes` alive
   /// Says that these bytes will not be read again soon, so that a loader which copies weights into
