@@ -4,9 +4,9 @@
 // is wanted of those is again a set of schemas.
 #pragma once
 
-#include <rwkv/grammar.hpp>
 #include <rwkv/grammar/json.hpp>
 #include <rwkv/grammar/number.hpp>
+#include <rwkv/grammar/options.hpp>
 #include <rwkv/grammar/pattern.hpp>
 #include <rwkv/grammar/program.hpp>
 #include <rwkv/grammar/schema_index.hpp>

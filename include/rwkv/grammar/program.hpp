@@ -3,8 +3,8 @@
 // other. Several things may be possible at once; the machine (machine.hpp) follows them all.
 #pragma once
 
-#include <rwkv/grammar.hpp>
 #include <rwkv/grammar/byte_dfa.hpp>
+#include <rwkv/grammar/options.hpp>
 
 #include <algorithm>
 #include <limits>
