@@ -376,3 +376,45 @@ TEST_CASE("options out of range are refused") {
   test::check_error(ErrorCategory::argument, "banned names token 8 of a vocabulary of 8",
                     [&] { SamplerOptions{.banned = {8}}.validate(8); });
 }
+
+TEST_CASE("a mask is as good as banning the others") {
+  std::vector<float> logits(130);
+  for (std::size_t i = 0; i < logits.size(); ++i)
+    logits[i] = static_cast<float>((i * 37) % 101) / 20.0f;
+  rwkv::TokenMask mask(logits.size());
+  rwkv::SamplerOptions options{.seed = 5};
+  rwkv::Sampler masked(options);
+  for (rwkv::Token token = 0; token < logits.size(); ++token) {
+    if (token % 3 == 0)
+      mask.set(token);
+    else
+      options.banned.push_back(token);
+  }
+  CHECK(mask.count() == 44);
+  CHECK(mask.first() == 0);
+  rwkv::Sampler banned(options);
+  for (int i = 0; i < 50; ++i) CHECK(masked.sample(logits, mask) == banned.sample(logits));
+
+  SUBCASE("a single token needs no random number, whatever its logit") {
+    rwkv::TokenMask one(logits.size());
+    one.set(7);
+    logits[7] = -HUGE_VALF;
+    CHECK(masked.sample(logits, one) == 7);
+    banned.observe(7);
+    for (int i = 0; i < 50; ++i) CHECK(masked.sample(logits, mask) == banned.sample(logits));
+  }
+  SUBCASE("none is an error; tokens past the mask are not in it") {
+    test::check_error(ErrorCategory::numeric, "no token can be drawn",
+                      [&] { (void)masked.sample(logits, rwkv::TokenMask(logits.size())); });
+    rwkv::TokenMask shorter(100);
+    shorter.set(98);
+    shorter.set(99);
+    for (int i = 0; i < 20; ++i) CHECK(masked.sample(logits, shorter) >= 98);
+    CHECK_FALSE(shorter[100]);
+    shorter.set(98, false);
+    CHECK(shorter.first() == 99);
+    shorter.clear(100);
+    CHECK(shorter.none());
+    CHECK(shorter.first() == shorter.size());
+  }
+}
