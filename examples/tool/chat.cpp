@@ -114,7 +114,7 @@ class Session {
       talk_.load(file_named(rest));
       std::fprintf(stderr, "%zu turns\n", talk_.size());
     } else if (command == "/result") {
-      answer([&](auto&&... a) { return talk_.give_result(rest, a...); });
+      answer([&, json = rest](auto&&... a) { return talk_.give_result(json, a...); });
     } else {
       rwkv::fail_with(rwkv::ErrorCategory::argument, "there is no command ", command.substr(0, 40),
                       "; /help lists them. A text that begins with / stands between two \"\"\"");

@@ -365,7 +365,7 @@ TEST_CASE("a model with tensors that RWKV-7 does not have is not trained") {
   c.tensors.emplace("head.bias", c.get("ln_out.bias"));
   const std::string message =
       error_of(ErrorCategory::unsupported, [&] { return read_parameters(c); });
-  CHECK(mentions(message, "model.safetensors: tensor head.bias [32]"));
+  CHECK(mentions(message, "model.safetensors: tensor \"head.bias\" [32]"));
 }
 
 TEST_CASE("a checkpoint of another run is refused and changes nothing") {
