@@ -28,8 +28,8 @@ struct ObservedMatrix {
   return m.w.low_rank;
 }
 [[nodiscard]] constexpr ObservedMatrix alongside(const ObservedMatrix&,
-                                                 const AnyMatrix& small) noexcept {
-  return {small, small.rows, small.cols};
+                                                 const AnyMatrix& inner) noexcept {
+  return {inner, inner.rows, inner.cols};
 }
 template <class L>
 [[nodiscard]] kernels::Preparation preparation(const ObservedMatrix& m) noexcept {

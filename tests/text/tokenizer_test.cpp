@@ -191,7 +191,7 @@ TEST_CASE("a vocabulary of another model") {
   const Tokenizer tokenizer({"", "a", "b"}, "v.txt");
   tokenizer.require_fit(3);
   tokenizer.require_fit(64);
-  for (const std::size_t rows : {2, 65})
+  for (const std::size_t rows : {2u, 65u})
     test::check_error(ErrorCategory::argument, "v.txt: this vocabulary has ids up to 2, and the",
                       [&] { tokenizer.require_fit(rows); });
 }

@@ -159,16 +159,18 @@ class NumberReader {
     // For each sign, between which magnitudes.
     const auto side = [&](bool negative) {
       Side s;
-      const auto& far = negative ? n_.low : n_.high;
-      const auto& near = negative ? n_.high : n_.low;
-      if (far) {
-        const bool reached = far->value.zero() || far->value.negative == negative;
-        if (!reached || (far->value.zero() && far->open)) s.possible = false;
-        s.most = *far;
+      const auto& farthest = negative ? n_.low : n_.high;
+      const auto& nearest = negative ? n_.high : n_.low;
+      if (farthest) {
+        const bool reached = farthest->value.zero() || farthest->value.negative == negative;
+        if (!reached || (farthest->value.zero() && farthest->open)) s.possible = false;
+        s.most = *farthest;
       }
-      if (near && !near->value.zero() && near->value.negative == negative) s.least = *near;
-      if (near && near->value.zero() && near->open) s.least = *near;
-      if (near && !near->value.zero() && near->value.negative != negative) s.least = std::nullopt;
+      if (nearest && !nearest->value.zero() && nearest->value.negative == negative)
+        s.least = *nearest;
+      if (nearest && nearest->value.zero() && nearest->open) s.least = *nearest;
+      if (nearest && !nearest->value.zero() && nearest->value.negative != negative)
+        s.least = std::nullopt;
       return s;
     };
     sides_[0] = side(false);

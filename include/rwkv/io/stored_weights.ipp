@@ -222,7 +222,7 @@ class StoredWeights::Builder {
                 ", which is held as ", std::string(name_of(t.dtype)),
                 "; hold matrices as floats, or convert the model of floats with the adapter");
     const auto factors = measure ? WeightChanges::Factors() : changes->factors(name, t);
-    const auto small = [&](const std::vector<float>& values, std::size_t rows, std::size_t cols) {
+    const auto factor = [&](const std::vector<float>& values, std::size_t rows, std::size_t cols) {
       to.parameters_ += rows * cols;
       to.bytes_ += kernels::packed_bytes(DType::f32, rows, cols);
       AnyMatrix m{DType::f32, nullptr, rows, cols, kernels::Inputs::exact};
@@ -232,7 +232,7 @@ class StoredWeights::Builder {
       return m;
     };
     return new (to.memory_.allocate<std::byte>(sizeof(LowRank)))
-        LowRank{small(factors.a, *rank, t.shape[1]), small(factors.b, t.shape[0], *rank)};
+        LowRank{factor(factors.a, *rank, t.shape[1]), factor(factors.b, t.shape[0], *rank)};
   }
 
   /// Low-rank products need room in the workspace.

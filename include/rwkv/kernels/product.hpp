@@ -76,8 +76,8 @@ template <class T>
 }
 [[nodiscard]] constexpr const LowRank* low_rank(const AnyMatrix& w) noexcept { return w.low_rank; }
 /// A small matrix as the type of those that it is multiplied together with.
-[[nodiscard]] constexpr AnyMatrix alongside(const AnyMatrix&, const AnyMatrix& small) noexcept {
-  return small;
+[[nodiscard]] constexpr AnyMatrix alongside(const AnyMatrix&, const AnyMatrix& inner) noexcept {
+  return inner;
 }
 
 /// y += B x for some panels, two at a time.
