@@ -19,7 +19,7 @@ TEST_CASE("a quota is whole processors, and at least one") {
   CHECK(processors_of_quota("150000\n 50000\n") == 3);
   for (const char* text : {"", "1", "x y", "1 0", "0 1", "nan nan", "1e999 1"})
     CHECK(processors_of_quota(text) == 0);
-  CHECK(processors_of_quota("1e300 1") == 1000000);
+  CHECK(processors_of_quota("18446744073709551615 1") == 1000000);
 }
 
 #if defined(__linux__)

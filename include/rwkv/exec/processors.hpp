@@ -24,17 +24,18 @@ namespace internal {
 /// Whole processors of a quota: "150000 100000" (cpu.max) are 1. 0 without limit, 1 for less than
 /// one.
 [[nodiscard]] inline std::size_t processors_of_quota(std::string_view text) noexcept {
-  const auto number = [&text](double& value) {
+  const auto number = [&text](unsigned long long& value) {
     while (!text.empty() && (text[0] == ' ' || text[0] == '\n')) text.remove_prefix(1);
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (error != std::errc{}) return false;
     text.remove_prefix(static_cast<std::size_t>(end - text.data()));
     return true;
   };
-  double quota = 0;
-  double period = 0;
-  if (!number(quota) || !number(period) || !(quota > 0) || !(period > 0)) return 0;
-  return (std::max<std::size_t>)(1, static_cast<std::size_t>((std::min)(quota / period, 1e6)));
+  unsigned long long quota = 0;
+  unsigned long long period = 0;
+  if (!number(quota) || !number(period) || quota == 0 || period == 0) return 0;
+  constexpr unsigned long long most = 1000000;
+  return static_cast<std::size_t>(std::clamp(quota / period, 1ull, most));
 }
 
 #if defined(__linux__)

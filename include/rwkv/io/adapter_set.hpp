@@ -2,11 +2,11 @@
 // The changes that adapters make to a model (adapter.hpp).
 #pragma once
 
+#include <rwkv/core/parse.hpp>
 #include <rwkv/io/float_bytes.hpp>
 #include <rwkv/io/name_schemes.hpp>
 #include <rwkv/io/weight_changes.hpp>
 
-#include <charconv>
 #include <cmath>
 
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
@@ -112,11 +112,7 @@ inline constexpr std::array<AdapterWord, 24> adapter_parts{{
                                                      std::string_view key) {
   const auto it = metadata.find(key);
   if (it == metadata.end()) return std::nullopt;
-  double value = 0;
-  const char* const end = it->second.data() + it->second.size();
-  const auto [after, error] = std::from_chars(it->second.data(), end, value);
-  if (error != std::errc{} || after != end) return std::nullopt;
-  return value;
+  return internal::parse<double>(it->second);
 }
 
 }  // namespace detail

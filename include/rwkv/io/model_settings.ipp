@@ -2,12 +2,12 @@
 // The definitions of io/model_settings.hpp.
 #pragma once
 
+#include <rwkv/core/parse.hpp>
 #include <rwkv/io/model_settings.hpp>
 #include <rwkv/io/untrusted.hpp>
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <memory>
 
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
@@ -32,13 +32,11 @@ struct Stated {
 /// `stated.value` as a number; throws if it is none.
 template <class T>
 [[nodiscard]] T number(const Checkpoint& c, const Stated& stated) {
-  T value{};
-  const char* const end = stated.value.data() + stated.value.size();
-  const auto result = std::from_chars(stated.value.data(), end, value);
-  if (result.ec != std::errc{} || result.ptr != end)
+  const auto value = internal::parse<T>(stated.value);
+  if (!value)
     fail_with(ErrorCategory::format, c.source, ": ", stated.where, " = ", printable(stated.value),
               ", which is not a number that it can be");
-  return value;
+  return *value;
 }
 
 /// A number of which several keys may speak, all of them saying the same.
