@@ -95,7 +95,7 @@ Bytes numbered_pth(char kind) {
 Bytes rwkv_cpp() {
   std::vector<float> all;
   for (std::size_t l = 0; l < layers; ++l)
-    for (const std::size_t part : {1, 0, 2}) {
+    for (const std::size_t part : {1u, 0u, 2u}) {
       const auto values = part_of("", l, part).values;
       all.insert(all.end(), values.begin(), values.end());
     }
