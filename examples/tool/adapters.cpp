@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common.hpp"
-
-#include <charconv>
+#include <rwkv/core/parse.hpp>
 
 namespace tool {
 
@@ -14,11 +13,11 @@ std::vector<rwkv::Adapter> read_adapters(const std::vector<std::string>& named) 
     std::error_code ignored;
     const auto colon = text.rfind(':');
     if (colon != std::string::npos && !std::filesystem::exists(text, ignored)) {
-      const char* const end = text.data() + text.size();
-      const auto [after, error] = std::from_chars(text.data() + colon + 1, end, scale);
-      if (error != std::errc{} || after != end)
+      const auto given = rwkv::internal::parse<float>(std::string_view(text).substr(colon + 1));
+      if (!given)
         rwkv::fail_with(rwkv::ErrorCategory::argument, "--adapter ", text, ": \"",
                         text.substr(colon + 1), "\" is no scale (FILE:SCALE, as in lora.pth:0.5)");
+      scale = *given;
       path.resize(colon);
     }
     adapters.push_back(rwkv::read_adapter(path, scale));

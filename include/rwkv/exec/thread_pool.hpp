@@ -44,10 +44,10 @@ struct ThreadPoolOptions {
 class ThreadPool {
  public:
   /// Throws std::system_error when the system refuses a thread.
-  explicit ThreadPool(const ThreadPoolOptions& options)
-      : threads_(options.threads != 0 ? options.threads : available_processors()),
-        pool_(std::make_unique<Workers>(threads_ - 1)) {
+  explicit ThreadPool(const ThreadPoolOptions& options) {
     const std::size_t processors = available_processors();
+    threads_ = options.threads != 0 ? options.threads : processors;
+    pool_ = std::make_unique<Workers>(threads_ - 1);
     usable_ = options.oversubscribe ? threads_ - 1 : (std::min)(threads_, processors) - 1;
     for (std::size_t i = 1; i < threads_; ++i) pool_->start(i <= usable_);
     if (options.pin) pin();
@@ -335,7 +335,7 @@ class ThreadPool {
 #endif
   }
 
-  std::size_t threads_;
+  std::size_t threads_ = 1;
   std::size_t usable_ = 0;  // workers that work at once
   std::unique_ptr<Workers> pool_;
 };

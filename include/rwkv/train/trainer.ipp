@@ -2,6 +2,7 @@
 // The definitions of train/trainer.hpp.
 #pragma once
 
+#include <rwkv/core/parse.hpp>
 #include <rwkv/io/mapped_file.hpp>
 #include <rwkv/io/safetensors.hpp>
 #include <rwkv/io/state_tensors.hpp>
@@ -16,14 +17,8 @@ namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA {
 namespace detail {
 
 inline std::uint64_t stored_number(const io::Checkpoint& c, const std::string& key) {
-  const auto it = c.metadata.find(key);
-  std::uint64_t value = 0;
-  if (it != c.metadata.end()) {
-    const char* end = it->second.data() + it->second.size();
-    if (const auto r = std::from_chars(it->second.data(), end, value);
-        r.ec == std::errc{} && r.ptr == end)
-      return value;
-  }
+  if (const auto it = c.metadata.find(key); it != c.metadata.end())
+    if (const auto value = internal::parse<std::uint64_t>(it->second)) return *value;
   fail_with(ErrorCategory::format, c.source, ": the metadata ", key, " is missing or not a number");
 }
 
