@@ -344,9 +344,11 @@ class Conversation {
       all.leading_token.reset();
       tokenizer_.encode(words.user, record.read);
       for (std::span<const Token> rest = record.read; !rest.empty();) {
-        if (all.cancelled && all.cancelled()) return unanswered();
         const auto some = rest.first((std::min)(work.rows(), rest.size()));
-        read(state, some, work, exec);
+        Cancellable stoppable(exec, [&] { return all.cancelled && all.cancelled(); });
+        if (!stoppable.proceed()) return unanswered();
+        (void)model_.forward(state, some, work, stoppable);
+        if (stoppable.stopped()) return unanswered();
         rest = rest.subspan(some.size());
       }
       read_before = record.read.size();

@@ -37,7 +37,8 @@ namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 namespace detail {
 
 /// Runs the batch in passes of at most work.rows() rows; `blocks(pass)` runs the blocks on the rows
-/// of a pass. `weights` offers emb, ln0, ln_out and head. `logits` is [number of asked rows][V].
+/// of a pass, and returns false if the executor wants to go no further: nothing more is done then.
+/// `weights` offers emb, ln0, ln_out and head. `logits` is [number of asked rows][V].
 /// Preconditions: every slot has at least one token, every token is below V, work.shape() is the
 /// model's.
 template <class L, class Weights, class SlotT, class Work, class Exec, class Blocks>
@@ -72,7 +73,7 @@ void forward(const Weights& weights, std::span<const SlotT> slots, Logits which,
                  work.row(Work::x, segment.first_row + m));
       });
     }
-    blocks(pass);
+    if (!blocks(pass)) return;
 
     if (which == Logits::all) {
       asked = pass.rows;
@@ -92,8 +93,11 @@ template <class L, class Weights, class Shape, class Work, class Exec>
 void forward(const Weights& weights, std::span<const Slot<Shape>> slots, Logits which,
              float* logits, Work& work, Exec& exec) {
   forward<L>(weights, slots, which, logits, work, exec, [&](const Pass& pass) {
-    for (std::size_t i = 0; i < work.shape().layers(); ++i)
+    for (std::size_t i = 0; i < work.shape().layers(); ++i) {
+      if (!proceed(exec)) return false;
       block<L>(weights.block(i), weights.eigenvalues(), i, pass, work, exec);
+    }
+    return true;
   });
 }
 

@@ -6,7 +6,7 @@
 #pragma once
 
 #include <rwkv/constraint.hpp>
-#include <rwkv/exec/serial.hpp>
+#include <rwkv/exec/cancellable.hpp>
 #include <rwkv/sampler.hpp>
 #include <rwkv/text/stop_matcher.hpp>
 #include <rwkv/tokenizer.hpp>
@@ -36,7 +36,8 @@ struct GenerateOptions {
   std::optional<Token> leading_token{};
   /// Whether the tokenizer may belong to a model of another size (see `Tokenizer::require_fit`).
   bool any_vocabulary = false;
-  /// Asked before every forward pass; true stops. Empty: never.
+  /// Asked before every forward pass, and before every layer of those that read the prompt; true
+  /// stops. Empty: never. Where there is one, the state is copied for every pass of the prompt.
   std::function<bool()> cancelled{};
   /// What the text must look like (grammar.hpp), from its first token on. Stop tokens are drawn
   /// only where it is complete. Text that it forces is not sampled, but fed in passes of many
@@ -102,12 +103,16 @@ class TokenStream {
 
 namespace detail {
 
-/// The loop, for any model: `forward` feeds tokens (at most `rows`) and returns the logits after
-/// them; `show` gets text and says whether to go on.
-RWKV_FUNCTION GenerateResult generate(
-    const std::function<std::span<const float>(std::span<const Token>)>& forward, std::size_t vocab,
-    std::size_t rows, const Tokenizer& tokenizer, std::span<const Token> prompt,
-    const GenerateOptions& options, const std::function<bool(std::string_view)>& show);
+/// Feeds tokens and returns the logits after them. If `stoppable`, the call may come to nothing:
+/// the state is then as it was, and there are no logits.
+using Feed = std::function<std::span<const float>(std::span<const Token>, bool stoppable)>;
+
+/// The loop, for any model: `forward` takes at most `rows` tokens; `show` gets text and says
+/// whether to go on.
+RWKV_FUNCTION GenerateResult generate(const Feed& forward, std::size_t vocab, std::size_t rows,
+                                      const Tokenizer& tokenizer, std::span<const Token> prompt,
+                                      const GenerateOptions& options,
+                                      const std::function<bool(std::string_view)>& show);
 
 }  // namespace detail
 
@@ -121,9 +126,9 @@ struct NoCallback {
 /// consumed exactly the prompt and `tokens`**, all of them (the last one costs a pass that nothing
 /// is sampled from), so that another call, or anything else, can go on from it.
 ///
-/// A cancelled call stops between passes, in a long prompt too: `prompt_tokens` then says how much
-/// of it was consumed. Tokens that the tokenizer does not know are never sampled. Same options,
-/// prompt and state give the same tokens.
+/// A cancelled call stops between passes, and in the middle of those of a prompt, which are then
+/// undone: `prompt_tokens` says how much of it was consumed. Tokens that the tokenizer does not
+/// know are never sampled. Same options, prompt and state give the same tokens.
 ///
 /// Throws `Error` (argument) when there is nothing to feed, for a token outside the model's
 /// vocabulary, for a tokenizer of another model and for options out of range, before anything has
@@ -134,8 +139,15 @@ requires std::invocable<OnText&, std::string_view> GenerateResult
 generate(const Model& model, State& state, Work& work, const Tokenizer& tokenizer,
          std::span<const Token> prompt, const GenerateOptions& options = {}, OnText&& on_text = {},
          ExecutorRef exec = {}) {
-  const auto forward = [&](std::span<const Token> tokens) {
-    return model.forward(state, tokens, work, exec);
+  const auto forward = [&](std::span<const Token> tokens,
+                           bool stoppable) -> std::span<const float> {
+    if (!stoppable) return model.forward(state, tokens, work, exec);
+    State before = state;
+    Cancellable cancellable(exec, std::cref(options.cancelled));
+    const std::span<const float> logits = model.forward(state, tokens, work, cancellable);
+    if (!cancellable.stopped()) return logits;
+    state = std::move(before);
+    return {};
   };
   const auto show = [&](std::string_view piece) {
     if constexpr (std::is_void_v<std::invoke_result_t<OnText&, std::string_view>>) {

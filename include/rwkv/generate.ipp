@@ -76,10 +76,10 @@ namespace detail {
   return true;
 }
 
-RWKV_FUNCTION GenerateResult generate(
-    const std::function<std::span<const float>(std::span<const Token>)>& forward, std::size_t vocab,
-    std::size_t rows, const Tokenizer& tokenizer, std::span<const Token> prompt,
-    const GenerateOptions& options, const std::function<bool(std::string_view)>& show) {
+RWKV_FUNCTION GenerateResult generate(const Feed& forward, std::size_t vocab, std::size_t rows,
+                                      const Tokenizer& tokenizer, std::span<const Token> prompt,
+                                      const GenerateOptions& options,
+                                      const std::function<bool(std::string_view)>& show) {
   const auto now = [] { return std::chrono::steady_clock::now(); };
   const auto seconds_since = [&](auto start) {
     return std::chrono::duration<double>(now() - start).count();
@@ -108,13 +108,15 @@ RWKV_FUNCTION GenerateResult generate(
   const auto prompt_start = now();
   std::span<const float> logits;
   while (result.prompt_tokens < input.size()) {
-    if (cancelled()) {
+    const std::size_t some = (std::min)(rows, input.size() - result.prompt_tokens);
+    const auto tokens = std::span<const Token>(input).subspan(result.prompt_tokens, some);
+    logits = {};
+    if (!cancelled()) logits = forward(tokens, some > 1 && options.cancelled);
+    if (logits.empty()) {
       result.reason = StopReason::cancelled;
       result.prompt_seconds = seconds_since(prompt_start);
       return result;
     }
-    const std::size_t some = (std::min)(rows, input.size() - result.prompt_tokens);
-    logits = forward(std::span<const Token>(input).subspan(result.prompt_tokens, some));
     result.prompt_tokens += some;
   }
   result.prompt_seconds = seconds_since(prompt_start);
@@ -145,7 +147,7 @@ RWKV_FUNCTION GenerateResult generate(
           if (stream.reason() != StopReason::none || !wanted) break;
         }
         if (result.tokens.size() > before)
-          logits = forward(std::span<const Token>(result.tokens).subspan(before));
+          logits = forward(std::span<const Token>(result.tokens).subspan(before), false);
         continue;
       }
       if (!allow(constraint, options.stop_tokens, mask)) {
@@ -159,7 +161,7 @@ RWKV_FUNCTION GenerateResult generate(
     if (stream.reason() == StopReason::stop_token) break;
     if (constraint) constraint.accept(token);
     result.tokens.push_back(token);
-    logits = forward(std::span<const Token>(&token, 1));
+    logits = forward(std::span<const Token>(&token, 1), false);
   }
   if (result.reason == StopReason::none)
     result.reason = stream.reason() == StopReason::none ? StopReason::cancelled : stream.reason();

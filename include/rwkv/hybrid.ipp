@@ -35,16 +35,17 @@ RWKV_FUNCTION void HybridModel::forward(std::span<const HybridSlot> slots, Logit
   for (const HybridSlot& slot : slots) slot.state->reserve(slot.tokens.size());
   detail::forward<simd::Chosen>(
       *weights_, slots, which, logits.data(), work, exec, [&](const detail::Pass& pass) {
-        const auto run = [&](std::size_t i) {
+        // As many sparse blocks as fit: blocks left over do not run (see HybridShape::interval).
+        const std::size_t interval = shape_.interval();
+        const std::size_t sparse = shape_.sparse_blocks();
+        for (std::size_t i = 0; i < (sparse == 0 ? 1 : sparse) * interval; ++i) {
+          if (!exec.proceed()) return false;
           block<simd::Chosen>(weights_->block(i), weights_->eigenvalues(), i, pass, work, exec);
-        };
-        std::size_t next = 0;
-        for (std::size_t j = 0; j < shape_.sparse_blocks(); ++j) {
-          for (std::size_t i = 0; i < shape_.interval(); ++i) run(next++);
-          sparse_block<simd::Chosen>(weights_->sparse_block(j), j, pass, work, exec);
+          if (sparse != 0 && (i + 1) % interval == 0)
+            sparse_block<simd::Chosen>(weights_->sparse_block(i / interval), i / interval, pass,
+                                       work, exec);
         }
-        if (shape_.sparse_blocks() == 0)
-          while (next < shape_.layers()) run(next++);
+        return true;
       });
 }
 

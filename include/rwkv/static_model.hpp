@@ -88,16 +88,18 @@ class StaticModel {
   [[nodiscard]] static constexpr Shape shape() noexcept { return {}; }
 
   /// Appends `tokens` (at least one, each below V: asserted) to the sequence and returns the logits
-  /// [V] after the last one, which live in the workspace. Never allocates, never throws.
-  template <std::size_t Rows>
+  /// [V] after the last one, which live in the workspace. Never allocates, never throws. `exec` is
+  /// any executor (exec/serial.hpp) that does not throw, one with `proceed` to yield between
+  /// layers.
+  template <std::size_t Rows, class Exec = Serial>
   std::span<const float> forward(State<Shape>& state, std::span<const Token> tokens,
-                                 Workspace<Shape, Rows>& work) const noexcept {
+                                 Workspace<Shape, Rows>& work,
+                                 Exec&& exec = Exec{}) const noexcept {
     RWKV_ASSERT(!tokens.empty());
     for ([[maybe_unused]] const Token t : tokens) RWKV_ASSERT(t < Weights::V);
     const Slot<Shape> slot{&state, tokens};
-    Serial serial;
     detail::forward<Lanes>(view_, std::span(&slot, 1), Logits::last, work.logits().data(), work,
-                           serial);
+                           exec);
     return work.logits();
   }
 

@@ -16,11 +16,24 @@ namespace rwkv::inline RWKV_ABI {
 /// `concurrency()` says how many calls can make progress at once; n may be several times as large,
 /// so that who is faster does more of them. Calls do not wait for each other, and the library's do
 /// not throw. An application adapts its own scheduler by writing these two functions.
+///
+/// A third is optional: `bool proceed()` is asked on the calling thread before every layer of a
+/// pass, where a firmware yields or resets its watchdog. False abandons the pass: its logits and
+/// the states of its sequences are then worth nothing (see `Cancellable`).
 template <class E>
 concept Executor = requires(E& e, std::size_t n, void (*f)(std::size_t)) {
   { e.concurrency() } -> std::convertible_to<std::size_t>;
   e.parallel(n, f);
 };
+
+/// Asks an executor whether to go on; yes if it has no opinion.
+template <class E>
+[[nodiscard]] constexpr bool proceed(E& exec) {
+  if constexpr (requires { static_cast<bool>(exec.proceed()); })
+    return static_cast<bool>(exec.proceed());
+  else
+    return true;
+}
 
 /// Runs everything on the calling thread: no threads in the binary. Stateless, freely shared.
 class Serial {
@@ -49,9 +62,13 @@ class ExecutorRef {
         }),
         parallel_([](void* e, std::size_t n, Body body) {
           static_cast<std::remove_reference_t<Exec>*>(e)->parallel(n, body);
+        }),
+        proceed_([](void* e) {
+          return rwkv::proceed(*static_cast<std::remove_reference_t<Exec>*>(e));
         }) {}
 
   [[nodiscard]] std::size_t concurrency() const { return concurrency_(exec_); }
+  [[nodiscard]] bool proceed() const { return proceed_(exec_); }
   /// See `Executor`. A single call does not trouble the executor.
   template <class F>
   void parallel(std::size_t n, F&& f) const {
@@ -75,6 +92,7 @@ class ExecutorRef {
   void* exec_;
   std::size_t (*concurrency_)(void*);
   void (*parallel_)(void*, std::size_t, Body);
+  bool (*proceed_)(void*);
 };
 
 /// The part of [0, items) that belongs to worker `index` of `workers`: contiguous, sizes differing

@@ -94,7 +94,8 @@ class ThreadPool {
   static constexpr std::chrono::microseconds stall_time{150};
   // So does one that takes the caller's processor when it is woken.
   static constexpr std::chrono::microseconds wake_time{100};
-  static constexpr std::chrono::milliseconds shortest_rest{50};
+  // A stall on a quiet machine costs one short rest; beside a busy neighbour rests grow at once.
+  static constexpr std::chrono::milliseconds shortest_rest{4};
   static constexpr std::chrono::milliseconds longest_rest{2000};
 
   struct alignas(alignment) Worker {
@@ -210,7 +211,7 @@ class ThreadPool {
       if (worker.resting.load(std::memory_order_relaxed)) return;
       const bool again =
           worker.rest != Clock::duration{} && now - worker.rest_end < 8 * worker.rest;
-      worker.rest = again ? (std::min<Clock::duration>)(4 * worker.rest, longest_rest)
+      worker.rest = again ? (std::min<Clock::duration>)(8 * worker.rest, longest_rest)
                           : Clock::duration(shortest_rest);
       worker.rest_end = now + worker.rest;
       worker.resting.store(true, std::memory_order_relaxed);

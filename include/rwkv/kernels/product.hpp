@@ -21,10 +21,11 @@ struct Product {
 };
 
 /// How many parts `work` multiply-adds are cut into: no more than are worth waking a worker for,
-/// and, where there is work enough, several for each, so that who is faster does more.
+/// and, where there is work enough, several for each, so that who is faster does more. A part is
+/// long enough to stream: each begins with waiting for memory.
 constexpr std::size_t parts_for(std::uint64_t work, std::size_t concurrency) noexcept {
   constexpr std::uint64_t worth_a_worker = std::uint64_t{1} << 16;
-  constexpr std::uint64_t worth_a_part = std::uint64_t{1} << 17;
+  constexpr std::uint64_t worth_a_part = std::uint64_t{1} << 20;
   if (concurrency <= 1) return 1;
   const std::uint64_t workers = 1 + work / worth_a_worker;
   if (workers < concurrency) return static_cast<std::size_t>(workers);

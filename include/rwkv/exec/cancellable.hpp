@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stopping a forward pass that has begun: a long prompt through a large model takes seconds.
+#pragma once
+
+#include <rwkv/exec/serial.hpp>
+
+#include <utility>
+
+namespace rwkv::inline RWKV_ABI {
+
+/// Another executor, and a question: `cancelled()` is asked between layers, on the calling thread,
+/// and true abandons the pass. What the pass was to change (states, logits) is then worth nothing;
+/// keep a copy of the state to go back to:
+///
+///     State before = state;
+///     Cancellable exec(pool, [&] { return token.stop_requested(); });
+///     auto logits = model.forward(state, prompt, work, exec);
+///     if (exec.stopped()) state = before;
+///
+/// `generate` does this for `GenerateOptions::cancelled`. For one thread at a time.
+template <class Cancelled>
+class Cancellable {
+ public:
+  Cancellable(ExecutorRef exec, Cancelled cancelled)
+      : exec_(exec), cancelled_(std::move(cancelled)) {}
+
+  [[nodiscard]] std::size_t concurrency() const { return exec_.concurrency(); }
+  template <class F>
+  void parallel(std::size_t n, F&& f) const {
+    exec_.parallel(n, f);
+  }
+  [[nodiscard]] bool proceed() {
+    if (!stopped_) stopped_ = cancelled_();
+    return !stopped_;
+  }
+  /// A pass was abandoned; later ones would be, too.
+  [[nodiscard]] bool stopped() const noexcept { return stopped_; }
+
+ private:
+  ExecutorRef exec_;
+  Cancelled cancelled_;
+  bool stopped_ = false;
+};
+
+}  // namespace rwkv::inline RWKV_ABI
