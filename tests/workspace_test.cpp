@@ -97,7 +97,7 @@ TEST_CASE("without a number there are rows for a prompt; no rows means one") {
 TEST_CASE("bytes() is the memory that was allocated") {
   const Workspace work(Dynamic(Static{}.dimensions()), 1);
   // One row of 12 activations of 36 (48 with padding), hidden of 100 (112), 45 logits; and three
-  // prepared inputs of 36 (two tiles of 32 codes, a step and two sums).
+  // quantised inputs of 36 (two tiles of 32 codes, a step and two sums).
   CHECK(work.bytes() == (12 * 48 + 112 + 45) * sizeof(float) + 3 * 128 +
                             sizeof(rwkv::detail::Segment<Dynamic>) + sizeof(float*));
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Multiply-adds when nothing has to be loaded: what the arithmetic of a kernel can reach at most.
 //
-// Reads itself once more per instruction set (rwkv/kernels/level.hpp).
+// Reads itself once more per instruction set (rwkv/kernels/isa_namespace.hpp).
 #if !defined(TOOL_ARITHMETIC) || defined(RWKV_AGAIN)
 #define TOOL_ARITHMETIC
 
 #ifndef RWKV_AGAIN
 #include <rwkv/kernels/chosen.hpp>
-#include <rwkv/kernels/level.hpp>
+#include <rwkv/kernels/isa_namespace.hpp>
 #include <rwkv/simd/level.hpp>
 #include <rwkv/simd/native.hpp>
 #include <rwkv/simd/target.hpp>
@@ -124,7 +124,7 @@ float multiply_matrices(std::size_t rounds) {
 #ifndef RWKV_AGAIN
 #define RWKV_READ "arithmetic.hpp"
 #define RWKV_READ_BF16 "arithmetic.hpp"
-#include <rwkv/kernels/each_level.hpp>
+#include <rwkv/kernels/read_per_isa.hpp>
 #endif
 
 #endif

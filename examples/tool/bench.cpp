@@ -141,9 +141,9 @@ class Arithmetic {
   static Probe choose_for(rwkv::DType type, rwkv::kernels::Inputs inputs) {
     namespace kernels = rwkv::kernels;
     namespace simd = rwkv::simd;
-    const auto preparation = kernels::preparation<simd::Chosen>({type, nullptr, 0, 0, inputs});
-    const bool bytes = preparation == kernels::Preparation::codes;
-    [[maybe_unused]] const bool pairs = preparation == kernels::Preparation::bfloats16;
+    const auto format = kernels::activation_format<simd::Chosen>({type, nullptr, 0, 0, inputs});
+    const bool bytes = format == kernels::ActivationFormat::codes;
+    [[maybe_unused]] const bool pairs = format == kernels::ActivationFormat::bfloats16;
 #if RWKV_DISPATCH
     using simd::Level;
     const Level level = simd::level();
@@ -182,17 +182,17 @@ class CachedProduct {
       : pool_(pool),
         matrix_(matrix),
         input_(matrix.cols),
-        prepared_(rwkv::kernels::PreparedRows::bytes_for(matrix.cols)) {
+        quantised_(rwkv::kernels::QuantisedActivations::bytes_for(matrix.cols)) {
     namespace kernels = rwkv::kernels;
     constexpr std::size_t fits = std::size_t{128} << 10;
     panels_ = std::clamp<std::size_t>(fits / bytes(1), 1, kernels::panels_for(matrix.rows));
     std::fill_n(input_.data(), matrix.cols, 0.5f);
-    x_ = {input_.data(), matrix.cols, {prepared_.data(), prepared_.size(), matrix.cols}};
-    const kernels::Preparation how = kernels::preparation<L>(matrix);
-    if (how == kernels::Preparation::none)
-      x_.prepared = {};
+    x_ = {input_.data(), matrix.cols, {quantised_.data(), quantised_.size(), matrix.cols}};
+    const kernels::ActivationFormat how = kernels::activation_format<L>(matrix);
+    if (how == kernels::ActivationFormat::none)
+      x_.quantised = {};
     else
-      kernels::prepare<L>(how, input_.data(), x_.prepared, 0);
+      kernels::quantise_row<L>(how, input_.data(), x_.quantised, 0);
   }
 
   double measure() {
@@ -219,7 +219,7 @@ class CachedProduct {
   rwkv::AnyMatrix matrix_;
   std::size_t panels_ = 0;
   rwkv::Buffer<float, rwkv::dynamic> input_;
-  rwkv::Buffer<std::byte, rwkv::dynamic> prepared_;
+  rwkv::Buffer<std::byte, rwkv::dynamic> quantised_;
   rwkv::kernels::ProductInputs x_{};
   std::vector<float> outputs_;
 };

@@ -3,7 +3,7 @@
 // structs from the command line; a command throws rwkv::Error for anything that does not work out.
 #pragma once
 
-#include <rwkv/kernels/prepared_rows.hpp>
+#include <rwkv/kernels/quantised_activations.hpp>
 
 #include <cstddef>
 #include <cstdint>

@@ -7,20 +7,6 @@
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
-namespace detail {
-
-/// normed = LN(x; weights), row by row
-template <class L, class Work, class Exec>
-void layer_norm(const NormWeights& p, const Pass& pass, Work& work, Exec& exec) {
-  const std::size_t channels = work.shape().embed();
-  kernels::for_each(pass.rows, 2 * channels, exec, [&](std::size_t m) {
-    kernels::normalise<L>(work.row(Work::x, m), p.weight, p.bias, p.epsilon,
-                          work.row(Work::normed, m), channels);
-  });
-}
-
-}  // namespace detail
-
 template <class L, class Matrix, class Work, class Exec>
 void block(const BlockWeights<Matrix>& p, Eigenvalues eigenvalues, std::size_t layer,
            const detail::Pass& pass, Work& work, Exec& exec) {

@@ -32,8 +32,8 @@ struct ObservedMatrix {
   return {inner, inner.rows, inner.cols};
 }
 template <class L>
-[[nodiscard]] kernels::Preparation preparation(const ObservedMatrix& m) noexcept {
-  return kernels::preparation<L>(m.w);
+[[nodiscard]] kernels::ActivationFormat activation_format(const ObservedMatrix& m) noexcept {
+  return kernels::activation_format<L>(m.w);
 }
 template <class L>
 void multiply(const ObservedMatrix& m, Range panels, const kernels::ProductInputs& x,

@@ -4,7 +4,7 @@
 //   out = Wv max(0, Wk (u + (u_prev - u) x_k))^2
 #pragma once
 
-#include <rwkv/time_mix.hpp>
+#include <rwkv/pass.hpp>
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
@@ -28,9 +28,9 @@ void channel_mix(const ChannelMixWeights<Matrix>& p, std::size_t layer, const de
 
   kernels::run<L, Matrix>(
       {{p.key, work[W::xk], ld, work.hidden(), ldh, kernels::Activation::relu_squared}}, pass.rows,
-      {work.prepared(), work[W::r], ld}, exec);
+      {work.quantised_activations(), work[W::r], ld}, exec);
   kernels::run<L, Matrix>({{p.value, work.hidden(), ldh, work[W::xr], ld}}, pass.rows,
-                          {work.prepared(), work[W::r], ld}, exec);
+                          {work.quantised_activations(), work[W::r], ld}, exec);
   kernels::for_each(pass.rows, channels, exec, [&](std::size_t m) {
     kernels::add<L>(work.row(W::xr, m), work.row(W::x, m), channels);
   });

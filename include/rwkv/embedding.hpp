@@ -3,7 +3,7 @@
 // are read.
 #pragma once
 
-#include <rwkv/kernels/levels.hpp>
+#include <rwkv/kernels/dispatched.hpp>
 #include <rwkv/weights.hpp>
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {

@@ -8,6 +8,7 @@
 // the other slots, not on how the prompt was cut, not on the executor.
 #pragma once
 
+#include <rwkv/block.hpp>
 #include <rwkv/embedding.hpp>
 #include <rwkv/head.hpp>
 

@@ -2,7 +2,7 @@
 // The last stage:  logits = W LN(x; ln_out), for the rows whose logits somebody asked for.
 #pragma once
 
-#include <rwkv/block.hpp>
+#include <rwkv/pass.hpp>
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
@@ -21,7 +21,7 @@ void head(const NormWeights& ln_out, const Matrix& weight, std::size_t rows, Wor
   detail::layer_norm<L>(ln_out, detail::Pass{rows, 0}, work, exec);
   kernels::run<L, Matrix>(
       {{weight, work[Work::normed], work.stride(), logits, work.shape().vocab()}}, rows,
-      {work.prepared(), work[Work::r], work.stride()}, exec);
+      {work.quantised_activations(), work[Work::r], work.stride()}, exec);
 }
 
 }  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

@@ -11,9 +11,8 @@
 #pragma once
 
 #include <rwkv/hybrid_workspace.hpp>
-#include <rwkv/kernels/product.hpp>
+#include <rwkv/pass.hpp>
 #include <rwkv/simd/native.hpp>
-#include <rwkv/time_mix.hpp>
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
@@ -184,7 +183,7 @@ void sparse_attention(const SparseAttentionWeights<Matrix>& p, std::size_t index
   kernels::run<L, Matrix>({{p.receptance, work[W::normed], ld, work[W::r], ld},
                            {p.key, work[W::normed], ld, work[W::k], ld},
                            {p.value, work[W::normed], ld, work[W::v], ld}},
-                          pass.rows, {work.prepared(), work[W::xr], ld}, exec);
+                          pass.rows, {work.quantised_activations(), work[W::xr], ld}, exec);
 
   if (package)
     for (std::size_t s = 0; s < pass.segments; ++s) {
@@ -233,7 +232,7 @@ void sparse_attention(const SparseAttentionWeights<Matrix>& p, std::size_t index
   }
 
   kernels::run<L, Matrix>({{p.output, work[W::normed], ld, work[W::xr], ld}}, pass.rows,
-                          {work.prepared(), work[W::r], ld}, exec);
+                          {work.quantised_activations(), work[W::r], ld}, exec);
   kernels::for_each(pass.rows, channels, exec, [&](std::size_t m) {
     kernels::add<L>(work.row(W::xr, m), work.row(W::x, m), channels);
   });

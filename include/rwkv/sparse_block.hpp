@@ -2,7 +2,7 @@
 // One sparse block of RWKV-X:  x = x + Attention(LN(x; ln1));  x = x + ChannelMix(LN(x; ln2))
 #pragma once
 
-#include <rwkv/block.hpp>
+#include <rwkv/channel_mix.hpp>
 #include <rwkv/sparse_attention.hpp>
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {

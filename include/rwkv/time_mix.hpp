@@ -17,44 +17,9 @@
 // kernels/head_row.hpp.
 #pragma once
 
-#include <rwkv/kernels/product.hpp>
-#include <rwkv/weights.hpp>
-#include <rwkv/workspace.hpp>
+#include <rwkv/pass.hpp>
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
-
-namespace detail {
-
-/// What the stages of one block work on: rows [0, rows) of the workspace, in segments by sequence.
-struct Pass {
-  std::size_t rows;
-  std::size_t segments;
-};
-
-/// previous()[m] = the input before row m of the same sequence: the row above, or what the state
-/// kept.
-template <class Work, class StateRow>
-void find_previous(const Pass& pass, Work& work, StateRow state_row) noexcept {
-  for (std::size_t s = 0; s < pass.segments; ++s) {
-    const auto& segment = work.segments()[s];
-    for (std::size_t m = segment.first_row; m < segment.first_row + segment.rows; ++m)
-      work.previous()[m] =
-          m == segment.first_row ? state_row(*segment.state).data() : work.row(Work::normed, m - 1);
-  }
-}
-
-/// The state keeps each sequence's last input.
-template <class Work, class StateRow>
-void keep_last(const Pass& pass, Work& work, StateRow state_row) noexcept {
-  for (std::size_t s = 0; s < pass.segments; ++s) {
-    const auto& segment = work.segments()[s];
-    const std::span<float> kept = state_row(*segment.state);
-    std::memcpy(kept.data(), work.row(Work::normed, segment.first_row + segment.rows - 1),
-                kept.size_bytes());
-  }
-}
-
-}  // namespace detail
 
 /// Adds the time mix of `normed` to `x`; advances the states of the pass's sequences in layer
 /// `layer`.
@@ -100,14 +65,15 @@ void time_mix(const TimeMixWeights<Matrix>& p, Eigenvalues eigenvalues, std::siz
                            {p.a1, work[W::xa], ld, low_a, ldh},
                            {first ? none : p.v1, work[W::xv], ld, low_v, ldh},
                            {p.g1, work[W::xg], ld, low_g, ldh, Activation::sigmoid}},
-                          pass.rows, {work.prepared(), low_g + shape.gate_rank(), ldh}, exec);
+                          pass.rows, {work.quantised_activations(), low_g + shape.gate_rank(), ldh},
+                          exec);
 
   // The outer halves replace the shifted inputs, which nobody needs any more.
   kernels::run<L, Matrix>({{p.w2, low_w, ldh, work[W::xw], ld},
                            {p.a2, low_a, ldh, work[W::xa], ld},
                            {first ? none : p.v2, low_v, ldh, work[W::xv], ld},
                            {p.g2, low_g, ldh, work[W::xg], ld}},
-                          pass.rows, {work.prepared()}, exec);
+                          pass.rows, {work.quantised_activations()}, exec);
 
   // The recurrence: heads of different sequences are independent of each other.
   const std::size_t heads = shape.heads();
@@ -157,7 +123,7 @@ void time_mix(const TimeMixWeights<Matrix>& p, Eigenvalues eigenvalues, std::siz
   });
 
   kernels::run<L, Matrix>({{p.output, work[W::normed], ld, work[W::xr], ld}}, pass.rows,
-                          {work.prepared(), work[W::r], ld}, exec);
+                          {work.quantised_activations(), work[W::r], ld}, exec);
   kernels::for_each(pass.rows, channels, exec, [&](std::size_t m) {
     kernels::add<L>(work.row(W::xr, m), work.row(W::x, m), channels);
   });

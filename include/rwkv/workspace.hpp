@@ -3,7 +3,7 @@
 // nothing from one call to the next; one workspace per thread that runs the model.
 #pragma once
 
-#include <rwkv/kernels/prepared_rows.hpp>
+#include <rwkv/kernels/quantised_activations.hpp>
 #include <rwkv/state.hpp>
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
@@ -39,18 +39,18 @@ constexpr std::size_t workspace_floats(const Dimensions& d, std::size_t rows) no
       rows, embed_buffers * row_stride(d.embed, rows) + row_stride(hidden_width(d), rows));
 }
 
-/// Bytes for the prepared inputs (kernels/product.hpp) of one row: those of receptance, key and
+/// Bytes for the quantised inputs (kernels/product.hpp) of one row: those of receptance, key and
 /// value live at the same time, those of the channel mix alone.
-constexpr std::size_t prepared_bytes(const Dimensions& d) noexcept {
-  const std::size_t three = 3 * kernels::PreparedRows::bytes_for(d.embed);
-  const std::size_t hidden = kernels::PreparedRows::bytes_for(hidden_width(d));
+constexpr std::size_t quantised_activation_bytes(const Dimensions& d) noexcept {
+  const std::size_t three = 3 * kernels::QuantisedActivations::bytes_for(d.embed);
+  const std::size_t hidden = kernels::QuantisedActivations::bytes_for(hidden_width(d));
   return three > hidden ? three : hidden;
 }
 
 template <class Shape, std::size_t Rows>
-inline constexpr std::size_t static_prepared_bytes = [] {
+inline constexpr std::size_t static_quantised_activation_bytes = [] {
   if constexpr (Shape::is_static && Rows != dynamic)
-    return Rows * prepared_bytes(Shape{}.dimensions());
+    return Rows * quantised_activation_bytes(Shape{}.dimensions());
   else
     return dynamic;
 }();
@@ -90,7 +90,7 @@ class Workspace {
         stride_(detail::row_stride(shape.embed(), rows_)),
         hidden_stride_(detail::row_stride(detail::hidden_width(shape.dimensions()), rows_)),
         floats_(detail::workspace_floats(shape.dimensions(), rows_)),
-        prepared_(product_or_most(rows_, detail::prepared_bytes(shape.dimensions()))),
+        quantised_(product_or_most(rows_, detail::quantised_activation_bytes(shape.dimensions()))),
         logits_(shape.vocab()),
         segments_(rows_),
         previous_(rows_) {
@@ -100,7 +100,7 @@ class Workspace {
   [[nodiscard]] const Shape& shape() const noexcept { return shape_; }
   [[nodiscard]] std::size_t rows() const noexcept { return rows_; }
   [[nodiscard]] std::size_t bytes() const noexcept {
-    return (floats_.size() + logits_.size()) * sizeof(float) + prepared_.size() +
+    return (floats_.size() + logits_.size()) * sizeof(float) + quantised_.size() +
            segments_.size() * sizeof(detail::Segment<Shape>) + previous_.size() * sizeof(float*);
   }
 
@@ -109,7 +109,8 @@ class Workspace {
     rows = (std::max<std::size_t>)(rows, 1);
     const Dimensions d = shape.dimensions();
     return (detail::workspace_floats(d, rows) + d.vocab) * sizeof(float) +
-           rows * (detail::prepared_bytes(d) + sizeof(detail::Segment<Shape>) + sizeof(float*));
+           rows * (detail::quantised_activation_bytes(d) + sizeof(detail::Segment<Shape>) +
+                   sizeof(float*));
   }
 
   // -- for the stages of the forward pass
@@ -131,8 +132,8 @@ class Workspace {
     return floats_.data() + detail::embed_buffers * rows_ * stride_;
   }
   [[nodiscard]] std::size_t hidden_stride() const noexcept { return hidden_stride_; }
-  /// Room for the prepared inputs of the products of one stage.
-  [[nodiscard]] std::byte* prepared() noexcept { return prepared_.data(); }
+  /// Room for the quantised inputs of the products of one stage.
+  [[nodiscard]] std::byte* quantised_activations() noexcept { return quantised_.data(); }
   /// One row of logits [V].
   [[nodiscard]] std::span<float> logits() noexcept { return {logits_.data(), logits_.size()}; }
   [[nodiscard]] detail::Segment<Shape>* segments() noexcept { return segments_.data(); }
@@ -145,7 +146,7 @@ class Workspace {
   std::size_t stride_;
   std::size_t hidden_stride_;
   Buffer<float, detail::static_workspace_floats<Shape, Rows>> floats_;
-  Buffer<std::byte, detail::static_prepared_bytes<Shape, Rows>> prepared_;
+  Buffer<std::byte, detail::static_quantised_activation_bytes<Shape, Rows>> quantised_;
   Buffer<float, detail::static_vocab<Shape, Rows>> logits_;
   Buffer<detail::Segment<Shape>, Rows> segments_;
   Buffer<const float*, Rows> previous_;

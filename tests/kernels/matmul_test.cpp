@@ -4,7 +4,7 @@
 #include "support/packed.hpp"
 #include "support/wide_lanes.hpp"
 #include <rwkv/kernels/matmul.hpp>
-#include <rwkv/kernels/prepare_row.hpp>
+#include <rwkv/kernels/quantise_row.hpp>
 #include <rwkv/kernels/reference.hpp>
 #include <rwkv/simd/native.hpp>
 
@@ -169,21 +169,21 @@ TEST_CASE_TEMPLATE("rows of bfloat16 are multiplied in pairs", L, test::WideLane
     CAPTURE(cols);
     const Packed<rwkv::bfloat16> w(outputs, cols, random);
     auto x = inputs(cols, random);
-    const std::size_t stride = kernels::PreparedRows::bytes_for(cols);
+    const std::size_t stride = kernels::QuantisedActivations::bytes_for(cols);
     std::vector<std::byte> memory(most_rows * stride);
-    const kernels::PreparedRows prepared{memory.data(), stride, cols};
+    const kernels::QuantisedActivations quantised{memory.data(), stride, cols};
     for (std::size_t m = 0; m < most_rows; ++m) {
       float* const row = x.data() + m * (cols + gap);
-      kernels::compiled::prepare_row<rwkv::simd::Scalar>(kernels::Preparation::bfloats16, row,
-                                                         prepared, m);
+      kernels::compiled::quantise_row<rwkv::simd::Scalar>(kernels::ActivationFormat::bfloats16, row,
+                                                          quantised, m);
       for (std::size_t i = 0; i < cols; ++i) {
-        REQUIRE(prepared.bfloats16(m)[i] == rwkv::to_bfloat16(row[i]));
-        row[i] = rwkv::to_float(prepared.bfloats16(m)[i]);
+        REQUIRE(quantised.bfloats16(m)[i] == rwkv::to_bfloat16(row[i]));
+        row[i] = rwkv::to_float(quantised.bfloats16(m)[i]);
       }
     }
     const auto of = [&](rwkv::Range panels, std::size_t first, std::size_t rows) {
       auto y = test::untouched(rows * (outputs + gap));
-      const kernels::PreparedRows some{memory.data() + first * stride, stride, cols};
+      const kernels::QuantisedActivations some{memory.data() + first * stride, stride, cols};
       kernels::compiled::matmul_of_pairs<L>(w.view(), panels, some, rows, y.data(), outputs + gap);
       return y;
     };

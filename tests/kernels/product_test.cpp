@@ -7,9 +7,9 @@
 #include <rwkv/exec/thread_pool.hpp>
 #include <rwkv/kernels/any_matrix.hpp>
 #include <rwkv/kernels/chosen.hpp>
-#include <rwkv/kernels/coded_formats.hpp>
 #include <rwkv/kernels/lanes.hpp>
 #include <rwkv/kernels/product.hpp>
+#include <rwkv/kernels/quantised_formats.hpp>
 #include <rwkv/quant/quantise.hpp>
 
 #include <doctest/doctest.h>
@@ -141,7 +141,7 @@ TEST_CASE_TEMPLATE("a matrix of a type known at run time gives the bits of the t
   CHECK(test::same_bits({typed.data(), typed.size()}, {any.data(), any.size()}));
 }
 
-TEST_CASE("inputs are prepared as each matrix wants them") {
+TEST_CASE("inputs are quantised as each matrix wants them") {
   using L = test::WideLanes<8>;
   test::Random random(6);
   constexpr std::size_t outputs = 40;
@@ -154,8 +154,8 @@ TEST_CASE("inputs are prepared as each matrix wants them") {
   const auto blocks = rwkv::quant::quantise(numbers, outputs, cols, rwkv::DType::q8_0);
   rwkv::Buffer<std::byte, rwkv::dynamic> coded(
       kernels::packed_bytes(rwkv::DType::q8_0, outputs, cols));
-  kernels::pack_coded(rwkv::DType::q8_0, blocks.data(), rwkv::bytes_of(rwkv::DType::q8_0, cols),
-                      outputs, cols, {0, floats.panels()}, coded.data());
+  kernels::pack_quantised(rwkv::DType::q8_0, blocks.data(), rwkv::bytes_of(rwkv::DType::q8_0, cols),
+                          outputs, cols, {0, floats.panels()}, coded.data());
   const rwkv::AnyMatrix matrices[] = {
       {rwkv::DType::bf16, bfloats.data.data(), outputs, cols, kernels::Inputs::fastest},
       {rwkv::DType::q8_0, coded.data(), outputs, cols},
@@ -166,7 +166,8 @@ TEST_CASE("inputs are prepared as each matrix wants them") {
   Misaligned<float> x(rows * cols);
   test::fill(x, random);
   rwkv::Serial serial;
-  rwkv::Buffer<std::byte, rwkv::dynamic> scratch(6 * rows * kernels::PreparedRows::bytes_for(cols));
+  rwkv::Buffer<std::byte, rwkv::dynamic> scratch(6 * rows *
+                                                 kernels::QuantisedActivations::bytes_for(cols));
   std::vector<Misaligned<float>> together(6, test::untouched(rows * outputs));
   const auto product = [&](std::size_t i, Misaligned<float>& y) {
     return kernels::Product<rwkv::AnyMatrix>{matrices[i], x.data(), cols, y.data(), outputs};

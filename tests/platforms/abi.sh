@@ -28,7 +28,7 @@ cat >"$out/compiled.cpp" <<'SOURCE'
 #include <rwkv/simd/native.hpp>
 using rwkv::simd::Native;
 void run(const rwkv::AnyMatrix& w, const rwkv::kernels::ProductInputs& x, float* y) {
-  rwkv::kernels::prepare<Native>(rwkv::kernels::Preparation::codes, x.x, x.prepared, 0);
+  rwkv::kernels::quantise_row<Native>(rwkv::kernels::ActivationFormat::codes, x.x, x.quantised, 0);
   rwkv::kernels::multiply<Native>(w, {0, 1}, x, 1, y, 16);
 }
 SOURCE

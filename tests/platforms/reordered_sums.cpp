@@ -3,7 +3,7 @@
 // -funsafe-math-optimizations. What rounds by adding a large number and taking it away again must
 // still round.
 #include <rwkv/kernels/math.hpp>
-#include <rwkv/kernels/prepare_row.hpp>
+#include <rwkv/kernels/quantise_row.hpp>
 #include <rwkv/quant/fit.hpp>
 #include <rwkv/simd/native.hpp>
 
@@ -33,15 +33,15 @@ void check_exp(const char* what) {
 
 void check_codes() {
   constexpr std::size_t n = rwkv::kernels::tile_cols;
-  alignas(rwkv::alignment) std::byte memory[rwkv::kernels::PreparedRows::bytes_for(n)];
-  const rwkv::kernels::PreparedRows row{memory, sizeof(memory), n};
+  alignas(rwkv::alignment) std::byte memory[rwkv::kernels::QuantisedActivations::bytes_for(n)];
+  const rwkv::kernels::QuantisedActivations row{memory, sizeof(memory), n};
   float x[n];
   for (std::size_t i = 0; i < n; ++i) x[i] = static_cast<float>(i) * 8.125f - 127;
   x[0] = -127;
-  rwkv::kernels::compiled::quantise_row(x, row, 0);
+  rwkv::kernels::compiled::row_to_codes(x, row, 0);
   for (std::size_t i = 0; i < n; ++i) {
     const double of_step = double{x[i]} / double{row.steps(0)[0]};
-    expect(std::abs(row.codes(0)[i] - of_step) < 0.501, "quantise_row", of_step);
+    expect(std::abs(row.codes(0)[i] - of_step) < 0.501, "row_to_codes", of_step);
   }
 }
 

@@ -19,7 +19,7 @@ foreach(file IN LISTS files)
     list(APPEND violations "${file}: the first line must state the licence")
   endif()
   if(file MATCHES "\\.[hi]pp$")
-    # Kernels are read once per instruction set (kernels/level.hpp).
+    # Kernels are read once per instruction set (kernels/isa_namespace.hpp).
     file(STRINGS ${root}/${file} once REGEX "^#pragma once$|RWKV_AGAIN|whenever this list")
     if(NOT once)
       list(APPEND violations "${file}: no #pragma once")

@@ -9,5 +9,5 @@
 #define RWKV_PART_BEGIN RWKV_BEGIN_AVX2
 #define RWKV_KERNELS_OF_BLOCKS 1
 #define RWKV_KERNELS_OF_FLOATS 1
-#include <rwkv/compiled/level.hpp>
+#include <rwkv/compiled/kernels_of_isa.hpp>
 #endif

@@ -8,5 +8,5 @@
 #define RWKV_PART_LANES Avx512
 #define RWKV_PART_BEGIN RWKV_BEGIN_AVX512
 #define RWKV_KERNELS_OF_FLOATS 1
-#include <rwkv/compiled/level.hpp>
+#include <rwkv/compiled/kernels_of_isa.hpp>
 #endif

@@ -8,5 +8,5 @@
 #define RWKV_PART_LANES Avx512Bf16
 #define RWKV_PART_BEGIN RWKV_BEGIN_BF16
 #define RWKV_KERNELS_OF_PAIRS 1
-#include <rwkv/compiled/level.hpp>
+#include <rwkv/compiled/kernels_of_isa.hpp>
 #endif

@@ -8,5 +8,5 @@
 #define RWKV_PART_LANES NeonMatrix
 #define RWKV_PART_BEGIN RWKV_BEGIN_I8MM
 #define RWKV_KERNELS_OF_BLOCKS 1
-#include <rwkv/compiled/level.hpp>
+#include <rwkv/compiled/kernels_of_isa.hpp>
 #endif

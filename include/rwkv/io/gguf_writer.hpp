@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writing the GGUF container, front to back: metadata and the list of tensors, then their data.
-// Knows no model; official_to_gguf.hpp says what an RWKV-7 file holds.
+// Knows no model; gguf_model.hpp says what an RWKV-7 file holds.
 #pragma once
 
 #include <rwkv/io/atomic_file.hpp>

@@ -4,8 +4,8 @@
 
 #include <rwkv/io/describe.hpp>
 #include <rwkv/io/stored_weights.hpp>
-#include <rwkv/kernels/coded_formats.hpp>
 #include <rwkv/kernels/pack_panels.hpp>
+#include <rwkv/kernels/quantised_formats.hpp>
 
 #include <algorithm>
 #include <array>
@@ -208,8 +208,8 @@ class StoredWeights::Builder {
     const std::size_t panels = kernels::panels_for(rows);
     const std::size_t workers = kernels_workers(rows * cols, panels);
     exec.parallel(workers, [&](std::size_t worker) {
-      kernels::pack_coded(type, blocks.data(), bytes_of(type, cols), rows, cols,
-                          share(panels, workers, worker), out);
+      kernels::pack_quantised(type, blocks.data(), bytes_of(type, cols), rows, cols,
+                              share(panels, workers, worker), out);
     });
     return out;
   }

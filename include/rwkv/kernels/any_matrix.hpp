@@ -3,9 +3,9 @@
 #pragma once
 
 #include <rwkv/core/dtype.hpp>
-#include <rwkv/kernels/coded_layout.hpp>
 #include <rwkv/kernels/panels.hpp>
-#include <rwkv/kernels/prepared_rows.hpp>
+#include <rwkv/kernels/quantised_activations.hpp>
+#include <rwkv/kernels/quantised_layout.hpp>
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
@@ -33,17 +33,19 @@ namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
 /// Bytes of memory that a matrix occupies.
 [[nodiscard]] constexpr std::size_t packed_bytes(DType type, std::size_t rows,
                                                  std::size_t cols) noexcept {
-  return is_block(type) ? coded_bytes(type, rows, cols)
+  return is_block(type) ? quantised_bytes(type, rows, cols)
                         : panel_elements(rows, cols) * size_of(type);
 }
 
-/// How products with `w` want their inputs prepared, on a processor that multiplies pairs of
+/// In what format products with `w` want their inputs, on a processor that multiplies pairs of
 /// bfloat16 or does not.
-[[nodiscard]] constexpr Preparation preparation_of(const AnyMatrix& w, bool pairs) noexcept {
-  if (is_block(w.type)) return w.inputs == Inputs::exact ? Preparation::sums : Preparation::codes;
+[[nodiscard]] constexpr ActivationFormat activation_format_of(const AnyMatrix& w,
+                                                              bool pairs) noexcept {
+  if (is_block(w.type))
+    return w.inputs == Inputs::exact ? ActivationFormat::sums : ActivationFormat::codes;
   return pairs && w.type == DType::bf16 && w.inputs == Inputs::fastest && w.cols % 2 == 0
-             ? Preparation::bfloats16
-             : Preparation::none;
+             ? ActivationFormat::bfloats16
+             : ActivationFormat::none;
 }
 
 /// What a product's cost is in proportion to: bytes of 256 weights.

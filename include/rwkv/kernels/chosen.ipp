@@ -3,8 +3,8 @@
 // processor, what this processor turns out to have.
 #pragma once
 
+#include <rwkv/kernels/dispatched.hpp>
 #include <rwkv/kernels/lanes.hpp>
-#include <rwkv/kernels/levels.hpp>
 #include <rwkv/simd/level.ipp>
 #include <rwkv/simd/native.hpp>
 
@@ -13,23 +13,23 @@
 #include <rwkv/simd/x86_lanes.hpp>
 
 #if RWKV_HEADER_ONLY
-#define RWKV_READ <rwkv/kernels/every_level.hpp>
+#define RWKV_READ <rwkv/kernels/all_kernels.hpp>
 #define RWKV_READ_BF16 <rwkv/kernels/matmul.hpp>
 #else  // each is in a translation unit of its own (rwkv/compiled/)
 #define RWKV_READ <rwkv/kernels/entries.hpp>
 #define RWKV_READ_BF16 <rwkv/kernels/entries.hpp>
 #endif
-#include <rwkv/kernels/each_level.hpp>
+#include <rwkv/kernels/read_per_isa.hpp>
 #endif
 
 namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
 
 template <>
-RWKV_FUNCTION Preparation preparation<simd::Chosen>(const AnyMatrix& w) noexcept {
+RWKV_FUNCTION ActivationFormat activation_format<simd::Chosen>(const AnyMatrix& w) noexcept {
 #if RWKV_DISPATCH && RWKV_TARGET_AVX2
-  return preparation_of(w, simd::level() >= simd::Level::avx512_bf16);
+  return activation_format_of(w, simd::level() >= simd::Level::avx512_bf16);
 #else
-  return preparation<simd::Native>(w);
+  return activation_format<simd::Native>(w);
 #endif
 }
 
@@ -45,9 +45,9 @@ RWKV_FUNCTION void multiply<simd::Chosen>(const AnyMatrix& w, Range panels, cons
     return avx512_vnni::multiply_blocks<simd::Avx512Vnni>(w, panels, x, rows, y, ldy);
   if (blocks && level >= Level::avx2)
     return avx2::multiply_blocks<simd::Avx2>(w, panels, x, rows, y, ldy);
-  if (x.prepared.data != nullptr && level >= Level::avx512_bf16)
+  if (x.quantised.data != nullptr && level >= Level::avx512_bf16)
     return avx512_bf16::matmul_of_pairs<simd::Avx512Bf16>(
-        {static_cast<const bfloat16*>(w.data), w.rows, w.cols}, panels, x.prepared, rows, y, ldy);
+        {static_cast<const bfloat16*>(w.data), w.rows, w.cols}, panels, x.quantised, rows, y, ldy);
   if (level >= Level::avx512)
     return avx512::multiply_floats<simd::Avx512>(w, panels, x, rows, y, ldy);
   if (level >= Level::avx2) return avx2::multiply_floats<simd::Avx2>(w, panels, x, rows, y, ldy);
@@ -62,12 +62,13 @@ RWKV_FUNCTION void multiply<simd::Chosen>(const AnyMatrix& w, Range panels, cons
 }
 
 template <>
-RWKV_FUNCTION void prepare<simd::Chosen>(Preparation how, const float* x, const PreparedRows& to,
-                                         std::size_t m) noexcept {
+RWKV_FUNCTION void quantise_row<simd::Chosen>(ActivationFormat how, const float* x,
+                                              const QuantisedActivations& to,
+                                              std::size_t m) noexcept {
 #if RWKV_DISPATCH && RWKV_TARGET_AVX2
-  if (simd::level() >= simd::Level::avx2) return avx2::prepare_row<simd::Avx2>(how, x, to, m);
+  if (simd::level() >= simd::Level::avx2) return avx2::quantise_row<simd::Avx2>(how, x, to, m);
 #endif
-  prepare<simd::Native>(how, x, to, m);
+  quantise_row<simd::Native>(how, x, to, m);
 }
 
 // A kernel on floats. (Those of ARM processors have the same registers at every level.)

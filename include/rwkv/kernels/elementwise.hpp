@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Loops over vectors, written once for every lanes type. Freestanding.
 //
-// Read once per instruction set (kernels/level.hpp).
+// Read once per instruction set (kernels/isa_namespace.hpp).
 #if !defined(RWKV_KERNELS_ELEMENTWISE) || defined(RWKV_AGAIN)
 #define RWKV_KERNELS_ELEMENTWISE
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What kernels/chosen.ipp calls of an instruction set, declared.
 //
-// Read once per instruction set (kernels/level.hpp) whenever this list is included.
+// Read once per instruction set (kernels/isa_namespace.hpp) whenever this list is included.
 #ifndef RWKV_AGAIN
 #include <rwkv/exec/serial.hpp>
 #include <rwkv/kernels/any_matrix.hpp>
-#include <rwkv/kernels/level.hpp>
+#include <rwkv/kernels/isa_namespace.hpp>
 #include <rwkv/kernels/operands.hpp>
 #endif
 
@@ -18,10 +18,11 @@ template <class L>
 void multiply_blocks(const AnyMatrix& w, Range panels, const ProductInputs& x, std::size_t rows,
                      float* y, std::size_t ldy) noexcept;
 template <class L>
-void matmul_of_pairs(const PanelMatrix<bfloat16>& w, Range panels, const PreparedRows& x,
+void matmul_of_pairs(const PanelMatrix<bfloat16>& w, Range panels, const QuantisedActivations& x,
                      std::size_t rows, float* y, std::size_t ldy) noexcept;
 template <class L>
-void prepare_row(Preparation how, const float* x, const PreparedRows& to, std::size_t m) noexcept;
+void quantise_row(ActivationFormat how, const float* x, const QuantisedActivations& to,
+                  std::size_t m) noexcept;
 template <class L>
 void wkv(const WkvTokens& t, std::size_t n, float* state) noexcept;
 template <class L>

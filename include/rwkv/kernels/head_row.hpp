@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What surrounds the recurrence of the time mix, for one head of one row. Freestanding.
 //
-// Read once per instruction set (kernels/level.hpp).
+// Read once per instruction set (kernels/isa_namespace.hpp).
 #if !defined(RWKV_KERNELS_HEAD_ROW) || defined(RWKV_AGAIN)
 #define RWKV_KERNELS_HEAD_ROW
 

@@ -2,9 +2,9 @@
 // Compiles the kernels of RWKV_LEVEL for lanes of type RWKV_LANES: RWKV_KERNELS_OF_BLOCKS,
 // RWKV_KERNELS_OF_FLOATS, RWKV_KERNELS_OF_PAIRS. For rwkv/compiled/.
 //
-// Read once per instruction set (kernels/level.hpp) whenever this list is included.
+// Read once per instruction set (kernels/isa_namespace.hpp) whenever this list is included.
 #ifndef RWKV_AGAIN
-#include <rwkv/kernels/every_level.hpp>
+#include <rwkv/kernels/all_kernels.hpp>
 #endif
 
 namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL {
@@ -15,14 +15,14 @@ template void multiply_blocks<RWKV_LANES>(const AnyMatrix& w, Range panels, cons
 #endif
 #if RWKV_KERNELS_OF_PAIRS
 template void matmul_of_pairs<RWKV_LANES>(const PanelMatrix<bfloat16>& w, Range panels,
-                                          const PreparedRows& x, std::size_t rows, float* y,
+                                          const QuantisedActivations& x, std::size_t rows, float* y,
                                           std::size_t ldy) noexcept;
 #endif
 #if RWKV_KERNELS_OF_FLOATS
 template void multiply_floats<RWKV_LANES>(const AnyMatrix& w, Range panels, const ProductInputs& x,
                                           std::size_t rows, float* y, std::size_t ldy) noexcept;
-template void prepare_row<RWKV_LANES>(Preparation how, const float* x, const PreparedRows& to,
-                                      std::size_t m) noexcept;
+template void quantise_row<RWKV_LANES>(ActivationFormat how, const float* x,
+                                       const QuantisedActivations& to, std::size_t m) noexcept;
 template void wkv<RWKV_LANES>(const WkvTokens& t, std::size_t n, float* state) noexcept;
 template void head_operands<RWKV_LANES>(const HeadParameters& p, std::size_t n,
                                         const HeadRow& h) noexcept;

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kernels of kernels/levels.hpp for lanes that are named by type. Freestanding.
+// The kernels of kernels/dispatched.hpp for lanes that are named by type. Freestanding.
 #pragma once
 
-#include <rwkv/kernels/every_level.hpp>
-#include <rwkv/kernels/levels.hpp>
+#include <rwkv/kernels/all_kernels.hpp>
+#include <rwkv/kernels/dispatched.hpp>
 
 namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
 
 template <class L>
-Preparation preparation(const AnyMatrix& w) noexcept {
-  return preparation_of(w, simd::HasPairs<L>);
+ActivationFormat activation_format(const AnyMatrix& w) noexcept {
+  return activation_format_of(w, simd::HasPairs<L>);
 }
 
 template <class L>
@@ -29,8 +29,9 @@ void multiply(const PanelMatrix<T>& w, Range panels, const ProductInputs& x, std
 }
 
 template <class L>
-void prepare(Preparation how, const float* x, const PreparedRows& to, std::size_t m) noexcept {
-  compiled::prepare_row<L>(how, x, to, m);
+void quantise_row(ActivationFormat how, const float* x, const QuantisedActivations& to,
+                  std::size_t m) noexcept {
+  compiled::quantise_row<L>(how, x, to, m);
 }
 
 template <class L>

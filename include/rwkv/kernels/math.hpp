@@ -3,12 +3,12 @@
 // has a fused multiply-add, both give the same bits. Freestanding. The polynomials are our own
 // minimax fits.
 //
-// Read once per instruction set (kernels/level.hpp).
+// Read once per instruction set (kernels/isa_namespace.hpp).
 #if !defined(RWKV_KERNELS_MATH) || defined(RWKV_AGAIN)
 #define RWKV_KERNELS_MATH
 
 #ifndef RWKV_AGAIN
-#include <rwkv/kernels/level.hpp>
+#include <rwkv/kernels/isa_namespace.hpp>
 #include <rwkv/simd/scalar.hpp>
 #endif
 

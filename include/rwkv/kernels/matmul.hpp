@@ -5,15 +5,15 @@
 // those for many alike: the bits of a row depend neither on its neighbours nor on how work is
 // divided.
 //
-// Read once per instruction set (kernels/level.hpp).
+// Read once per instruction set (kernels/isa_namespace.hpp).
 #if !defined(RWKV_KERNELS_MATMUL) || defined(RWKV_AGAIN)
 #define RWKV_KERNELS_MATMUL
 
 #ifndef RWKV_AGAIN
 #include <rwkv/exec/serial.hpp>
-#include <rwkv/kernels/level.hpp>
+#include <rwkv/kernels/isa_namespace.hpp>
 #include <rwkv/kernels/panels.hpp>
-#include <rwkv/kernels/prepared_rows.hpp>
+#include <rwkv/kernels/quantised_activations.hpp>
 #include <rwkv/simd/pairs.hpp>
 
 #include <cstring>
@@ -218,10 +218,10 @@ void matmul(const PanelMatrix<T>& w, Range panels, const float* x, std::size_t l
   detail::matmul<detail::Singly<L, T>>(w, panels, x, ldx, rows, y, ldy);
 }
 
-/// The same for rows prepared as bfloat16 (Preparation::bfloats16), which are multiplied in pairs.
-/// W.cols is even.
+/// The same for rows rounded to bfloat16 (ActivationFormat::bfloats16), which are multiplied in
+/// pairs. W.cols is even.
 template <class L>
-void matmul_of_pairs(const PanelMatrix<bfloat16>& w, Range panels, const PreparedRows& x,
+void matmul_of_pairs(const PanelMatrix<bfloat16>& w, Range panels, const QuantisedActivations& x,
                      std::size_t rows, float* y, std::size_t ldy) noexcept {
   detail::matmul<detail::InPairs<L>>(w, panels, x.bfloats16(0), x.stride / sizeof(bfloat16), rows,
                                      y, ldy);

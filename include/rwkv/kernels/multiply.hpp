@@ -2,15 +2,15 @@
 // Products with matrices whose type is known only at run time: run time becomes compile time, once
 // per product. Freestanding.
 //
-// Read once per instruction set (kernels/level.hpp).
+// Read once per instruction set (kernels/isa_namespace.hpp).
 #if !defined(RWKV_KERNELS_MULTIPLY) || defined(RWKV_AGAIN)
 #define RWKV_KERNELS_MULTIPLY
 
 #ifndef RWKV_AGAIN
 #include <rwkv/kernels/any_matrix.hpp>
-#include <rwkv/kernels/coded_matmul.hpp>
 #include <rwkv/kernels/matmul.hpp>
-#include <rwkv/kernels/prepare_row.hpp>
+#include <rwkv/kernels/quantise_row.hpp>
+#include <rwkv/kernels/quantised_matmul.hpp>
 #endif
 
 namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL {
@@ -23,8 +23,8 @@ void multiply_floats(const AnyMatrix& m, Range panels, const ProductInputs& x, s
     return PanelMatrix<T>{static_cast<const T*>(m.data), m.rows, m.cols};
   };
   if constexpr (simd::HasPairs<L>)
-    if (x.prepared.data != nullptr)
-      return matmul_of_pairs<L>(matrix(bfloat16{}), panels, x.prepared, rows, y, ldy);
+    if (x.quantised.data != nullptr)
+      return matmul_of_pairs<L>(matrix(bfloat16{}), panels, x.quantised, rows, y, ldy);
   const auto with = [&]<class T>(T type) {
     matmul<L>(matrix(type), panels, x.x, x.ldx, rows, y, ldy);
   };
@@ -43,8 +43,8 @@ void multiply_floats(const AnyMatrix& m, Range panels, const ProductInputs& x, s
 template <class L>
 void multiply_blocks(const AnyMatrix& m, Range panels, const ProductInputs& x, std::size_t rows,
                      float* y, std::size_t ldy) noexcept {
-  coded_matmul<L>({layout_of(m.type), static_cast<const std::byte*>(m.data), m.rows, m.cols},
-                  m.inputs, panels, x, rows, y, ldy);
+  quantised_matmul<L>({layout_of(m.type), static_cast<const std::byte*>(m.data), m.rows, m.cols},
+                      m.inputs, panels, x, rows, y, ldy);
 }
 
 }  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL

@@ -3,7 +3,7 @@
 // (divided by n, not n - 1), computed in a second pass so that a large mean costs no digits.
 // Freestanding.
 //
-// Read once per instruction set (kernels/level.hpp).
+// Read once per instruction set (kernels/isa_namespace.hpp).
 #if !defined(RWKV_KERNELS_NORM) || defined(RWKV_AGAIN)
 #define RWKV_KERNELS_NORM
 

@@ -3,7 +3,7 @@
 // weights. Freestanding.
 #pragma once
 
-#include <rwkv/kernels/levels.hpp>
+#include <rwkv/kernels/dispatched.hpp>
 
 #include <type_traits>
 
@@ -51,14 +51,14 @@ void for_each(std::size_t n, std::size_t cost, Exec& exec, F&& f) {
   });
 }
 
-// A matrix type offers rows, cols and these functions (see levels.hpp).
+// A matrix type offers rows, cols and these functions (see dispatched.hpp).
 template <class T>
 [[nodiscard]] constexpr std::size_t weight_cost(const PanelMatrix<T>&) noexcept {
   return 256 * sizeof(T);
 }
 template <class L, class T>
-[[nodiscard]] constexpr Preparation preparation(const PanelMatrix<T>&) noexcept {
-  return Preparation::none;
+[[nodiscard]] constexpr ActivationFormat activation_format(const PanelMatrix<T>&) noexcept {
+  return ActivationFormat::none;
 }
 template <class L, class T>
 void multiply(const PanelMatrix<T>& w, Range panels, const ProductInputs& x, std::size_t rows,
@@ -105,15 +105,16 @@ void add_product(const AnyMatrix& b, Range panels, const float* x, std::size_t l
 
 /// Memory for what products need while they run.
 struct Scratch {
-  /// For the prepared rows of every product that wants them: PreparedRows::bytes_for(cols) each.
-  std::byte* prepared = nullptr;
+  /// For the quantised rows of every product that wants them: QuantisedActivations::bytes_for(cols)
+  /// each.
+  std::byte* quantised = nullptr;
   /// [rows][ld], for the ranks of all low-rank products beside the matrices.
   float* low = nullptr;
   std::size_t ld = 0;
 };
 
 /// Runs the products, which must be independent of each other, over `rows` rows. Products with the
-/// same x that want the same preparation share it.
+/// same x that want the same format share it.
 template <class L, class Matrix, std::size_t N, class Exec>
 void run(const Product<Matrix> (&products)[N], std::size_t rows, const Scratch& scratch,
          Exec& exec) {
@@ -133,25 +134,25 @@ void run(const Product<Matrix> (&products)[N], std::size_t rows, const Scratch& 
   }
 
   // Inputs first: each x once, however many matrices read it.
-  PreparedRows prepared[N];
-  std::byte* free = scratch.prepared;
+  QuantisedActivations quantised[N];
+  std::byte* free = scratch.quantised;
   for (std::size_t i = 0; i < N; ++i) {
     const Product<Matrix>& p = products[i];
-    const Preparation how = preparation<L>(p.w);
-    if (how == Preparation::none) continue;
+    const ActivationFormat how = activation_format<L>(p.w);
+    if (how == ActivationFormat::none) continue;
     const auto same = [&](std::size_t j) {
-      return products[j].x == p.x && preparation<L>(products[j].w) == how;
+      return products[j].x == p.x && activation_format<L>(products[j].w) == how;
     };
     std::size_t j = 0;
     while (j < i && !same(j)) ++j;
     if (j < i) {
-      prepared[i] = prepared[j];
+      quantised[i] = quantised[j];
       continue;
     }
-    prepared[i] = {free, PreparedRows::bytes_for(p.w.cols), p.w.cols};
-    free += rows * prepared[i].stride;
+    quantised[i] = {free, QuantisedActivations::bytes_for(p.w.cols), p.w.cols};
+    free += rows * quantised[i].stride;
     for_each(rows, 2 * p.w.cols, exec,
-             [&](std::size_t m) { prepare<L>(how, p.x + m * p.ldx, prepared[i], m); });
+             [&](std::size_t m) { quantise_row<L>(how, p.x + m * p.ldx, quantised[i], m); });
   }
 
   // Work is counted in inputs x panels x bytes, which 32 bits would not hold for large matrices.
@@ -181,7 +182,7 @@ void run(const Product<Matrix> (&products)[N], std::size_t rows, const Scratch& 
       const Range range{cut(from), cut(to)};
       before += panels * panel_cost;
       if (range.begin >= range.end) continue;
-      multiply<L>(p.w, range, ProductInputs{p.x, p.ldx, prepared[i]}, rows, p.y, p.ldy);
+      multiply<L>(p.w, range, ProductInputs{p.x, p.ldx, quantised[i]}, rows, p.y, p.ldy);
       if (const LowRank* const beside = low_rank(p.w))
         add_product<L>(beside->b, range, low[i], scratch.ld, rows, p.y, p.ldy);
       if (p.activation == Activation::none) continue;

@@ -9,12 +9,12 @@
 // plain chain of fmas, and rows of S for 16 or more values at a time are independent of all others.
 // Freestanding.
 //
-// Read once per instruction set (kernels/level.hpp).
+// Read once per instruction set (kernels/isa_namespace.hpp).
 #if !defined(RWKV_KERNELS_WKV) || defined(RWKV_AGAIN)
 #define RWKV_KERNELS_WKV
 
 #ifndef RWKV_AGAIN
-#include <rwkv/kernels/level.hpp>
+#include <rwkv/kernels/isa_namespace.hpp>
 #include <rwkv/kernels/operands.hpp>
 #include <rwkv/simd/scalar.hpp>
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The name of the best lanes there are. Kernels are templates on a lanes type; for this one they
-// choose when the program runs (kernels/levels.hpp). Freestanding.
+// choose when the program runs (kernels/dispatched.hpp). Freestanding.
 #pragma once
 
 #include <rwkv/core/config.hpp>

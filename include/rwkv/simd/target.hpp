@@ -5,10 +5,10 @@
 //
 // RWKV_TARGET_AVX2, _AVX512, _DOTPROD, _I8MM: whether such code can be written here at all.
 // (clang's arm_neon.h has dot products only where the whole translation unit has them.)
-// RWKV_DISPATCH: whether kernels are chosen at run time (kernels/levels.hpp). They are in programs
-// for any x86-64 or 64-bit ARM processor; a translation unit that is compiled for a newer one has
-// said what it wants. Define RWKV_NO_DISPATCH to do without. (Not with GCC for Windows, which
-// aligns the stack to less than these registers may need.)
+// RWKV_DISPATCH: whether kernels are chosen at run time (kernels/dispatched.hpp). They are in
+// programs for any x86-64 or 64-bit ARM processor; a translation unit that is compiled for a newer
+// one has said what it wants. Define RWKV_NO_DISPATCH to do without. (Not with GCC for Windows,
+// which aligns the stack to less than these registers may need.)
 #pragma once
 
 #include <rwkv/core/config.hpp>

@@ -8,7 +8,7 @@
 #pragma once
 
 #include <rwkv/io/layout.hpp>
-#include <rwkv/kernels/prepare_row.hpp>
+#include <rwkv/kernels/quantise_row.hpp>
 #include <rwkv/quant/q8_0.hpp>
 #include <rwkv/train/parameters.hpp>
 
@@ -16,15 +16,15 @@
 
 namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA {
 
-/// Rounds rows of a product's inputs as kernels/prepare_row.hpp does. Rows that are no whole
+/// Rounds rows of a product's inputs as kernels/quantise_row.hpp does. Rows that are no whole
 /// blocks meet 16-bit weights and stay as they are.
 inline void round_inputs(Precision precision, float* x, std::size_t rows, std::size_t cols) {
   constexpr std::size_t n = kernels::tile_cols;
   if (precision == Precision::exact || cols % n != 0) return;
-  alignas(alignment) std::byte memory[kernels::PreparedRows::bytes_for(n)];
-  const kernels::PreparedRows one{memory, sizeof memory, n};
+  alignas(alignment) std::byte memory[kernels::QuantisedActivations::bytes_for(n)];
+  const kernels::QuantisedActivations one{memory, sizeof memory, n};
   for (float* const end = x + rows * cols; x < end; x += n) {
-    kernels::compiled::quantise_row(x, one, 0);
+    kernels::compiled::row_to_codes(x, one, 0);
     for (std::size_t i = 0; i < n; ++i)
       x[i] = static_cast<float>(one.codes(0)[i]) * one.steps(0)[0];
   }

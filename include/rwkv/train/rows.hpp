@@ -52,8 +52,7 @@ void for_row_blocks(std::size_t rows, F f) {
 }
 
 /// Hands out aligned pieces of one allocation that is kept between passes and only ever grows.
-/// First measure
-/// (`Arena::measuring`), then `reset` to the measured size, then take the same pieces again.
+/// `lay_out` measures it first, then hands out the same pieces for real.
 class Arena {
  public:
   /// A piece of `n` floats; contents are whatever was there.

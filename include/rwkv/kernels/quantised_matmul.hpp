@@ -6,14 +6,14 @@
 // for one row and in that for many alike; the integers are exact. So the bits of a row depend
 // neither on its neighbours nor on how work is divided. Freestanding.
 //
-// Read once per instruction set (kernels/level.hpp).
-#if !defined(RWKV_KERNELS_CODED_MATMUL) || defined(RWKV_AGAIN)
-#define RWKV_KERNELS_CODED_MATMUL
+// Read once per instruction set (kernels/isa_namespace.hpp).
+#if !defined(RWKV_KERNELS_QUANTISED_MATMUL) || defined(RWKV_AGAIN)
+#define RWKV_KERNELS_QUANTISED_MATMUL
 
 #ifndef RWKV_AGAIN
-#include <rwkv/kernels/coded_layout.hpp>
 #include <rwkv/kernels/matmul.hpp>
-#include <rwkv/kernels/prepared_rows.hpp>
+#include <rwkv/kernels/quantised_activations.hpp>
+#include <rwkv/kernels/quantised_layout.hpp>
 #include <rwkv/simd/bytes.hpp>
 #endif
 
@@ -33,7 +33,7 @@ template <std::size_t Width>
 inline constexpr bool plain<simd::PlainBytes<Width>> = true;
 
 template <class L, unsigned Bits, std::size_t Parts>
-struct CodedBlocking {
+struct QuantisedBlocking {
   static constexpr bool matrices = MatrixBytes<typename L::Bytes>;
   static constexpr bool one_sum = Parts == 1 && L::Bytes::template lazy<Bits> == 8;  // of a tile
   /// Panels that share the loading of the inputs: Zen 4 loads about as many wide registers in a
@@ -126,7 +126,7 @@ struct TileScales {
   L scale[Most];
   L offset[Most];
 
-  RWKV_INLINE TileScales(const CodedLayout& layout, std::size_t parts, const std::byte* group,
+  RWKV_INLINE TileScales(const QuantisedLayout& layout, std::size_t parts, const std::byte* group,
                          const std::byte* tile, std::size_t lanes) noexcept {
     using B = typename L::Bytes;
     const bool has_offset = layout.bits != 8;
@@ -157,7 +157,7 @@ struct TileScales {
   }
 
   /// sum - offset times the sums of the inputs of the parts, or of all.
-  RWKV_INLINE L subtract_offset(L sum, const CodedLayout& layout, std::size_t parts,
+  RWKV_INLINE L subtract_offset(L sum, const QuantisedLayout& layout, std::size_t parts,
                                 const float* negative_sums) const noexcept {
     if (layout.bits == 8) return sum;
     if (parts == 1) return fma(offset[0], L::broadcast(negative_sums[0] + negative_sums[1]), sum);
@@ -171,12 +171,13 @@ struct TileScales {
 /// Some quantised rows. Their numbers are found from where each row begins: few pointers fit the
 /// registers.
 template <std::size_t Rows>
-struct CodedRows {
+struct QuantisedRows {
   const std::byte* row[Rows];
   std::size_t to_steps, to_sums, to_offsets;  // bytes
 
   /// Rows first, first + 1, ...; beyond `end`, the last one again.
-  RWKV_INLINE CodedRows(const PreparedRows& x, std::size_t first, std::size_t end) noexcept
+  RWKV_INLINE QuantisedRows(const QuantisedActivations& x, std::size_t first,
+                            std::size_t end) noexcept
       : to_steps(from(x, x.steps(0))),
         to_sums(from(x, x.negative_sums(0))),
         to_offsets(from(x, x.offsets(0))) {
@@ -200,7 +201,7 @@ struct CodedRows {
   }
 
  private:
-  RWKV_INLINE static std::size_t from(const PreparedRows& x, const void* p) noexcept {
+  RWKV_INLINE static std::size_t from(const QuantisedActivations& x, const void* p) noexcept {
     return static_cast<std::size_t>(static_cast<const std::byte*>(p) - x.data);
   }
 };
@@ -225,8 +226,8 @@ RWKV_INLINE void hold(Sum& sum) noexcept {
 /// The sums of products of the codes of V vectors of outputs in the parts of tile t, for Rows rows
 /// of quantised inputs.
 template <class B, unsigned Bits, std::size_t Parts, std::size_t Rows, std::size_t V>
-RWKV_INLINE void sum_tile(const std::byte* const (&at)[V], const CodedRows<Rows>& x, std::size_t t,
-                          typename B::Wide (&wide)[V][Rows][Parts]) noexcept {
+RWKV_INLINE void sum_tile(const std::byte* const (&at)[V], const QuantisedRows<Rows>& x,
+                          std::size_t t, typename B::Wide (&wide)[V][Rows][Parts]) noexcept {
   constexpr std::size_t lazy = B::template lazy<Bits>, per_part = 8 / Parts;
   constexpr std::size_t step = lazy < per_part ? lazy : per_part;  // groups between widenings
   typename B::Sum few[V][Rows][Parts];
@@ -273,7 +274,7 @@ RWKV_INLINE void sum_tile(const std::byte* const (&at)[V], const CodedRows<Rows>
 
 /// The same, two groups and two rows at a time.
 template <MatrixBytes B, unsigned Bits, std::size_t Parts, std::size_t Rows>
-RWKV_INLINE void sum_pairs(const std::byte* v, const CodedRows<Rows>& x, std::size_t t,
+RWKV_INLINE void sum_pairs(const std::byte* v, const QuantisedRows<Rows>& x, std::size_t t,
                            typename B::Pair (&sum)[Rows / 2][Parts]) noexcept {
   const auto add_groups =
       [&]<std::size_t Q>(std::integral_constant<std::size_t, Q>) RWKV_INLINE_LAMBDA {
@@ -297,7 +298,7 @@ RWKV_INLINE void sum_pairs(const std::byte* v, const CodedRows<Rows>& x, std::si
 /// sum + what the integer sums of a tile's parts stand for, for a row of inputs with this step and
 /// these sums.
 template <class L, std::size_t Parts>
-RWKV_INLINE L add_parts(L sum, const CodedLayout& layout, const TileScales<L, Parts>& scales,
+RWKV_INLINE L add_parts(L sum, const QuantisedLayout& layout, const TileScales<L, Parts>& scales,
                         const typename L::Bytes::Wide (&wide)[Parts], L step,
                         const float* negative_sums) noexcept {
   RWKV_UNROLL
@@ -309,9 +310,9 @@ RWKV_INLINE L add_parts(L sum, const CodedLayout& layout, const TileScales<L, Pa
 /// Adds one tile to the sums of V vectors of outputs, `apart` bytes from each other, for Rows rows
 /// of quantised inputs.
 template <class L, unsigned Bits, std::size_t Parts, std::size_t Rows, std::size_t V>
-RWKV_INLINE void add_tile(const CodedLayout& layout, const std::byte* group, const std::byte* tile,
-                          std::size_t apart, std::size_t lanes, const CodedRows<Rows>& x,
-                          std::size_t t, L (&sum)[V][Rows]) noexcept {
+RWKV_INLINE void add_tile(const QuantisedLayout& layout, const std::byte* group,
+                          const std::byte* tile, std::size_t apart, std::size_t lanes,
+                          const QuantisedRows<Rows>& x, std::size_t t, L (&sum)[V][Rows]) noexcept {
   using B = typename L::Bytes;
   const std::byte* at[V];
   RWKV_UNROLL
@@ -342,7 +343,7 @@ RWKV_INLINE void add_tile(const CodedLayout& layout, const std::byte* group, con
 /// The same for rows of inputs as they are. The layout is read at run time: products of floats take
 /// so long that nobody notices, and one function does for all.
 template <class L, std::size_t Rows>
-RWKV_INLINE void add_tile_exactly(const CodedLayout& layout, const std::byte* group,
+RWKV_INLINE void add_tile_exactly(const QuantisedLayout& layout, const std::byte* group,
                                   const std::byte* tile, std::size_t lanes,
                                   const float* const (&x)[Rows],
                                   const float* const (&negative_sums)[Rows], std::size_t t,
@@ -386,8 +387,8 @@ RWKV_INLINE void add_tile_exactly(const CodedLayout& layout, const std::byte* gr
 
 /// Calls f(group, tile, t) for the tiles of a panel in order.
 template <class F>
-RWKV_INLINE void for_each_tile(const CodedLayout& layout, const std::byte* panel, std::size_t cols,
-                               F&& f) noexcept {
+RWKV_INLINE void for_each_tile(const QuantisedLayout& layout, const std::byte* panel,
+                               std::size_t cols, F&& f) noexcept {
   const std::size_t per_group = layout.tiles_per_group(), tile_bytes = layout.tile_bytes();
   const std::byte* group = panel;
   for (std::size_t t = 0; t < cols / tile_cols;) {
@@ -416,10 +417,11 @@ RWKV_INLINE void store_outputs(const L (&sum)[Rows], std::size_t some, std::size
 
 /// A lone row. Its panels are read one after the other, a single stream of memory. The layout is a
 /// constant here, because a lone row spends as much on addresses as on the rest.
-template <class L, CodedLayout Layout>
-void coded_single(const CodedMatrix& w, Range panels, const PreparedRows& x, float* y) noexcept {
+template <class L, QuantisedLayout Layout>
+void quantised_single(const QuantisedMatrix& w, Range panels, const QuantisedActivations& x,
+                      float* y) noexcept {
   constexpr std::size_t vectors = panel_rows / L::width;
-  const CodedRows<1> row(x, 0, 1);
+  const QuantisedRows<1> row(x, 0, 1);
   const std::size_t panel_bytes = Layout.bytes_per_panel(w.cols);
   for (std::size_t p = panels.begin; p < panels.end; ++p) {
     L sum[vectors][1][1];
@@ -441,11 +443,12 @@ void coded_single(const CodedMatrix& w, Range panels, const PreparedRows& x, flo
 
 /// The same for a layout known at run time, one of those of the block types.
 template <class L>
-void coded_single(const CodedMatrix& w, Range panels, const PreparedRows& x, float* y) noexcept {
+void quantised_single(const QuantisedMatrix& w, Range panels, const QuantisedActivations& x,
+                      float* y) noexcept {
   const auto try_type = [&]<DType Type>(std::integral_constant<DType, Type>) {
-    constexpr CodedLayout layout = layout_of(Type);
+    constexpr QuantisedLayout layout = layout_of(Type);
     if (w.layout != layout) return false;
-    coded_single<L, layout>(w, panels, x, y);
+    quantised_single<L, layout>(w, panels, x, y);
     return true;
   };
   const auto try_types = [&]<DType... Types>() {
@@ -460,7 +463,7 @@ void coded_single(const CodedMatrix& w, Range panels, const PreparedRows& x, flo
 
 /// A layout with so many bits and parts, with what all of them have in common as constants.
 template <unsigned Bits, std::size_t Parts>
-RWKV_INLINE CodedLayout with_constants(CodedLayout layout) noexcept {
+RWKV_INLINE QuantisedLayout with_constants(QuantisedLayout layout) noexcept {
   layout.bits = Bits;
   if (Bits == 8) layout.form = ScaleForm::halves;
   if (Parts == 2) layout.form = ScaleForm::bytes_of_half;
@@ -471,15 +474,15 @@ RWKV_INLINE CodedLayout with_constants(CodedLayout layout) noexcept {
 /// Panels [panels.begin, panels.end), at most V, for rows [first, first + Rows); beyond `end`, the
 /// last one again.
 template <class L, unsigned Bits, std::size_t Parts, std::size_t Rows>
-void coded_block(const CodedMatrix& w, Range panels, const PreparedRows& x, std::size_t first,
-                 std::size_t end, float* y, std::size_t ldy) noexcept {
-  constexpr std::size_t V = CodedBlocking<L, Bits, Parts>::panels;
-  const CodedLayout layout = with_constants<Bits, Parts>(w.layout);
+void quantised_block(const QuantisedMatrix& w, Range panels, const QuantisedActivations& x,
+                     std::size_t first, std::size_t end, float* y, std::size_t ldy) noexcept {
+  constexpr std::size_t V = QuantisedBlocking<L, Bits, Parts>::panels;
+  const QuantisedLayout layout = with_constants<Bits, Parts>(w.layout);
   RWKV_ASSERT(layout == w.layout);
   const std::size_t panel_bytes = layout.bytes_per_panel(w.cols);
   const std::size_t found = panels.end - panels.begin;
   const std::size_t apart = found == V ? panel_bytes : 0;  // a panel without partner is its own
-  const CodedRows<Rows> row(x, first, end);
+  const QuantisedRows<Rows> row(x, first, end);
   for (std::size_t lanes = 0; lanes < panel_rows; lanes += L::width) {
     L sum[V][Rows];
     RWKV_UNROLL
@@ -502,9 +505,9 @@ void coded_block(const CodedMatrix& w, Range panels, const PreparedRows& x, std:
 
 /// Some panels for all rows.
 template <class L, unsigned Bits, std::size_t Parts>
-void coded_panels(const CodedMatrix& w, Range panels, const PreparedRows& x, std::size_t rows,
-                  float* y, std::size_t ldy) noexcept {
-  using Blocking = CodedBlocking<L, Bits, Parts>;
+void quantised_panels(const QuantisedMatrix& w, Range panels, const QuantisedActivations& x,
+                      std::size_t rows, float* y, std::size_t ldy) noexcept {
+  using Blocking = QuantisedBlocking<L, Bits, Parts>;
   constexpr std::size_t most = Blocking::rows, last = Blocking::last_rows;
   for (std::size_t p = panels.begin; p < panels.end; p += Blocking::panels) {
     const std::size_t left = panels.end - p;
@@ -512,10 +515,10 @@ void coded_panels(const CodedMatrix& w, Range panels, const PreparedRows& x, std
     for (std::size_t first = 0; first < rows;) {
       const std::size_t rest = rows - first;
       if (most == last || rest > 2 * last || (rest > last && rest <= most)) {
-        coded_block<L, Bits, Parts, most>(w, some, x, first, rows, y, ldy);
+        quantised_block<L, Bits, Parts, most>(w, some, x, first, rows, y, ldy);
         first += most;
       } else {
-        coded_block<L, Bits, Parts, last>(w, some, x, first, rows, y, ldy);
+        quantised_block<L, Bits, Parts, last>(w, some, x, first, rows, y, ldy);
         first += last;
       }
     }
@@ -525,16 +528,16 @@ void coded_panels(const CodedMatrix& w, Range panels, const PreparedRows& x, std
 /// One panel for rows [first, first + Rows) of inputs as they are; beyond `end`, the last one
 /// again.
 template <class L, std::size_t Rows>
-void coded_exact(const CodedMatrix& w, std::size_t p, const ProductInputs& x, std::size_t first,
-                 std::size_t end, float* y, std::size_t ldy) noexcept {
-  const CodedLayout layout = w.layout;
+void quantised_exact(const QuantisedMatrix& w, std::size_t p, const ProductInputs& x,
+                     std::size_t first, std::size_t end, float* y, std::size_t ldy) noexcept {
+  const QuantisedLayout layout = w.layout;
   const std::byte* panel = w.data + p * layout.bytes_per_panel(w.cols);
   const float* inputs[Rows];
   const float* negative_sums[Rows];
   for (std::size_t r = 0; r < Rows; ++r) {
     const std::size_t row = first + r < end ? first + r : end - 1;
     inputs[r] = x.x + row * x.ldx;
-    negative_sums[r] = x.prepared.negative_sums(row);
+    negative_sums[r] = x.quantised.negative_sums(row);
   }
   for (std::size_t lanes = 0; lanes < panel_rows; lanes += L::width) {
     L sum[Rows];
@@ -571,10 +574,10 @@ void unpack_plain(const std::byte* v, unsigned bits,
 /// Some panels for all rows of quantised inputs, where bytes are plain: one function for all
 /// layouts, whose sums of products compilers make vectors of.
 template <class L>
-void coded_plain(const CodedMatrix& w, Range panels, const PreparedRows& x, std::size_t rows,
-                 float* y, std::size_t ldy) noexcept {
+void quantised_plain(const QuantisedMatrix& w, Range panels, const QuantisedActivations& x,
+                     std::size_t rows, float* y, std::size_t ldy) noexcept {
   constexpr std::size_t block = 4, half_tile = tile_cols / 2;
-  const CodedLayout layout = w.layout;
+  const QuantisedLayout layout = w.layout;
   const std::size_t parts = layout.parts();
   for (std::size_t p = panels.begin; p < panels.end; ++p)
     for (std::size_t first = 0; first < rows; first += block) {
@@ -620,32 +623,33 @@ void coded_plain(const CodedMatrix& w, Range panels, const PreparedRows& x, std:
 
 /// Some panels for all rows of inputs as they are.
 template <class L>
-void coded_exact(const CodedMatrix& w, Range panels, const ProductInputs& x, std::size_t rows,
-                 float* y, std::size_t ldy) noexcept {
+void quantised_exact(const QuantisedMatrix& w, Range panels, const ProductInputs& x,
+                     std::size_t rows, float* y, std::size_t ldy) noexcept {
   constexpr std::size_t block = 4;
   for (std::size_t p = panels.begin; p < panels.end; ++p)
     if (rows == 1)
-      coded_exact<L, 1>(w, p, x, 0, 1, y, ldy);
+      quantised_exact<L, 1>(w, p, x, 0, 1, y, ldy);
     else
-      for (std::size_t m = 0; m < rows; m += block) coded_exact<L, block>(w, p, x, m, rows, y, ldy);
+      for (std::size_t m = 0; m < rows; m += block)
+        quantised_exact<L, block>(w, p, x, m, rows, y, ldy);
 }
 
 }  // namespace detail
 
 /// y[m][o] = sum_i W[o][i] x[m][i] for the outputs of panels [panels.begin, panels.end) and rows m
 /// < rows. y is [rows][ldy]; y outside the asked outputs is not touched. Cost: 2 rows W.cols
-/// multiply-adds per output; the weights are read once per CodedBlocking::rows rows, from the
+/// multiply-adds per output; the weights are read once per QuantisedBlocking::rows rows, from the
 /// cache after the first time.
 template <class L>
-void coded_matmul(const CodedMatrix& w, Inputs inputs, Range panels, const ProductInputs& x,
-                  std::size_t rows, float* y, std::size_t ldy) noexcept {
-  if (inputs == Inputs::exact) return detail::coded_exact<L>(w, panels, x, rows, y, ldy);
+void quantised_matmul(const QuantisedMatrix& w, Inputs inputs, Range panels, const ProductInputs& x,
+                      std::size_t rows, float* y, std::size_t ldy) noexcept {
+  if (inputs == Inputs::exact) return detail::quantised_exact<L>(w, panels, x, rows, y, ldy);
   if constexpr (detail::plain<typename L::Bytes>) {
-    detail::coded_plain<L>(w, panels, x.prepared, rows, y, ldy);
+    detail::quantised_plain<L>(w, panels, x.quantised, rows, y, ldy);
   } else {
-    if (rows == 1) return detail::coded_single<L>(w, panels, x.prepared, y);
+    if (rows == 1) return detail::quantised_single<L>(w, panels, x.quantised, y);
     const auto with = [&]<unsigned Bits, std::size_t Parts>() {
-      detail::coded_panels<L, Bits, Parts>(w, panels, x.prepared, rows, y, ldy);
+      detail::quantised_panels<L, Bits, Parts>(w, panels, x.quantised, rows, y, ldy);
     };
     switch (w.layout.bits) {
       case 4:

@@ -4,7 +4,7 @@
 // rounded to 255 steps of a common size; matrices of bfloat16 may want bfloat16. Freestanding.
 #pragma once
 
-#include <rwkv/kernels/coded_layout.hpp>
+#include <rwkv/kernels/quantised_layout.hpp>
 
 namespace rwkv::inline RWKV_ABI::kernels {
 
@@ -20,16 +20,16 @@ enum class Inputs : std::uint8_t {
 namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
 
 /// What is made of a row before it is multiplied with a matrix.
-enum class Preparation : std::uint8_t {
+enum class ActivationFormat : std::uint8_t {
   none,
   codes,      ///< of 8 bits, with steps and sums
   sums,       ///< only the sums
   bfloats16,  ///< the nearest bfloat16
 };
 
-/// Rows of prepared inputs: either codes [cols], steps [cols / 32], sums [cols / 16] and offsets
+/// Rows of quantised inputs: either codes [cols], steps [cols / 32], sums [cols / 16] and offsets
 /// [cols / 32], or bfloat16 [cols]. A view.
-struct PreparedRows {
+struct QuantisedActivations {
   std::byte* data = nullptr;
   std::size_t stride = 0;  ///< bytes from row to row
   std::size_t cols = 0;    ///< a multiple of 32, for bfloat16 of 2
@@ -64,11 +64,11 @@ struct PreparedRows {
   }
 };
 
-/// Rows of inputs as they are, and as they have been prepared for a product that wants that.
+/// Rows of inputs as they are, and as a product wants them.
 struct ProductInputs {
   const float* x;
   std::size_t ldx;
-  PreparedRows prepared = {};
+  QuantisedActivations quantised = {};
 };
 
 }  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a kernel is compiled for several instruction sets: its header is read once for what the
 // translation unit is compiled for, into namespace `kernels::compiled`, and again by
-// kernels/each_level.hpp, with RWKV_AGAIN defined, for each of the others, into a namespace of that
-// name. Freestanding.
+// kernels/read_per_isa.hpp, with RWKV_AGAIN defined, for each of the others, into a namespace of
+// that name. Freestanding.
 #pragma once
 
 #include <rwkv/core/config.hpp>

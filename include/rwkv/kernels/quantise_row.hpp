@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Makes prepared rows (kernels/prepared_rows.hpp). Freestanding.
+// Makes quantised activations (kernels/quantised_activations.hpp). Freestanding.
 //
-// Read once per instruction set (kernels/level.hpp).
-#if !defined(RWKV_KERNELS_PREPARE_ROW) || defined(RWKV_AGAIN)
-#define RWKV_KERNELS_PREPARE_ROW
+// Read once per instruction set (kernels/isa_namespace.hpp).
+#if !defined(RWKV_KERNELS_QUANTISE_ROW) || defined(RWKV_AGAIN)
+#define RWKV_KERNELS_QUANTISE_ROW
 
 #ifndef RWKV_AGAIN
-#include <rwkv/kernels/level.hpp>
-#include <rwkv/kernels/prepared_rows.hpp>
+#include <rwkv/kernels/isa_namespace.hpp>
+#include <rwkv/kernels/quantised_activations.hpp>
 
 #include <bit>
 #endif
@@ -16,7 +16,7 @@ namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL {
 
 /// Quantises row m: the largest of 32 inputs becomes 127 or -127. NaNs and infinities make every
 /// product with their 32 inputs a NaN.
-inline void quantise_row(const float* x, const PreparedRows& to, std::size_t m) noexcept {
+inline void row_to_codes(const float* x, const QuantisedActivations& to, std::size_t m) noexcept {
   std::int8_t* codes = to.codes(m);
   float* steps = to.steps(m);
   float* sums = to.negative_sums(m);
@@ -52,7 +52,7 @@ inline void quantise_row(const float* x, const PreparedRows& to, std::size_t m) 
 }
 
 /// Only the sums of row m's inputs.
-inline void sum_row(const float* x, const PreparedRows& to, std::size_t m) noexcept {
+inline void row_to_sums(const float* x, const QuantisedActivations& to, std::size_t m) noexcept {
   float* sums = to.negative_sums(m);
   for (std::size_t part = 0; part < to.cols / 16; ++part, x += 16) {
     float sum = 0;
@@ -62,22 +62,24 @@ inline void sum_row(const float* x, const PreparedRows& to, std::size_t m) noexc
 }
 
 /// Rounds row m to bfloat16.
-inline void round_row(const float* x, const PreparedRows& to, std::size_t m) noexcept {
+inline void row_to_bfloat16(const float* x, const QuantisedActivations& to,
+                            std::size_t m) noexcept {
   bfloat16* const rounded = to.bfloats16(m);
   for (std::size_t i = 0; i < to.cols; ++i) rounded[i] = to_bfloat16(x[i]);
 }
 
-/// Prepares row m.
+/// Quantises row m in this format.
 template <class L>
-void prepare_row(Preparation how, const float* x, const PreparedRows& to, std::size_t m) noexcept {
+void quantise_row(ActivationFormat how, const float* x, const QuantisedActivations& to,
+                  std::size_t m) noexcept {
   switch (how) {
-    case Preparation::codes:
-      return quantise_row(x, to, m);
-    case Preparation::sums:
-      return sum_row(x, to, m);
-    case Preparation::bfloats16:
-      return round_row(x, to, m);
-    case Preparation::none:
+    case ActivationFormat::codes:
+      return row_to_codes(x, to, m);
+    case ActivationFormat::sums:
+      return row_to_sums(x, to, m);
+    case ActivationFormat::bfloats16:
+      return row_to_bfloat16(x, to, m);
+    case ActivationFormat::none:
       break;
   }
 }

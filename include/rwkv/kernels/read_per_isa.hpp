@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads the header RWKV_READ (for bf16, RWKV_READ_BF16) again for every instruction set that
 // kernels are chosen from at run time, with RWKV_LEVEL as its name and the compiler allowed its
-// instructions (kernels/level.hpp). To be included wherever there is something to read; undefines
-// both.
-#include <rwkv/kernels/level.hpp>
+// instructions (kernels/isa_namespace.hpp). To be included wherever there is something to read;
+// undefines both.
+#include <rwkv/kernels/isa_namespace.hpp>
 #include <rwkv/simd/target.hpp>
 
 #if RWKV_DISPATCH && defined(RWKV_READ)

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <rwkv/exec/serial.hpp>
-#include <rwkv/kernels/coded_panels.hpp>
+#include <rwkv/kernels/quantised_panels.hpp>
 #include <rwkv/quant/format.hpp>
 
 namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
@@ -13,9 +13,9 @@ namespace detail {
 /// Packs a panel of a matrix whose outputs begin at `rows`. What is needed next lies `ahead` bytes
 /// behind these rows.
 template <quant::BlockFormat Format>
-void pack_coded_panel(const std::byte* rows, std::size_t row_bytes, std::size_t ahead,
-                      std::size_t cols, std::byte* panel) noexcept {
-  constexpr CodedLayout layout = layout_of(Format::type);
+void pack_quantised_panel(const std::byte* rows, std::size_t row_bytes, std::size_t ahead,
+                          std::size_t cols, std::byte* panel) noexcept {
+  constexpr QuantisedLayout layout = layout_of(Format::type);
   static_assert(layout.zero == Format::zero);
   constexpr std::size_t tiles = layout.tiles_per_group();
   static_assert(Format::elements == tiles * tile_cols, "a block's scales are those of a group");
@@ -58,7 +58,7 @@ void pack_last_panel(const std::byte* rows, std::size_t row_bytes, std::size_t f
   for (std::size_t b = 0; b < cols / Format::elements; ++b) {
     for (std::size_t o = 0; o < filled; ++o)
       std::memcpy(blocks[o], rows + o * row_bytes + b * Format::bytes, Format::bytes);
-    pack_coded_panel<Format>(blocks[0], Format::bytes, 0, Format::elements, panel);
+    pack_quantised_panel<Format>(blocks[0], Format::bytes, 0, Format::elements, panel);
     panel += layout_of(Format::type).group_bytes();
   }
 }
@@ -67,8 +67,9 @@ void pack_last_panel(const std::byte* rows, std::size_t row_bytes, std::size_t f
 
 /// Packs panels [which.begin, which.end) of a matrix of blocks, rows of `row_bytes` one after the
 /// other. `out` is where panel 0 begins. Outputs that fill up the last panel become zeros.
-inline void pack_coded(DType type, const std::byte* blocks, std::size_t row_bytes, std::size_t rows,
-                       std::size_t cols, Range which, std::byte* out) noexcept {
+inline void pack_quantised(DType type, const std::byte* blocks, std::size_t row_bytes,
+                           std::size_t rows, std::size_t cols, Range which,
+                           std::byte* out) noexcept {
   quant::visit_format(type, [&]<class Format>(Format) {
     const std::size_t panel_bytes = layout_of(Format::type).bytes_per_panel(cols);
     const std::size_t source_bytes = panel_rows * row_bytes;
@@ -79,7 +80,7 @@ inline void pack_coded(DType type, const std::byte* blocks, std::size_t row_byte
       // The processor does not read ahead of sixteen rows at the same time.
       const std::size_t ahead = left >= 2 * panel_rows ? source_bytes : 0;
       if (left >= panel_rows)
-        detail::pack_coded_panel<Format>(from, row_bytes, ahead, cols, to);
+        detail::pack_quantised_panel<Format>(from, row_bytes, ahead, cols, to);
       else
         detail::pack_last_panel<Format>(from, row_bytes, left, cols, to);
     }

@@ -2,7 +2,7 @@
 // One instruction set of the compiled library: kernels of level RWKV_PART_LEVEL for lanes of type
 // RWKV_PART_LANES, between RWKV_PART_BEGIN and the end of that target. Which of them, see
 // kernels/instantiate.hpp. Read after those are defined (and RWKV_AGAIN is not); undefines them.
-#include <rwkv/kernels/every_level.hpp>
+#include <rwkv/kernels/all_kernels.hpp>
 #include <rwkv/simd/neon_lanes.hpp>
 #include <rwkv/simd/x86_lanes.hpp>
 
@@ -12,7 +12,7 @@
 #define RWKV_LEVEL RWKV_PART_LEVEL
 #define RWKV_LANES simd::RWKV_PART_LANES
 RWKV_PART_BEGIN
-#include <rwkv/kernels/every_level.hpp>
+#include <rwkv/kernels/all_kernels.hpp>
 #include <rwkv/kernels/instantiate.hpp>
 RWKV_END_TARGET
 #undef RWKV_LANES

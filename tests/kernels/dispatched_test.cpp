@@ -5,8 +5,8 @@
 // processors.
 #include "support/packed.hpp"
 #include "support/wide_lanes.hpp"
+#include <rwkv/kernels/all_kernels.hpp>
 #include <rwkv/kernels/chosen.hpp>
-#include <rwkv/kernels/every_level.hpp>
 #include <rwkv/simd/level.hpp>
 #include <rwkv/simd/native.hpp>
 #include <rwkv/simd/target.hpp>
@@ -116,24 +116,24 @@ TEST_CASE("a processor that multiplies bfloat16 computes what plain loops do") {
       const test::Packed<rwkv::bfloat16> packed(outputs, cols, random);
       const AnyMatrix w{rwkv::DType::bf16, packed.data.data(), outputs, cols,
                         kernels::Inputs::fastest};
-      const auto how = kernels::preparation<Chosen>(w);
-      if (how == kernels::Preparation::none) return;  // this one does not
-      const std::size_t stride = kernels::PreparedRows::bytes_for(cols);
+      const auto how = kernels::activation_format<Chosen>(w);
+      if (how == kernels::ActivationFormat::none) return;  // this one does not
+      const std::size_t stride = kernels::QuantisedActivations::bytes_for(cols);
       std::vector<std::byte> memory(rows * stride);
-      const kernels::PreparedRows prepared{memory.data(), stride, cols};
+      const kernels::QuantisedActivations quantised{memory.data(), stride, cols};
       test::Misaligned<float> x(rows * cols);
       test::fill(x, random);
       for (std::size_t m = 0; m < rows; ++m)
-        kernels::prepare<Chosen>(how, x.data() + m * cols, prepared, m);
+        kernels::quantise_row<Chosen>(how, x.data() + m * cols, quantised, m);
       const rwkv::Range all{0, packed.panels()};
       auto chosen = test::untouched(rows * outputs);
-      kernels::multiply<Chosen>(w, all, {x.data(), cols, prepared}, rows, chosen.data(), outputs);
+      kernels::multiply<Chosen>(w, all, {x.data(), cols, quantised}, rows, chosen.data(), outputs);
       auto plain = test::untouched(rows * outputs);
-      kernels::compiled::matmul_of_pairs<test::WideLanes<16>>(packed.view(), all, prepared, rows,
+      kernels::compiled::matmul_of_pairs<test::WideLanes<16>>(packed.view(), all, quantised, rows,
                                                               plain.data(), outputs);
       for (std::size_t m = 0; m < rows; ++m) {
         auto alone = test::untouched(outputs);
-        const kernels::PreparedRows one{memory.data() + m * stride, stride, cols};
+        const kernels::QuantisedActivations one{memory.data() + m * stride, stride, cols};
         kernels::multiply<Chosen>(w, all, {x.data() + m * cols, cols, one}, 1, alone.data(),
                                   outputs);
         REQUIRE(test::same_bits({alone.data(), outputs}, {chosen.data() + m * outputs, outputs}));

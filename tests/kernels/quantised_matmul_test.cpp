@@ -4,9 +4,9 @@
 #include "support/executors.hpp"
 #include "support/numbers.hpp"
 #include <rwkv/kernels/chosen.hpp>
-#include <rwkv/kernels/coded_formats.hpp>
 #include <rwkv/kernels/lanes.hpp>
 #include <rwkv/kernels/product.hpp>
+#include <rwkv/kernels/quantised_formats.hpp>
 #include <rwkv/quant/quantise.hpp>
 #include <rwkv/quant/rows.hpp>
 
@@ -41,8 +41,8 @@ struct Coded {
     const auto blocks = rwkv::quant::quantise(w, rows, cols, type);
     rwkv::quant::decode_row(type, blocks.data(), w.size(), w.data());
     for (std::size_t p = 0; p < panels(); ++p)
-      kernels::pack_coded(type, blocks.data(), rwkv::bytes_of(type, cols), rows, cols, {p, p + 1},
-                          packed.data());
+      kernels::pack_quantised(type, blocks.data(), rwkv::bytes_of(type, cols), rows, cols,
+                              {p, p + 1}, packed.data());
   }
   [[nodiscard]] std::size_t bytes() const { return kernels::packed_bytes(type, rows, cols); }
   [[nodiscard]] std::size_t panels() const { return kernels::panels_for(rows); }
@@ -51,27 +51,28 @@ struct Coded {
   }
 };
 
-/// Some rows of inputs, prepared.
+/// Some rows of inputs, quantised.
 struct Rows {
   std::size_t count, cols, ldx;
   test::Misaligned<float> x;
   std::vector<std::byte> memory;
-  kernels::PreparedRows prepared;
+  kernels::QuantisedActivations quantised;
 
   Rows(std::size_t count_, const rwkv::AnyMatrix& w, test::Random& random)
       : count(count_),
         cols(w.cols),
         ldx(cols + 3),
         x(count * ldx),
-        memory(count * kernels::PreparedRows::bytes_for(cols)),
-        prepared{memory.data(), kernels::PreparedRows::bytes_for(cols), cols} {
+        memory(count * kernels::QuantisedActivations::bytes_for(cols)),
+        quantised{memory.data(), kernels::QuantisedActivations::bytes_for(cols), cols} {
     test::fill(x, random);
     for (std::size_t m = 0; m < count; ++m)
-      kernels::prepare<Chosen>(kernels::preparation<Chosen>(w), x.data() + m * ldx, prepared, m);
+      kernels::quantise_row<Chosen>(kernels::activation_format<Chosen>(w), x.data() + m * ldx,
+                                    quantised, m);
   }
-  [[nodiscard]] kernels::ProductInputs view() const { return {x.data(), ldx, prepared}; }
+  [[nodiscard]] kernels::ProductInputs view() const { return {x.data(), ldx, quantised}; }
   [[nodiscard]] kernels::ProductInputs row(std::size_t m) const {
-    auto one = prepared;
+    auto one = quantised;
     one.data += m * one.stride;
     return {x.data() + m * ldx, ldx, one};
   }
@@ -79,7 +80,7 @@ struct Rows {
   [[nodiscard]] double input(std::size_t m, std::size_t i, Inputs inputs) const {
     return inputs == Inputs::exact
                ? static_cast<double>(x[m * ldx + i])
-               : prepared.codes(m)[i] * static_cast<double>(prepared.steps(m)[i / 32]);
+               : quantised.codes(m)[i] * static_cast<double>(quantised.steps(m)[i / 32]);
   }
 };
 
@@ -126,11 +127,11 @@ TEST_CASE("quantised inputs are within half a step, and their sums are right") {
       std::int32_t sum = 0;
       for (std::size_t i = part * 16; i < part * 16 + 16; ++i) {
         CHECK(std::abs(x.input(m, i, Inputs::rounded) - x.input(m, i, Inputs::exact)) <=
-              0.5001 * static_cast<double>(x.prepared.steps(m)[i / 32]));
-        sum += x.prepared.codes(m)[i];
+              0.5001 * static_cast<double>(x.quantised.steps(m)[i / 32]));
+        sum += x.quantised.codes(m)[i];
       }
-      CHECK(x.prepared.negative_sums(m)[part] ==
-            -x.prepared.steps(m)[part / 2] * static_cast<float>(sum));
+      CHECK(x.quantised.negative_sums(m)[part] ==
+            -x.quantised.steps(m)[part / 2] * static_cast<float>(sum));
     }
 }
 
@@ -143,9 +144,9 @@ TEST_CASE("inputs of every size: zeros, denormals, the largest floats, NaN") {
   }
   x[96] = std::numeric_limits<float>::quiet_NaN();
   x[128] = std::numeric_limits<float>::infinity();
-  std::vector<std::byte> memory(kernels::PreparedRows::bytes_for(x.size()));
-  const kernels::PreparedRows rows{memory.data(), memory.size(), x.size()};
-  kernels::compiled::quantise_row(x.data(), rows, 0);
+  std::vector<std::byte> memory(kernels::QuantisedActivations::bytes_for(x.size()));
+  const kernels::QuantisedActivations rows{memory.data(), memory.size(), x.size()};
+  kernels::compiled::row_to_codes(x.data(), rows, 0);
   for (std::size_t i = 0; i < 64; ++i) CHECK(rows.codes(0)[i] == 0);
   for (std::size_t i = 64; i < 96; ++i) CHECK(rows.codes(0)[i] == (i % 2 == 0 ? 127 : -127));
   CHECK(std::isnan(rows.steps(0)[3]));
@@ -190,7 +191,7 @@ TEST_CASE("integers are the same in registers of every kind") {
   }
 }
 
-TEST_CASE("matrices that share an input share its preparation") {
+TEST_CASE("matrices that share an input share its quantised form") {
   test::Random random(5);
   const Coded a(DType::q4_k, 48, 256, random);
   const Coded b(DType::q8_0, 33, 256, random);
@@ -203,8 +204,8 @@ TEST_CASE("matrices that share an input share its preparation") {
   const auto yc = product<Chosen>(c.view(inputs), z.view(), 7);
   std::vector<float> got[3] = {std::vector<float>(ya.size()), std::vector<float>(yb.size()),
                                std::vector<float>(yc.size())};
-  std::vector<std::byte> scratch(
-      7 * (kernels::PreparedRows::bytes_for(256) + kernels::PreparedRows::bytes_for(64)));
+  std::vector<std::byte> scratch(7 * (kernels::QuantisedActivations::bytes_for(256) +
+                                      kernels::QuantisedActivations::bytes_for(64)));
   for (const std::size_t workers : {1u, 3u}) {
     test::Backwards exec(workers);
     kernels::run<Chosen, rwkv::AnyMatrix>({{a.view(inputs), x.x.data(), x.ldx, got[0].data(), 48},

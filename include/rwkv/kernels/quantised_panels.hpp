@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writes quantised matrices in their layout (kernels/coded_layout.hpp). Freestanding.
+// Writes quantised matrices in their layout (kernels/quantised_layout.hpp). Freestanding.
 #pragma once
 
-#include <rwkv/kernels/coded_layout.hpp>
+#include <rwkv/kernels/quantised_layout.hpp>
 #include <rwkv/quant/storage.hpp>
 
 namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
@@ -14,7 +14,7 @@ inline constexpr std::size_t outputs_at_once = 4;
 
 /// Stores the scales of outputs `o` ... `o` + 3 (of 0 ... 15) of a group of tiles: halves in the
 /// group, bytes in `heads`, what each tile begins with.
-template <CodedLayout layout>
+template <QuantisedLayout layout>
 RWKV_INLINE void store_scales(std::byte* group, std::byte (*heads)[layout.code_offset()],
                               std::size_t o,
                               const quant::Scales (&rows)[outputs_at_once]) noexcept {
@@ -48,7 +48,7 @@ RWKV_INLINE void store_scales(std::byte* group, std::byte (*heads)[layout.code_o
 }
 
 /// Stores the codes of outputs `o` ... `o` + 3 in a tile of a panel.
-template <CodedLayout layout>
+template <QuantisedLayout layout>
 RWKV_INLINE void store_codes(std::byte* tile, std::size_t o,
                              const quant::Tile (&rows)[outputs_at_once]) noexcept {
   using simd::Sixteen;

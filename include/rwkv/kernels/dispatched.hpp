@@ -11,19 +11,20 @@
 
 namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
 
-/// How products with `w` want their inputs prepared.
+/// In what format products with `w` want their inputs.
 template <class L>
-[[nodiscard]] Preparation preparation(const AnyMatrix& w) noexcept;
+[[nodiscard]] ActivationFormat activation_format(const AnyMatrix& w) noexcept;
 
-/// y = W x for panels of a matrix of any type, whose inputs are prepared as it wants (or, if it is
-/// of floats, are not prepared).
+/// y = W x for panels of a matrix of any type, whose inputs are in the format that it wants (or, if
+/// it is of floats, as they are).
 template <class L>
 void multiply(const AnyMatrix& w, Range panels, const ProductInputs& x, std::size_t rows, float* y,
               std::size_t ldy) noexcept;
 
-/// Prepares row m of a product's inputs.
+/// Quantises row m of a product's inputs.
 template <class L>
-void prepare(Preparation how, const float* x, const PreparedRows& to, std::size_t m) noexcept;
+void quantise_row(ActivationFormat how, const float* x, const QuantisedActivations& to,
+                  std::size_t m) noexcept;
 
 /// Advances one head's state over some tokens (kernels/wkv.hpp).
 template <class L>
@@ -58,13 +59,14 @@ void token_shift(const float* x, const float* previous, const float* mu, float* 
 
 // Declared before anything could use them.
 template <>
-RWKV_FUNCTION Preparation preparation<simd::Chosen>(const AnyMatrix& w) noexcept;
+RWKV_FUNCTION ActivationFormat activation_format<simd::Chosen>(const AnyMatrix& w) noexcept;
 template <>
 RWKV_FUNCTION void multiply<simd::Chosen>(const AnyMatrix& w, Range panels, const ProductInputs& x,
                                           std::size_t rows, float* y, std::size_t ldy) noexcept;
 template <>
-RWKV_FUNCTION void prepare<simd::Chosen>(Preparation how, const float* x, const PreparedRows& to,
-                                         std::size_t m) noexcept;
+RWKV_FUNCTION void quantise_row<simd::Chosen>(ActivationFormat how, const float* x,
+                                              const QuantisedActivations& to,
+                                              std::size_t m) noexcept;
 template <>
 RWKV_FUNCTION void advance<simd::Chosen>(const WkvTokens& t, std::size_t n, float* state) noexcept;
 template <>

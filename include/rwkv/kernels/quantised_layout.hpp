@@ -27,12 +27,12 @@ enum class ScaleForm : std::uint8_t {
 };
 
 /// The layout of one kind of quantised matrix. Codes of 8 bits are signed, others are unsigned.
-struct CodedLayout {
+struct QuantisedLayout {
   unsigned bits;
   int zero;
   bool min;
   ScaleForm form;
-  friend constexpr bool operator==(const CodedLayout&, const CodedLayout&) = default;
+  friend constexpr bool operator==(const QuantisedLayout&, const QuantisedLayout&) = default;
 
   /// Parts of a tile with scales of their own.
   [[nodiscard]] constexpr std::size_t parts() const noexcept {
@@ -64,8 +64,8 @@ struct CodedLayout {
 };
 
 /// A packed matrix of this layout.
-struct CodedMatrix {
-  CodedLayout layout;
+struct QuantisedMatrix {
+  QuantisedLayout layout;
   const std::byte* data = nullptr;
   std::size_t rows = 0;
   std::size_t cols = 0;
@@ -74,7 +74,7 @@ struct CodedMatrix {
 /// The layout that the matrices of a block format are packed in. What a panel occupies is within 3
 /// % of what its blocks do, but for q2_k and q3_k, whose codes get 4 bits, and iq4_nl, whose levels
 /// get 8.
-[[nodiscard]] constexpr CodedLayout layout_of(DType type) noexcept {
+[[nodiscard]] constexpr QuantisedLayout layout_of(DType type) noexcept {
   switch (type) {
     case DType::q4_1:
       return {4, 0, true, ScaleForm::halves};
@@ -102,8 +102,8 @@ struct CodedMatrix {
 }
 
 /// Bytes of a packed rows x cols matrix of a block type.
-[[nodiscard]] constexpr std::size_t coded_bytes(DType type, std::size_t rows,
-                                                std::size_t cols) noexcept {
+[[nodiscard]] constexpr std::size_t quantised_bytes(DType type, std::size_t rows,
+                                                    std::size_t cols) noexcept {
   return panels_for(rows) * layout_of(type).bytes_per_panel(cols);
 }
 
