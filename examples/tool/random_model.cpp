@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "random_model.hpp"
-
 #include <rwkv/shape.hpp>
 
 #include <random>

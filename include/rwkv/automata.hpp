@@ -7,7 +7,7 @@
 //   const io::Checkpoint checkpoint = automata::compile(dfa);      // an ordinary RWKV-7 model
 //   automata::Recogniser multiple_of_three(checkpoint);
 //   multiple_of_three.feed("110");                                 // text of any length
-//   multiple_of_three.accepted();                                  // true
+//   if (multiple_of_three.accepted()) std::cout << "110 is a multiple of three\n";
 //
 // How it works, from the bottom up: factor.hpp (what a token can do to a one-hot state),
 // weights.hpp (tokens as instructions, and why nothing is ever rounded), compile.hpp,

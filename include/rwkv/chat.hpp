@@ -3,7 +3,7 @@
 //
 //   rwkv::Conversation talk(model, rwkv::State(model.shape()), tokenizer,
 //                           {.form = &rwkv::chat::native, .system = "Be brief."});
-//   rwkv::Answer answer = talk.ask("Who are you?", work, options, print, pool);
+//   rwkv::Answer answer = talk.ask("Who are you?", work, {}, print, pool);
 //   talk.undo(work, pool);                        // as if it had never been said
 //   talk.save("talk.safetensors");
 //

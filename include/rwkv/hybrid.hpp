@@ -15,17 +15,16 @@
 //
 // paper (the default): **the result depends on the tokens alone**, not on how they are cut into
 // calls, on batching, or on threads.
-//   * A token reads its own chunk of `chunk` entries up to itself, and of the complete chunks
-//   before
-//     it the top_k - 1 whose mean key has the largest product with its query, chosen per head.
-//     Until top_k chunks are full, and with mode `full` always, that is plain causal attention.
-//   * When `max_cache` entries are cached, and another token comes, min_cache are kept: the last
-//     `window`, and per head those of the others that have the most votes. The queries of the
+//   * A token reads its own chunk of `chunk` entries up to itself. Of the complete chunks before it
+//     the token reads the top_k - 1 whose mean key has the largest product with its query, chosen
+//     per head. Until top_k chunks are full, and with mode `full` always, that is plain causal
+//     attention.
+//   * When `max_cache` entries are cached and another token comes, min_cache entries are kept: the
+//     last `window`, and per head those of the others that have the most votes. The queries of the
 //     window vote, each with its softmax over all entries before the window. What is kept stays in
 //     order of time, and chunks are counted anew from the start. This happens after max_cache
 //     tokens and then after every max_cache - min_cache, wherever calls begin or end. The votes are
-//     cast token by token: nothing is stored but one number per entry and head, and there is no
-//     pause.
+//     cast token by token: only one number per entry and head is stored, and there is no pause.
 //
 // package: what the published package computes, for comparison. **A call is part of the input.**
 //   * Each slot's tokens are one call, and all calls of a batch fit into one pass of the workspace.

@@ -2,7 +2,7 @@
 // How much memory a model will take, before it is loaded.
 //
 //   const auto checkpoint = rwkv::io::read_checkpoint("model.gguf");  // reads names and shapes
-//   if (rwkv::memory_needed(checkpoint).total() > there_is) ...
+//   if (rwkv::memory_needed(checkpoint).total() > there_is) return;
 #pragma once
 
 #include <rwkv/io/stored_weights.hpp>

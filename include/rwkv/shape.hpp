@@ -3,7 +3,7 @@
 // shape for a number cannot tell the difference, and a fully static shape occupies no memory.
 //
 //   using Tiny = rwkv::Shape<2, 32, 16, 128, 12, 8, 6, 3, 10>;     // for firmware
-//   rwkv::DynamicShape any({.layers = 12, .embed = 768, ...});      // for any checkpoint
+//   rwkv::DynamicShape any({.layers = 12, .embed = 768});           // for any checkpoint
 #pragma once
 
 #include <rwkv/core/config.hpp>

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The same model with constant dimensions and its weights in a constant object (flash, on a
-// microcontroller). No heap, no exceptions, no RTTI, no threads, no file system: sizeof tells all
-// the memory there is.
+// The same model with constant dimensions. Its weights are a constant object (flash, on a
+// microcontroller). It needs no heap, no exceptions, no RTTI, no threads and no file system: sizeof
+// tells all the memory there is.
 //
-//   #include "tiny_weights.hpp"              // written by `rwkv export MODEL`: Shape, constexpr
-//   weights constexpr rwkv::StaticModel model(tiny::weights); rwkv::State<tiny::Shape> state;
+//   // "tiny_weights.hpp", written by `rwkv export MODEL`, defines tiny::Shape and tiny::weights
+//   constexpr rwkv::StaticModel model(tiny::weights);
+//   rwkv::State<tiny::Shape> state;
 //   rwkv::Workspace<tiny::Shape, 1> work;    // 1 row: one token at a time
-//   const Token next = argmax(model.forward(state, tokens, work));
+//   const rwkv::Token next = rwkv::argmax(model.forward(state, tokens, work));
 #pragma once
 
 #include <rwkv/core/argmax.hpp>

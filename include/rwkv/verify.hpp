@@ -5,7 +5,7 @@
 //
 //   const auto checkpoint = rwkv::io::read_checkpoint("model.gguf");
 //   const rwkv::Model<> model(checkpoint);
-//   if (!rwkv::verify(model, checkpoint).passed()) ...
+//   if (!rwkv::verify(model, checkpoint).passed()) return;
 #pragma once
 
 #include <rwkv/model.hpp>

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The parameters as views, named as in the checkpoint. C = embed, H heads of size N, F = ffn, V =
-// vocab, D* = low ranks. Vectors are float; `Matrix` is a packed matrix of a type known at compile
-// time (kernels::PanelMatrix<T>) or at run time (AnyMatrix). Views own nothing. Freestanding.
+// The parameters as views, named as in the checkpoint. Views own nothing. Freestanding.
+//
+// C = embed, H heads of size N, F = ffn, V = vocab, D* = low ranks. Vectors are float. `Matrix` is
+// a packed matrix of a type known at compile time (kernels::PanelMatrix<T>) or at run time
+// (AnyMatrix).
 #pragma once
 
 #include <rwkv/kernels/operands.hpp>
@@ -10,9 +12,10 @@ namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
 /// The RWKV-7 state transition is diag(w) - kappa_hat^T (a . kappa_hat).
 enum class Eigenvalues : std::uint8_t {
-  standard,  ///< a = sigmoid(...): the released models
-  extended,  ///< a = 2 sigmoid(...) and the replacement key is kappa_hat a w: eigenvalues in (-1,
-             ///< 1)
+  /// a = sigmoid(...): the released models
+  standard,
+  /// a = 2 sigmoid(...), and the replacement key is kappa_hat a w: eigenvalues in (-1, 1)
+  extended,
 };
 
 struct NormWeights {

@@ -81,9 +81,8 @@ class Workspace {
  public:
   Workspace() requires(Shape::is_static&& Rows != dynamic) : Workspace(Shape{}, Rows) {}
 
-  /// `rows` must be Rows when that is a constant (asserted); 0 counts as 1. Memory: about rows *
-  /// (13 C
-  /// + 1.3 max(F, ranks)) + V floats. Throws std::bad_alloc.
+  /// `rows` must be Rows when that is a constant (asserted); 0 counts as 1. Throws std::bad_alloc.
+  /// Memory: about rows * (13 C + 1.3 max(F, ranks)) + V floats.
   explicit Workspace(const Shape& shape, std::size_t rows = Rows == dynamic ? 128 : Rows)
       : shape_(shape),
         rows_(Rows == dynamic ? (std::max<std::size_t>)(rows, 1) : Rows),
@@ -114,8 +113,9 @@ class Workspace {
   }
 
   // -- for the stages of the forward pass
-  // ------------------------------------------------------------ The [rows][C] activations. Names
-  // are those of the first user; later stages reuse them (see time_mix.hpp).
+
+  /// The [rows][C] activations. Each is named after its first user; later stages reuse it (see
+  /// time_mix.hpp).
   enum Name : std::size_t { x, normed, xr, xw, xk, xv, xa, xg, r, k, v, v_first };
   static_assert(v_first + 1 == detail::embed_buffers);
 

@@ -4,7 +4,7 @@
 // as it was; where the system has files without a name (Linux, most file systems), a program that
 // is killed leaves nothing else behind either.
 //
-//   AtomicFile file("model.safetensors");
+//   rwkv::io::AtomicFile file("model.safetensors");
 //   file.write(header);
 //   file.write(data);
 //   file.commit();

@@ -127,8 +127,8 @@ inline void check_gguf_tensors(std::span<const TensorEntry> tensors) {
 /// Writes a GGUF file of version 3, as a whole or not at all, with no more than what it is given in
 /// memory. The same calls give the same bytes.
 ///
-///   GgufWriter out("model.gguf", {{"general.architecture", "rwkv7"}}, tensors);
-///   for (...) out.append(bytes of the next tensor, or a part of them);
+///   rwkv::io::GgufWriter out("model.gguf", {{"general.architecture", "rwkv7"}}, entries);
+///   for (const auto& bytes : of_tensors) out.append(bytes);  // of each, or part by part
 ///   out.commit();
 class GgufWriter {
  public:

@@ -11,8 +11,8 @@ namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 /// Writes a float32 matrix [rows, cols] piece by piece, as a whole or not at all. Throws `Error`
 /// (io) when the file cannot be written, (argument) when the number of values is not rows x cols.
 ///
-///   NpyWriter out("logits.npy", positions, vocab);
-///   for (...) out.append(logits);
+///   rwkv::io::NpyWriter out("logits.npy", positions, vocab);
+///   for (const std::vector<float>& row : rows) out.append(row);
 ///   out.commit();
 class NpyWriter {
  public:

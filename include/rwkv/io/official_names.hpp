@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where tensors of every format end up: under the official RWKV-7 name and in the official shape,
-// as views. Vectors are [1, 1, C] or [C], matrices [out, in], low-rank maps w1 [C, D] and w2 [D,
-// C].
+// as views. Vectors are [1, 1, C] or [C], matrices [out, in], low-rank maps w1 [C, D] and
+// w2 [D, C].
 #pragma once
 
 #include <rwkv/io/checkpoint.hpp>

@@ -142,8 +142,8 @@ inline void write_safetensors(const std::filesystem::path& path,
 /// Writes a safetensors file, as a whole or not at all, with no more than what it is given in
 /// memory. The file is the one that `write_safetensors` writes.
 ///
-///   SafetensorsWriter out("model.safetensors", metadata, tensors);
-///   for (const std::size_t i : out.order()) out.append(bytes of tensors[i]);
+///   rwkv::io::SafetensorsWriter out("model.safetensors", metadata, entries);
+///   for (const std::size_t i : out.order()) out.append(of_tensors[i]);
 ///   out.commit();
 class SafetensorsWriter {
  public:

@@ -20,9 +20,11 @@
 
 namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL {
 
-/// body.operator()<L>(i) for i = begin, begin + width, ...; the rest one by one with simd::Scalar.
+/// Calls body.operator()<L>(i) for i = begin, begin + width, ... and, for the rest, with
+/// simd::Scalar for one i after the other.
 ///
-///   map<L>({0, n}, [&]<class V>(std::size_t i) { (V::load(x + i) + V::load(y + i)).store(y + i);
+///   map<L>({0, n}, [&]<class V>(std::size_t i) {
+///     (V::load(x + i) + V::load(y + i)).store(y + i);
 ///   });
 template <class L, class Body>
 RWKV_INLINE void map(Range range, Body body) noexcept {
@@ -32,9 +34,9 @@ RWKV_INLINE void map(Range range, Body body) noexcept {
     for (; i < range.end; ++i) body.template operator()<simd::Scalar>(i);
 }
 
-/// A sum over [0, n) in an order that is the same for every vector width: 16 running sums, element
-/// i in sum i % 16, then pairwise. step.operator()<L>(i, sum) returns the sum with elements i ... i
-/// + width - 1 added.
+/// A sum over [0, n) in an order that is the same for every vector width. There are 16 running
+/// sums, element i is added to sum i % 16, and in the end the sums are added pairwise.
+/// step.operator()<L>(i, sum) returns the sum with the `width` elements from i on added.
 template <class L, class Step>
 RWKV_INLINE float reduce(std::size_t n, Step step) noexcept {
   constexpr std::size_t lanes = 16;

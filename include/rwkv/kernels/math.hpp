@@ -14,8 +14,7 @@
 
 namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL {
 
-/// e^x within 2 ulp. Below -87.33 it returns 0, above 88.37 it stops growing at 2.4e38; NaN stays
-/// NaN.
+/// e^x within 2 ulp. Below -87.33 it is 0. Above 88.37 it stays 2.4e38. NaN stays NaN.
 template <class L>
 RWKV_INLINE L exp(L x) noexcept {
   constexpr float shift = 0x1.8p23f;  // adding it leaves the nearest integer in the low bits
@@ -24,10 +23,11 @@ RWKV_INLINE L exp(L x) noexcept {
   const L shifted = fma(clamped, c(0x1.715476p0f), c(shift));  // n = round(x / ln 2)
   const L biased = add_exponent_bias(shifted);
   const L n = biased - c(shift + 127.0f);
-  L r = fma(n, c(-0x1.62e4p-1f),
-            clamped);  // r = x - n ln 2, ln 2 in two parts; the first product is exact
+  // r = x - n ln 2, with ln 2 in two parts; the first product is exact.
+  L r = fma(n, c(-0x1.62e4p-1f), clamped);
   r = fma(n, c(-0x1.7f7d1cp-20f), r);
-  L q = c(0x1.6a23cep-10f);  // e^r = 1 + r + r^2 q(r), relative error 3e-9 for |r| <= ln 2 / 2
+  // e^r = 1 + r + r^2 q(r), with a relative error of 3e-9 for |r| <= ln 2 / 2
+  L q = c(0x1.6a23cep-10f);
   q = fma(q, r, c(0x1.123a2p-7f));
   q = fma(q, r, c(0x1.5558f2p-5f));
   q = fma(q, r, c(0x1.555492p-3f));

@@ -37,8 +37,8 @@ struct HeadRow {
   float *minus_kk, *b;   ///< out: what the recurrence calls a and b
 };
 
-/// The vectors of the recurrence for consecutive tokens of one head: element j of token t is at [t
-/// * stride + j].
+/// The vectors of the recurrence for consecutive tokens of one head: element j of token t is at
+/// [t * stride + j].
 struct WkvTokens {
   const float* r;  ///< receptance
   const float* w;  ///< decay, factors in (0, 1]

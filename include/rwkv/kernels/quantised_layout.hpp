@@ -71,9 +71,9 @@ struct QuantisedMatrix {
   std::size_t cols = 0;
 };
 
-/// The layout that the matrices of a block format are packed in. What a panel occupies is within 3
-/// % of what its blocks do, but for q2_k and q3_k, whose codes get 4 bits, and iq4_nl, whose levels
-/// get 8.
+/// The layout that the matrices of a block format are packed in. A panel occupies within 3 % of
+/// what its blocks do, but for q2_k and q3_k, whose codes get 4 bits, and iq4_nl, whose levels get
+/// 8 bits.
 [[nodiscard]] constexpr QuantisedLayout layout_of(DType type) noexcept {
   switch (type) {
     case DType::q4_1:

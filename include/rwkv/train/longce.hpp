@@ -2,8 +2,8 @@
 // LongCE: predictions that profit from a long context weigh more. A token's weight is
 // min(most, exp(loss with a short context - loss with all of it)).
 //
-//   const auto weights = rwkv::train::longce_weights(objective, model, tokens);
-//   sample.weights = weights;    // of the model as it is now
+//   const auto weights = rwkv::train::longce_weights(objective, parameters, tokens);
+//   sample.weights = weights;    // of the parameters as they are now
 #pragma once
 
 #include <rwkv/train/objective.hpp>

@@ -2,11 +2,16 @@
 // Time mix with its backward pass, in the letters of the paper (kk: kappa hat, ~: before the
 // non-linearity):
 //
-//   r = Wr xr   k = Wk xk   v' = Wv xv
-//   w = exp(-e^-1/2 sigma(w~))  w~ = w0 + tanh(xw w1) w2      a = c sigma(a~)  a~ = a0 + xa a1 a2
-//   g = sigma(xg g1) g2          v = v' + (v_first - v') sigma(v0 + xv v1 v2)    (v = v' in block
-//   0) kk = unit(k k_k)   k* = k (1 + (a - 1) k_a)   b = kk a  (extended eigenvalues: c = 2, b = kk
-//   a w) y = recurrence(r, w, k*, v, -kk, b) x += Wo (g (GN(y) + (sum r k* r_k) v))
+//   r = Wr xr               k = Wk xk                 v' = Wv xv
+//   w = exp(-e^-1/2 sigma(w~))                        w~ = w0 + tanh(xw w1) w2
+//   a = c sigma(a~)                                   a~ = a0 + xa a1 a2
+//   g = sigma(xg g1) g2
+//   v = v' + (v_first - v') sigma(v0 + xv v1 v2)      in block 0: v = v'
+//   kk = unit(k k_k)        k* = k (1 + (a - 1) k_a)  b = kk a
+//   y = recurrence(r, w, k*, v, -kk, b)
+//   x += Wo (g (GN(y) + (sum r k* r_k) v))
+//
+// c is 1. With extended eigenvalues c is 2 and b = kk a w.
 #pragma once
 
 #include <rwkv/train/parameters.hpp>
