@@ -12,7 +12,7 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
-all_stages=(format headers gcc asan-ubsan consumers bare-metal emulated-arm windows platforms clang
+all_stages=(format docs headers gcc asan-ubsan consumers bare-metal emulated-arm windows platforms clang
   tsan)
 quick_stages=(format quick)
 warnings="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
@@ -23,6 +23,7 @@ packages() {
   local tests=("${build[@]}" doctest-dev libcli11-dev python3)
   case $1 in
     format) echo clang-format-14 ;;
+    docs) echo "${build[@]}" doxygen ;;
     headers) echo "${build[@]}" ;;
     gcc | quick) echo "${tests[@]}" qemu-user ;;
     tsan) echo "${tests[@]}" ;;
@@ -74,6 +75,11 @@ stage_format() {
       diff -u --label "$file" --label "$file, formatted" "$file" - || status=1
   done < <(find include -name '*.ipp' | sort)
   return $status
+}
+
+# The API reference and the guides, without a warning.
+stage_docs() {
+  configure docs release -DRWKV_BUILD_{EXAMPLES,TESTS,BENCH}=OFF && build docs --target rwkv_docs
 }
 
 # Every public header compiles alone and without a warning, for a processor of no particular model.

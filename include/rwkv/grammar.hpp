@@ -68,17 +68,17 @@ class Grammar {
                                                 const JsonOptions& options = {},
                                                 const std::string& source = "schema");
 
-  /// {"name": <one of the tools>, "arguments": <valid for it>}, in this order. `tools` is a JSON
-  /// list of {"name", "parameters"}, or of {"type": "function", "function": {"name",
-  /// "parameters"}}; "parameters" (also "input_schema" or "arguments") is a JSON Schema, {} if
-  /// absent.
+  /// `{"name": ..., "arguments": ...}` in this order: one of the tools, and an object that is valid
+  /// for it. `tools` is a JSON list of {"name", "parameters"}, or of {"type": "function",
+  /// "function": {"name", "parameters"}}; "parameters" (also "input_schema" or "arguments") is a
+  /// JSON Schema, {} if absent.
   [[nodiscard]] static Grammar from_tools(std::string_view tools,
                                           const JsonOptions& options = JsonOptions::compact(),
                                           const std::string& source = "tools");
 
   /// A grammar in GBNF, as llama.cpp reads it: rules `name ::= alternatives`, of which `root`
   /// describes the text; "literals", [sets], "." (any character), ( ), |, *, +, ?, {m,n}, escapes
-  /// \n \r \t \\ \" \[ \] \xHH \uHHHH \UHHHHHHHH, # comments. Left recursion is refused.
+  /// `\n \r \t \\ \" \[ \] \xHH \uHHHH \UHHHHHHHH`, # comments. Left recursion is refused.
   [[nodiscard]] static Grammar from_gbnf(std::string_view grammar,
                                          const std::string& source = "grammar");
 

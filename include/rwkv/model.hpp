@@ -123,7 +123,7 @@ class Model {
   [[nodiscard]] const io::StoredWeights& weights() const noexcept { return *weights_; }
 
   /// The state before the first token: zeros, unless the file has a tuned state for the model
-  /// (`blocks.<i>.att.time_state` among its tensors).
+  /// (`blocks.0.att.time_state` among its tensors).
   [[nodiscard]] State<Shape> initial_state() const {
     State<Shape> state(shape_);
     weights_->start(state);

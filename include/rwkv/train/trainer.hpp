@@ -67,7 +67,7 @@ class TrainerBase {
   /// The initial state; Mode::state only.
   [[nodiscard]] const State<>& state() const noexcept { return *state_; }
 
-  /// Writes the initial state as `blocks.<i>.att.time_state` [H, N value, N key], which inference
+  /// Writes the initial state as `blocks.0.att.time_state` ... [H, N value, N key], which inference
   /// imports; Mode::state only. Atomic. Throws `Error` (io).
   void write_state(const std::filesystem::path& path) const;
 
