@@ -9,11 +9,12 @@ namespace rwkv::inline RWKV_ABI::inline RWKV_ISA::detail {
 
 /// Throws Error (argument, shape) if the batch does not fit a model and a workspace of `shape`.
 template <class Shape, class SlotT, class Work>
-void check_batch(const Shape& shape, std::span<const SlotT> slots, Logits which,
-                 std::span<float> logits, const Work& work) {
+void check_batch(const Shape& shape, std::span<const SlotT> slots, Logits which, const Outputs& out,
+                 const Work& work) {
   if (!(work.shape() == shape))
     fail(ErrorCategory::shape, "the workspace was made for a model of another shape");
   std::size_t tokens = 0;
+  std::size_t chosen = 0;
   for (std::size_t s = 0; s < slots.size(); ++s) {
     if (!(slots[s].state->shape() == shape))
       fail_with(ErrorCategory::shape, "the state of slot ", s,
@@ -24,13 +25,28 @@ void check_batch(const Shape& shape, std::span<const SlotT> slots, Logits which,
         fail_with(ErrorCategory::argument, "token ", slots[s].tokens[t], " at position ", t,
                   " is outside the vocabulary of ", shape.vocab());
     tokens += slots[s].tokens.size();
+    if (which != Logits::chosen) continue;
+    const auto& positions = slots[s].positions;
+    for (std::size_t p = 0; p < positions.size(); ++p)
+      if (positions[p] >= slots[s].tokens.size() || (p > 0 && positions[p] <= positions[p - 1]))
+        fail_with(ErrorCategory::argument, "position ", positions[p], " of slot ", s,
+                  positions[p] < slots[s].tokens.size() ? " does not come after the one before it"
+                                                        : " is behind its last token");
+    chosen += positions.size();
   }
   const std::size_t rows = which == Logits::none   ? 0
                            : which == Logits::last ? slots.size()
-                                                   : tokens;
-  if (logits.size() != rows * shape.vocab() && which != Logits::none)
-    fail_with(ErrorCategory::argument, "room for ", logits.size(), " logits where ", rows,
+                           : which == Logits::all  ? tokens
+                                                   : chosen;
+  const bool hidden_fit = out.hidden.empty() || out.hidden.size() == rows * shape.embed();
+  const bool logits_fit = (out.logits.empty() && !out.hidden.empty()) ||
+                          out.logits.size() == rows * shape.vocab() || which == Logits::none;
+  if (!logits_fit)
+    fail_with(ErrorCategory::argument, "room for ", out.logits.size(), " logits where ", rows,
               " rows of ", shape.vocab(), " are written");
+  if (!hidden_fit)
+    fail_with(ErrorCategory::argument, "room for ", out.hidden.size(),
+              " numbers of hidden states where ", rows, " rows of ", shape.embed(), " are written");
 }
 
 }  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA::detail

@@ -138,7 +138,7 @@ RWKV_FUNCTION Importance calibrate(const Model<>& model, std::span<const Token> 
     const std::span<const Slot<>> slots(&slot, 1);
     const std::span<float> out(logits.data(), slot.tokens.size() * model.shape().vocab());
     detail::check_batch(model.shape(), slots, Logits::all, out, work);
-    detail::forward<simd::Chosen>(weights, slots, Logits::all, out.data(), work, exec);
+    detail::forward<simd::Chosen>(weights, slots, Logits::all, out, work, exec);
     if (progress)
       progress(static_cast<double>(done + slot.tokens.size()) / static_cast<double>(text.size()));
   }

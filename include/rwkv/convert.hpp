@@ -40,9 +40,7 @@ struct ConvertOptions {
   std::function<void(double)> progress = {};
 };
 
-/// Metadata in which a model says which matrices conversions should leave 16 bits: official names
-/// with commas between them. Converted models say so again.
-inline constexpr std::string_view keep_key = "rwkv.keep";
+using io::keep_key;
 
 /// Metadata with a chat template in jinja notation.
 inline constexpr std::string_view chat_template_key = "tokenizer.chat_template";

@@ -33,16 +33,8 @@ namespace detail {
                 io::detail::printable(name), ", which is no matrix of this model");
     if (std::find(kept.begin(), kept.end(), name) == kept.end()) kept.push_back(name);
   };
-  if (const auto it = checkpoint.metadata.find(std::string(keep_key));
-      it != checkpoint.metadata.end()) {
-    std::string_view names = it->second;
-    for (bool more = true; more;) {
-      const std::size_t end = names.find(',');
-      add(std::string(names.substr(0, end)), ErrorCategory::format, "metadata rwkv.keep names");
-      more = end != std::string_view::npos;
-      if (more) names.remove_prefix(end + 1);
-    }
-  }
+  for (const std::string& name : io::kept_matrices(checkpoint.metadata))
+    add(name, ErrorCategory::format, "metadata rwkv.keep names");
   for (const std::string& name : options.keep) add(name, ErrorCategory::argument, "to keep");
   return kept;
 }

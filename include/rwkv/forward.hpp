@@ -13,6 +13,7 @@
 #include <rwkv/head.hpp>
 
 #include <span>
+#include <type_traits>
 
 namespace rwkv::inline RWKV_ABI {
 
@@ -22,13 +23,37 @@ template <class Shape = DynamicShape>
 struct Slot {
   State<Shape>* state = nullptr;
   std::span<const Token> tokens;
+  /// For Logits::chosen: the tokens after which a row is wanted, as ascending indices into
+  /// `tokens`.
+  std::span<const std::size_t> positions = {};
 };
 
-/// The rows whose logits are computed.
+/// The rows of a batch that somebody wants.
 enum class Logits : std::uint8_t {
-  none,  ///< only advance the states
-  last,  ///< one row per slot: after its last token
-  all,   ///< one row per token, slot after slot
+  none,    ///< only advance the states
+  last,    ///< one row per slot: after its last token
+  all,     ///< one row per token, slot after slot
+  chosen,  ///< one row per position that a slot names, slot after slot; a slot may name none
+};
+
+/// Where a forward pass writes these rows. What is empty is not computed; spans of rows without
+/// logits save the head.
+struct Outputs {
+  /// [rows][V]
+  std::span<float> logits = {};
+  /// [rows][C] The hidden states: the vector after the last norm, whose product with the head are
+  /// the logits. It depends on all tokens up to its own, so that one after a whole text is an
+  /// embedding of the text (compare them by their angle; a model that was not trained for it makes
+  /// rough ones).
+  std::span<float> hidden = {};
+
+  constexpr Outputs() = default;
+  /// Logits alone.
+  template <class Range>
+  requires(std::is_convertible_v<Range, std::span<float>>) constexpr Outputs(Range&& rows) noexcept
+      : logits(rows) {}
+  constexpr Outputs(std::span<float> logit_rows, std::span<float> hidden_rows) noexcept
+      : logits(logit_rows), hidden(hidden_rows) {}
 };
 
 }  // namespace rwkv::inline RWKV_ABI
@@ -39,17 +64,20 @@ namespace detail {
 
 /// Runs the batch in passes of at most work.rows() rows; `blocks(pass)` runs the blocks on the rows
 /// of a pass, and returns false if the executor wants to go no further: nothing more is done then.
-/// `weights` offers emb, ln0, ln_out and head. `logits` is [number of asked rows][V].
-/// Preconditions: every slot has at least one token, every token is below V, work.shape() is the
-/// model's.
+/// `weights` offers emb, ln0, ln_out and head. `out` has room for the rows asked for.
+/// Preconditions: every slot has at least one token, every token is below V, positions are as a
+/// Slot wants them, work.shape() is the model's.
 template <class L, class Weights, class SlotT, class Work, class Exec, class Blocks>
-void forward(const Weights& weights, std::span<const SlotT> slots, Logits which, float* logits,
+void forward(const Weights& weights, std::span<const SlotT> slots, Logits which, Outputs out,
              Work& work, Exec& exec, Blocks&& blocks) {
   const auto& shape = work.shape();
   std::size_t slot = 0;
-  std::size_t used = 0;  // tokens of this slot that earlier passes took
+  std::size_t used = 0;      // tokens of this slot that earlier passes took
+  std::size_t position = 0;  // and positions
   while (slot < slots.size()) {
     // Fill a pass with segments of consecutive slots.
+    const std::size_t first_slot = slot;
+    const std::size_t used_before = used;
     Pass pass{0, 0};
     std::size_t asked = 0;
     while (slot < slots.size() && pass.rows < work.rows()) {
@@ -83,17 +111,26 @@ void forward(const Weights& weights, std::span<const SlotT> slots, Logits which,
       const std::size_t complete = used == 0 ? pass.segments : pass.segments - 1;
       for (; asked < complete; ++asked)
         select_row(work, work.segments()[asked].first_row + work.segments()[asked].rows - 1, asked);
+    } else if (which == Logits::chosen) {
+      for (std::size_t s = 0; s < pass.segments; ++s) {
+        const auto& segment = work.segments()[s];
+        const auto& positions = slots[first_slot + s].positions;
+        const std::size_t begin = s == 0 ? used_before : 0;
+        if (begin == 0) position = 0;
+        for (; position < positions.size() && positions[position] < begin + segment.rows;
+             ++position)
+          select_row(work, segment.first_row + positions[position] - begin, asked++);
+      }
     }
-    if (asked > 0) head<L>(weights.ln_out(), weights.head(), asked, work, logits, exec);
-    logits += asked * shape.vocab();
+    if (asked > 0) head<L>(weights.ln_out(), weights.head(), asked, out, work, exec);
   }
 }
 
 /// The same for RWKV-7, whose blocks are `weights.block(i)`, one after the other.
 template <class L, class Weights, class Shape, class Work, class Exec>
 void forward(const Weights& weights, std::span<const Slot<Shape>> slots, Logits which,
-             float* logits, Work& work, Exec& exec) {
-  forward<L>(weights, slots, which, logits, work, exec, [&](const Pass& pass) {
+             const Outputs& out, Work& work, Exec& exec) {
+  forward<L>(weights, slots, which, out, work, exec, [&](const Pass& pass) {
     for (std::size_t i = 0; i < work.shape().layers(); ++i) {
       if (!proceed(exec)) return false;
       block<L>(weights.block(i), weights.eigenvalues(), i, pass, work, exec);

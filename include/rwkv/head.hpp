@@ -14,14 +14,23 @@ void select_row(Work& work, std::size_t from, std::size_t to) noexcept {
                 work.shape().embed() * sizeof(float));
 }
 
-/// logits [rows][V] of the first `rows` rows of x.
-template <class L, class Matrix, class Work, class Exec>
-void head(const NormWeights& ln_out, const Matrix& weight, std::size_t rows, Work& work,
-          float* logits, Exec& exec) {
+/// The outputs of the first `rows` rows of x, which are taken off the front of `out`.
+template <class L, class Matrix, class Rows, class Work, class Exec>
+void head(const NormWeights& ln_out, const Matrix& weight, std::size_t rows, Rows& out, Work& work,
+          Exec& exec) {
+  const std::size_t channels = work.shape().embed();
+  const std::size_t vocab = work.shape().vocab();
   detail::layer_norm<L>(ln_out, detail::Pass{rows, 0}, work, exec);
-  kernels::run<L, Matrix>(
-      {{weight, work[Work::normed], work.stride(), logits, work.shape().vocab()}}, rows,
-      {work.quantised_activations(), work[Work::r], work.stride()}, exec);
+  if (!out.hidden.empty()) {
+    for (std::size_t m = 0; m < rows; ++m)
+      std::memcpy(out.hidden.data() + m * channels, work.row(Work::normed, m),
+                  channels * sizeof(float));
+    out.hidden = out.hidden.subspan(rows * channels);
+  }
+  if (out.logits.empty()) return;
+  kernels::run<L, Matrix>({{weight, work[Work::normed], work.stride(), out.logits.data(), vocab}},
+                          rows, {work.quantised_activations(), work[Work::r], work.stride()}, exec);
+  out.logits = out.logits.subspan(rows * vocab);
 }
 
 }  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

@@ -59,6 +59,9 @@ namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 struct HybridSlot {
   HybridState* state = nullptr;
   std::span<const Token> tokens;
+  /// For Logits::chosen: the tokens after which a row is wanted, as ascending indices into
+  /// `tokens`.
+  std::span<const std::size_t> positions = {};
 };
 
 /// Immutable weights, their shape and the hyper-parameters. Copies share the weights.
@@ -129,11 +132,11 @@ class HybridModel {
   std::span<const float> forward(HybridState& state, std::span<const Token> tokens,
                                  HybridWorkspace& work, ExecutorRef exec = {}) const;
 
-  /// Advances a batch of sequences together. `logits` takes one row [V] per slot (Logits::last) or
-  /// per token, slot after slot (Logits::all). Throws as above, before anything has changed; with
-  /// the package's semantics also (argument) if the tokens do not fit into one pass of the
-  /// workspace.
-  void forward(std::span<const HybridSlot> slots, Logits which, std::span<float> logits,
+  /// Advances a batch of sequences together and writes the rows that `which` says, slot after slot,
+  /// to `out`: a span of logits, or {logits, hidden states}. Throws as above, before anything has
+  /// changed; with the package's semantics also (argument) if the tokens do not fit into one pass
+  /// of the workspace.
+  void forward(std::span<const HybridSlot> slots, Logits which, const Outputs& out,
                HybridWorkspace& work, ExecutorRef exec = {}) const;
 
  private:

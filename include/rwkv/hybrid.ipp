@@ -28,13 +28,13 @@ RWKV_FUNCTION std::span<const float> HybridModel::forward(HybridState& state,
 }
 
 RWKV_FUNCTION void HybridModel::forward(std::span<const HybridSlot> slots, Logits which,
-                                        std::span<float> logits, HybridWorkspace& work,
+                                        const Outputs& out, HybridWorkspace& work,
                                         ExecutorRef exec) const {
-  detail::check_batch(shape_, slots, which, logits, work);
+  detail::check_batch(shape_, slots, which, out, work);
   check_calls(slots, work.rows());
   for (const HybridSlot& slot : slots) slot.state->reserve(slot.tokens.size());
   detail::forward<simd::Chosen>(
-      *weights_, slots, which, logits.data(), work, exec, [&](const detail::Pass& pass) {
+      *weights_, slots, which, out, work, exec, [&](const detail::Pass& pass) {
         // As many sparse blocks as fit: blocks left over do not run (see HybridShape::interval).
         const std::size_t interval = shape_.interval();
         const std::size_t sparse = shape_.sparse_blocks();

@@ -34,14 +34,14 @@ namespace detail {
 /// Checks a batch and runs it. Compiled once for models whose shape is known only at run time.
 template <class Shape, class Work>
 void run(const io::StoredWeights& weights, std::span<const Slot<Shape>> slots, Logits which,
-         std::span<float> logits, Work& work, ExecutorRef exec) {
-  check_batch(Shape(weights.dimensions()), slots, which, logits, work);
-  forward<simd::Chosen>(weights, slots, which, logits.data(), work, exec);
+         const Outputs& out, Work& work, ExecutorRef exec) {
+  check_batch(Shape(weights.dimensions()), slots, which, out, work);
+  forward<simd::Chosen>(weights, slots, which, out, work, exec);
 }
 
 #if !RWKV_HEADER_ONLY
-extern template void run(const io::StoredWeights&, std::span<const Slot<>>, Logits,
-                         std::span<float>, Workspace<>&, ExecutorRef);
+extern template void run(const io::StoredWeights&, std::span<const Slot<>>, Logits, const Outputs&,
+                         Workspace<>&, ExecutorRef);
 #endif
 
 /// The same numbers in a state of another type of shape.
@@ -142,14 +142,14 @@ class Model {
     return work.logits();
   }
 
-  /// Advances a batch of sequences together. `logits` takes one row [V] per slot (Logits::last) or
-  /// per token, slot after slot (Logits::all). Throws Error (argument, shape) before anything has
-  /// changed: a slot without tokens, a token outside the vocabulary, a state or workspace of
-  /// another shape, `logits` of another size.
+  /// Advances a batch of sequences together and writes the rows that `which` says, slot after slot,
+  /// to `out`: a span of logits, or {logits, hidden states}. Throws Error (argument, shape) before
+  /// anything has changed: a slot without tokens, a token outside the vocabulary, a position
+  /// outside its slot, a state or workspace of another shape, outputs of another size.
   template <class Work>
-  void forward(std::span<const Slot<Shape>> slots, Logits which, std::span<float> logits,
-               Work& work, ExecutorRef exec = {}) const {
-    detail::run(*weights_, slots, which, logits, work, exec);
+  void forward(std::span<const Slot<Shape>> slots, Logits which, const Outputs& out, Work& work,
+               ExecutorRef exec = {}) const {
+    detail::run(*weights_, slots, which, out, work, exec);
   }
 
  private:

@@ -99,7 +99,7 @@ class StaticModel {
     RWKV_ASSERT(!tokens.empty());
     for ([[maybe_unused]] const Token t : tokens) RWKV_ASSERT(t < Weights::V);
     const Slot<Shape> slot{&state, tokens};
-    detail::forward<Lanes>(view_, std::span(&slot, 1), Logits::last, work.logits().data(), work,
+    detail::forward<Lanes>(view_, std::span(&slot, 1), Logits::last, Outputs(work.logits()), work,
                            exec);
     return work.logits();
   }

@@ -9,8 +9,8 @@ cmake_minimum_required(VERSION 3.25)
 # Definitions (.ipp) stand where their headers do; what is compiled of them sees everything.
 set(floors  # from the roof to the ground
   "compiled\\.cpp|compiled/.*"
-  "(tokenizer|sampler|generate|chat|constraint|grammar)\\.[hi]pp|(text|grammar)/.*"
-  "(model|memory|adapter|batch|forward|hybrid|static_model|verify|calibrate|convert|train|automata)\\.[hi]pp|(train|automata)/.*"
+  "(tokenizer|sampler|generate|generate_batch|any_model|chat|constraint|grammar)\\.[hi]pp|(text|grammar)/.*"
+  "(model|quantised|memory|adapter|batch|forward|hybrid|static_model|verify|calibrate|convert|train|automata)\\.[hi]pp|(train|automata)/.*"
   "(embedding|block|sparse_block|time_mix|sparse_attention|channel_mix|head|pass)\\.[hi]pp"
   "io/.*"  # also of states, so above them
   "(state|kv_cache|workspace|hybrid_state|hybrid_workspace)\\.[hi]pp"

@@ -10,7 +10,7 @@
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA::detail {
 
-template void run(const io::StoredWeights&, std::span<const Slot<>>, Logits, std::span<float>,
+template void run(const io::StoredWeights&, std::span<const Slot<>>, Logits, const Outputs&,
                   Workspace<>&, ExecutorRef);
 
 }  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA::detail

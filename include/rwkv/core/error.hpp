@@ -23,6 +23,7 @@ enum class ErrorCategory : std::uint8_t {
   argument,     ///< a value from the caller that is out of range
   memory,       ///< an allocation of this size is not possible
   numeric,      ///< NaN or infinity where a number was needed
+  cancelled,    ///< the caller asked for the work to stop
 };
 
 /// The only exception the library throws on purpose.

@@ -41,6 +41,13 @@ struct NormSettings {
 /// Adds the settings that are not those of official models.
 RWKV_FUNCTION void add_norm_settings(Metadata& metadata, const NormSettings& settings);
 
+/// Metadata in which a model says which matrices should be left 16 bits where others become blocks:
+/// official names with commas between them. Converted models say so again.
+inline constexpr std::string_view keep_key = "rwkv.keep";
+
+/// Those names.
+[[nodiscard]] RWKV_FUNCTION std::vector<std::string> kept_matrices(const Metadata& metadata);
+
 /// Throws `Error` (format), with both numbers, if `c` states other dimensions than the tensors'.
 RWKV_FUNCTION void check_stated_dimensions(const Checkpoint& c, const Dimensions& d);
 

@@ -280,4 +280,18 @@ RWKV_FUNCTION void check_stated_dimensions(const Checkpoint& c, const Dimensions
   }
 }
 
+RWKV_FUNCTION std::vector<std::string> kept_matrices(const Metadata& metadata) {
+  std::vector<std::string> kept;
+  const auto it = metadata.find(keep_key);
+  if (it == metadata.end()) return kept;
+  std::string_view names = it->second;
+  for (bool more = true; more;) {
+    const std::size_t end = names.find(',');
+    kept.emplace_back(names.substr(0, end));
+    more = end != std::string_view::npos;
+    if (more) names.remove_prefix(end + 1);
+  }
+  return kept;
+}
+
 }  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

@@ -9,6 +9,7 @@
 #include <rwkv/quant/fit.hpp>
 #include <rwkv/quant/quantise.hpp>
 
+#include <functional>
 #include <limits>
 
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
@@ -112,6 +113,13 @@ void narrow(const Tensor& tensor, DType type, const NarrowOptions& options, Exec
       bytes = quant::quantise(values, n, rows.cols, type, {.importance = options.importance}, exec);
     sink(std::span<const std::byte>(bytes));
   }
+}
+
+/// The same as a function (LoadOptions::narrow).
+inline void narrow_pieces(const Tensor& tensor, DType type, std::string_view source,
+                          std::string_view name, ExecutorRef exec,
+                          const std::function<void(std::span<const std::byte>)>& sink) {
+  narrow(tensor, type, {.source = source, .name = name}, exec, sink);
 }
 
 }  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

@@ -4,6 +4,7 @@
 
 #include <rwkv/io/describe.hpp>
 #include <rwkv/io/stored_weights.hpp>
+#include <rwkv/io/weight_types.hpp>
 #include <rwkv/kernels/pack_panels.hpp>
 #include <rwkv/kernels/quantised_formats.hpp>
 
@@ -13,6 +14,10 @@
 #include <cmath>
 #include <new>
 #include <set>
+
+#if !RWKV_HEADER_ONLY
+#include <rwkv/io/narrow.hpp>
+#endif
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -109,9 +114,20 @@ class StoredWeights::Builder {
         options(o),
         exec(e),
         changes(changes_to(c, o.adapters)),
-        measure(only_measure) {}
+        encode(o.narrow),
+        quantise(o.matrix_type && is_block(*o.matrix_type)),
+        measure(only_measure) {
+    if (quantise) kept = kept_matrices(c.metadata);
+#if !RWKV_HEADER_ONLY
+    if (encode == nullptr) encode = &narrow_pieces;
+#endif
+    if (encode == nullptr && (quantise || (o.table_type && is_block(*o.table_type))))
+      fail(ErrorCategory::argument,
+           "weights are quantised by rwkv::quantised(type), from rwkv/quantised.hpp");
+  }
 
   const Tensor& take(const std::string& name) {
+    check_cancelled();
     const Tensor& t = from.get(name);
     if (!is_float(t.dtype) && !is_block(t.dtype))
       fail_with(ErrorCategory::unsupported, from.source, ": tensor ", name,
@@ -120,13 +136,21 @@ class StoredWeights::Builder {
     return t;
   }
 
-  void report(const Tensor& t) {
+  void check_cancelled() const {
+    if (options.cancelled && !measure && options.cancelled())
+      fail_with(ErrorCategory::cancelled, from.source, ": loading was cancelled");
+  }
+
+  /// Says that of `t` this share is done, and with it all tensors before.
+  void report(const Tensor& t, double share = 1) {
     if (!options.progress || measure) return;
     if (total == 0)
       for (const auto& [name, tensor] : from.tensors)
         total += bytes_of(tensor.dtype, tensor.size());
-    bytes_done += bytes_of(t.dtype, t.size());
-    options.progress(static_cast<double>(bytes_done) / static_cast<double>(total));
+    const std::size_t bytes = bytes_of(t.dtype, t.size());
+    options.progress((static_cast<double>(bytes_done) + share * static_cast<double>(bytes)) /
+                     static_cast<double>(total));
+    if (share == 1) bytes_done += bytes;
   }
 
   /// The tensor to which adapters add something, or nothing.
@@ -169,15 +193,22 @@ class StoredWeights::Builder {
       fail_with(ErrorCategory::format, from.source, ": tensor ", name, " has shape ",
                 to_string(stored.shape), " where [", input_first ? cols : rows, ", ",
                 input_first ? rows : cols, "] was expected");
-    const DType type = matrix_type(t, input_first);
+    const DType type = matrix_type(name, t, input_first);
     // Low-rank maps are small and sensitive: their inputs are never rounded.
     AnyMatrix m{type, nullptr, rows, cols, input_first ? kernels::Inputs::exact : options.inputs};
     to.parameters_ += rows * cols;
     to.bytes_ += kernels::packed_bytes(type, rows, cols);
-    if (is_block(type) && adds(name)) m.low_rank = beside(name, stored);
+    const bool as_it_is = is_block(type) && t.dtype == type && t.contiguous();
+    if (as_it_is && adds(name)) m.low_rank = beside(name, stored);
     if (measure) return m;
-    if (is_block(type)) {
+    if (as_it_is) {
       m.data = pack_blocks(type, t.bytes, rows, cols);
+    } else if (quantise) {
+      const std::vector<std::byte> bytes = narrowed(name, stored, input_first, type);
+      if (is_block(type))
+        m.data = pack_blocks(type, bytes, rows, cols);
+      else
+        m.data = pack(type, {type, {rows, cols}, c_order({rows, cols}), bytes});
     } else if (is_block(t.dtype) || adds(name)) {
       const std::vector<float> decoded =
           adds(name) ? changes->merged(name, stored, exec) : stored.values<float>();
@@ -193,9 +224,43 @@ class StoredWeights::Builder {
     return m;
   }
 
+  /// A tensor with what adapters add to it, as elements of `type` in C order, rounded as a
+  /// conversion would; transposed if `input_first`.
+  std::vector<std::byte> narrowed(const std::string& name, const Tensor& stored, bool input_first,
+                                  DType type) {
+    const std::vector<float> sum =
+        adds(name) ? changes->merged(name, stored, exec) : std::vector<float>();
+    const Tensor whole = !adds(name) ? stored
+                                     : Tensor{DType::f32, stored.shape, c_order(stored.shape),
+                                              std::as_bytes(std::span(sum))};
+    std::vector<std::byte> out;
+    out.reserve(bytes_of(type, whole.size()));
+    encode(input_first ? whole.transposed() : whole, type, from.source, name, exec,
+           [&](std::span<const std::byte> piece) {
+             out.insert(out.end(), piece.begin(), piece.end());
+             check_cancelled();
+             if (out.size() < out.capacity())
+               report(stored,
+                      static_cast<double>(out.size()) / static_cast<double>(out.capacity()));
+           });
+    return out;
+  }
+
+  /// What a tensor becomes in a model that is quantised.
+  [[nodiscard]] DType quantised_type(Role role, const std::string& name, const Tensor& t) const {
+    const bool keep = std::find(kept.begin(), kept.end(), name) != kept.end();
+    return weight_type(role, name, t.shape.back(), t.dtype,
+                       keep ? half_width(t.dtype) : *options.matrix_type);
+  }
+
   /// The type that a matrix is held in. Low-rank maps are never held in blocks: their inputs
   /// would have to be rounded.
-  [[nodiscard]] DType matrix_type(const Tensor& t, bool low_rank) const {
+  [[nodiscard]] DType matrix_type(const std::string& name, const Tensor& t, bool low_rank) const {
+    if (quantise)
+      return quantised_type(low_rank                ? Role::low_rank
+                            : name == "head.weight" ? Role::head
+                                                    : Role::matrix,
+                            name, t);
     if (options.matrix_type) return *options.matrix_type;
     const bool as_floats =
         t.dtype == DType::f64 || (is_block(t.dtype) && (low_rank || !t.contiguous()));
@@ -316,18 +381,28 @@ class StoredWeights::Builder {
                                        std::as_bytes(std::span(values))};
     const bool as_floats = stored.dtype == DType::f64 || (changed && is_block(stored.dtype));
     const DType natural = as_floats ? DType::f32 : stored.dtype;
-    const DType type = options.table_type.value_or(natural);
+    std::optional<DType> asked = options.table_type;
+    if (asked && is_block(*asked))
+      asked = fitting_type(*asked, d.embed).value_or(half_width(stored.dtype));
+    else if (!asked && quantise)
+      asked = quantised_type(Role::table, "emb.weight", stored);
+    const DType type = asked.value_or(natural);
     const bool usable =
         (changes == nullptr || !changes->touches("emb.weight")) && t.contiguous() &&
         t.dtype == type &&
         (is_block(type) || reinterpret_cast<std::uintptr_t>(t.bytes.data()) % size_of(type) == 0);
     to.in_place_ = usable;
-    to.emb_.type = usable || !is_block(type) ? type : DType::f32;
+    to.emb_.type = usable || asked || !is_block(type) ? type : DType::f32;
     if (measure) {
       // its size is all there is to say
     } else if (usable) {
       to.emb_.data = t.bytes.data();
       to.storage_ = from.storage;
+    } else if (quantise || is_block(to.emb_.type)) {
+      const std::vector<std::byte> bytes = narrowed("emb.weight", stored, false, to.emb_.type);
+      auto* const out = to.memory_.allocate<std::byte>(bytes.size());
+      std::copy(bytes.begin(), bytes.end(), out);
+      to.emb_.data = out;
     } else {
       const std::size_t n = d.vocab * d.embed;
       switch (to.emb_.type) {
@@ -478,6 +553,10 @@ class StoredWeights::Builder {
   void refuse_unknown() const {
     for (const auto& [name, tensor] : from.tensors)
       if (!taken.contains(name)) refuse_extra_tensor(from, name, tensor);
+    for (const std::string& name : kept)
+      if (!taken.contains(name) || from.get(name).shape.size() != 2)
+        fail_with(ErrorCategory::format, from.source, ": metadata ", std::string(keep_key),
+                  " names ", detail::printable(name), ", which is no matrix of this model");
   }
 
  private:
@@ -486,6 +565,9 @@ class StoredWeights::Builder {
   const LoadOptions& options;
   ExecutorRef exec;
   std::shared_ptr<const WeightChanges> changes;  // null: none
+  Narrow encode;
+  bool quantise;                  // to blocks
+  std::vector<std::string> kept;  // 16 bits, where others become blocks
   bool measure;
   std::set<std::string, std::less<>> taken;
   std::size_t bytes_done = 0;
@@ -508,7 +590,7 @@ RWKV_FUNCTION StoredWeights::StoredWeights(const Checkpoint& c, const LoadOption
               ": this is an RWKV-X model (it has moba.0...): use rwkv::HybridModel from "
               "rwkv/hybrid.hpp instead of rwkv::Model");
   for (const auto& type : {options.matrix_type, options.table_type})
-    if (type && *type != DType::f32 && *type != DType::f16 && *type != DType::bf16)
+    if (type && !is_block(*type) && (!is_float(*type) || *type == DType::f64))
       fail_with(ErrorCategory::argument, "weights cannot be stored as ",
                 std::string(name_of(*type)));
   read_eigenvalues(c);
