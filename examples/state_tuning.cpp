@@ -3,27 +3,28 @@
 // the weights stay as they are, and inference costs nothing more. The result is a small file that
 // any program can start from.
 //
-//   state_tuning MODEL TEXT STATE.safetensors [PROMPT]       (a model of bytes, such as
-//   models/tales)
+//   state_tuning MODEL TEXT STATE.safetensors [PROMPT [STEPS]]    (a model of bytes, such as
+//                                                                  models/tales)
 #include <rwkv/exec/thread_pool.hpp>
 #include <rwkv/generate.hpp>
 #include <rwkv/model.hpp>
 #include <rwkv/train.hpp>
 
+#include <cstdlib>
 #include <fstream>
 #include <iostream>
 #include <iterator>
 
 int main(int argc, char** argv) try {
   if (argc < 4) {
-    std::cerr << "usage: state_tuning MODEL TEXT STATE.safetensors [PROMPT]\n";
+    std::cerr << "usage: state_tuning MODEL TEXT STATE.safetensors [PROMPT [STEPS]]\n";
     return 2;
   }
   std::ifstream file(argv[2], std::ios::binary);
   const std::string text{std::istreambuf_iterator<char>(file), {}};
   const auto tokenizer = rwkv::Tokenizer::bytes();
 
-  constexpr std::uint64_t steps = 150;
+  const std::uint64_t steps = argc > 5 ? std::strtoull(argv[5], nullptr, 10) : 150;
   rwkv::train::Trainer trainer(rwkv::train::read_parameters(rwkv::io::read_checkpoint(argv[1])),
                                rwkv::train::TextWindows(tokenizer.encode(text), 256, 1),
                                {.mode = rwkv::train::Mode::state,
