@@ -16,7 +16,8 @@ configure_package_config_file(cmake/rwkvConfig.cmake.in ${PROJECT_BINARY_DIR}/rw
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/rwkvConfigVersion.cmake
   COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)  # until 1.0 a minor version may break the API
 install(FILES ${PROJECT_BINARY_DIR}/rwkvConfig.cmake ${PROJECT_BINARY_DIR}/rwkvConfigVersion.cmake
-  cmake/rwkvCompiled.cmake cmake/rwkvCompiledTarget.cmake cmake/rwkvDependencies.cmake
+  cmake/rwkvCompiled.cmake cmake/rwkvCompiledTarget.cmake cmake/rwkvCuda.cmake
+  cmake/rwkvDependencies.cmake
   DESTINATION ${package_dir})
 
 set(pkgconfig_dir ${CMAKE_INSTALL_DATADIR}/pkgconfig)

@@ -73,7 +73,7 @@ stage_format() {
   while IFS= read -r file; do  # the name tells clang-format the language
     clang-format-14 --assume-filename=definitions.hpp <"$file" |
       diff -u --label "$file" --label "$file, formatted" "$file" - || status=1
-  done < <(find include -name '*.ipp' | sort)
+  done < <(find include -name '*.ipp' -o -name '*.cuh' | sort)
   return $status
 }
 

@@ -18,7 +18,7 @@ foreach(file IN LISTS files)
   if(NOT head MATCHES "(//|#) SPDX-License-Identifier: Apache-2.0(;|$)")
     list(APPEND violations "${file}: the first line must state the licence")
   endif()
-  if(file MATCHES "\\.[hi]pp$")
+  if(file MATCHES "\\.([hi]pp|cuh)$")
     # Kernels are read once per instruction set (kernels/isa_namespace.hpp).
     file(STRINGS ${root}/${file} once REGEX "^#pragma once$|RWKV_AGAIN|whenever this list")
     if(NOT once)

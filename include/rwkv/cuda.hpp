@@ -1,0 +1,534 @@
+// SPDX-License-Identifier: Apache-2.0
+// RWKV-7 models on a CUDA device, with the nouns of the CPU:
+//
+//   const auto model = rwkv::CudaModel::load("model.pth");
+//   rwkv::CudaState state = model.initial_state();
+//   rwkv::CudaWorkspace work(model);
+//   std::span<const float> logits = model.forward(state, tokens, work);
+//   rwkv::generate(model, state, work, tokenizer, "Once upon a time");
+//
+// What runs on the device is one more translation unit, rwkv/cuda/rwkv_cuda.cu, which nvcc compiles
+// and the program links: with CMake the target rwkv::cuda (-DRWKV_CUDA=ON). This header is for any
+// compiler and includes nothing of CUDA.
+//
+// The bits of a sequence are its own here too: they do not depend on how its prompt is cut, on what
+// else is in the batch, on its size, or on whether passes are replayed. They are not the CPU's,
+// whose sums have another order.
+#pragma once
+
+#include <rwkv/cuda/engine.hpp>
+#include <rwkv/exec/serial.hpp>
+#include <rwkv/kernels/coded_layout.hpp>
+#include <rwkv/model.hpp>
+
+#include <cstring>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
+
+namespace detail {
+
+/// The weights of a model as a device wants them: where everything lies, and the copying.
+class CudaPacking {
+ public:
+  explicit CudaPacking(const io::StoredWeights& weights);
+  [[nodiscard]] const cuda::Plan& plan() const noexcept { return plan_; }
+  void copy(cuda::Upload& to) const;
+
+ private:
+  struct Part {
+    cuda::Matrix to;
+    const AnyMatrix* from;
+  };
+  struct Row {
+    cuda::Vector to;
+    const float* from;
+    std::size_t size;
+  };
+
+  cuda::Vector vector(const float* from, std::size_t size);
+  cuda::Matrix matrix(const AnyMatrix& from, cuda::Layout layout, const char* what);
+  std::uint64_t take(std::uint64_t bytes);
+
+  const io::StoredWeights& weights_;
+  cuda::Plan plan_;
+  std::vector<Part> parts_;
+  std::vector<Row> rows_;
+};
+
+}  // namespace detail
+
+class CudaModel;
+
+/// The state of one sequence on a device, a value: a copy is a fork, assigning it back a rewind.
+/// One thread at a time may change it.
+class CudaState {
+ public:
+  CudaState(const CudaState& other)
+      : shape_(other.shape_),
+        model_(other.model_),
+        memory_(other.memory_ ? cuda::copy_of(*other.memory_) : nullptr) {}
+  CudaState(CudaState&&) noexcept = default;
+  CudaState& operator=(const CudaState& other) {
+    if (this == &other) return *this;
+    if (memory_ != nullptr && other.memory_ != nullptr && model_ == other.model_)
+      cuda::copy(*other.memory_, *memory_);
+    else
+      memory_ = other.memory_ ? cuda::copy_of(*other.memory_) : nullptr;
+    shape_ = other.shape_;
+    model_ = other.model_;
+    return *this;
+  }
+  CudaState& operator=(CudaState&&) noexcept = default;
+  ~CudaState() = default;
+
+  [[nodiscard]] const DynamicShape& shape() const noexcept { return shape_; }
+
+  /// The same state on the CPU, bit for bit.
+  [[nodiscard]] State<> download() const {
+    State<> state(shape_);
+    cuda::download(*memory_, state.values().data());
+    return state;
+  }
+  /// Takes over a state of the CPU, bit for bit. Throws Error (shape) for one of another shape.
+  void upload(const State<>& state) {
+    if (!(state.shape() == shape_))
+      fail(ErrorCategory::shape, "the state belongs to a model of another shape");
+    cuda::upload(*memory_, state.values().data());
+  }
+  /// Back to the beginning of a text: zeros.
+  void reset() { upload(State<>(shape_)); }
+
+  /// Same shape and the same bits.
+  friend bool operator==(const CudaState& a, const CudaState& b) {
+    return a.shape_ == b.shape_ && a.download() == b.download();
+  }
+
+ private:
+  friend class CudaModel;
+  CudaState(DynamicShape shape, const std::shared_ptr<const cuda::Loaded>& model)
+      : shape_(shape), model_(model.get()), memory_(cuda::make_state(model)) {}
+
+  DynamicShape shape_;
+  const cuda::Loaded* model_ = nullptr;  // which memory_ keeps
+  std::shared_ptr<cuda::Memory> memory_;
+};
+
+/// Tokens to append to a sequence on the device, and its state. The states of a batch are distinct
+/// objects.
+struct CudaSlot {
+  CudaState* state = nullptr;
+  std::span<const Token> tokens;
+};
+
+struct CudaOptions {
+  int device = 0;
+};
+
+struct CudaWorkspaceOptions {
+  std::size_t rows = 128;  ///< that go through the model together at most
+  bool graphs = true;      ///< passes of one token for each sequence are recorded and replayed
+};
+
+class CudaWorkspace;
+
+/// A model on a device. Copies share the weights. Any number of threads may run it at once, each
+/// with its own states and workspace; models on several devices, or several on one, do not know of
+/// each other.
+class CudaModel {
+ public:
+  using Shape = DynamicShape;
+
+  /// From weights in memory, which may be dropped afterwards. Throws Error: unsupported for types
+  /// that do not run on the device (f32, f16, bf16, q8_0 and q4_0 do) and heads of a size other
+  /// than 16, 32, 64 and 128, memory before anything is allocated if it does not fit, io for what
+  /// the device says.
+  explicit CudaModel(const io::StoredWeights& weights, const CudaOptions& options = {});
+  explicit CudaModel(const Model<>& model, const CudaOptions& options = {})
+      : CudaModel(model.weights(), options) {}
+  explicit CudaModel(const io::Checkpoint& checkpoint, const LoadOptions& load = {},
+                     const CudaOptions& options = {}, ExecutorRef exec = {})
+      : CudaModel(io::StoredWeights(checkpoint, load, exec), options) {}
+
+#if !defined(RWKV_NO_IO) && !defined(RWKV_NO_FILES)
+  /// Any supported file or folder, as Model::load.
+  [[nodiscard]] static CudaModel load(const std::filesystem::path& path,
+                                      const LoadOptions& load = {}, const CudaOptions& options = {},
+                                      ExecutorRef exec = {}) {
+    return CudaModel(io::read_checkpoint(path), load, options, exec);
+  }
+
+  /// As Model::save_state: the file is the same.
+  void save_state(const std::filesystem::path& path, const CudaState& state,
+                  const io::Metadata& notes = {}) const {
+    io::save_state(path, state.download(), fingerprint_, notes);
+  }
+  /// As Model::load_state.
+  [[nodiscard]] CudaState load_state(const std::filesystem::path& path,
+                                     const io::StateOptions& options = {}) const {
+    CudaState state(shape_, loaded_);
+    state.upload(io::read_state(path, shape_, fingerprint_, options));
+    return state;
+  }
+#endif
+
+  [[nodiscard]] const DynamicShape& shape() const noexcept { return shape_; }
+  [[nodiscard]] std::uint64_t fingerprint() const noexcept { return fingerprint_; }
+  /// Bytes on the device.
+  [[nodiscard]] std::uint64_t bytes() const noexcept { return cuda::plan_of(*loaded_).bytes; }
+  /// As the translation unit knows it.
+  [[nodiscard]] const std::shared_ptr<const cuda::Loaded>& loaded() const noexcept {
+    return loaded_;
+  }
+
+  /// The state before the first token: zeros, or what the model's file has for it.
+  [[nodiscard]] CudaState initial_state() const {
+    CudaState state(shape_, loaded_);
+    if (initial_ != nullptr) state.upload(*initial_);
+    return state;
+  }
+
+  /// Appends `tokens` to the sequence and returns the logits [V] after the last one, in memory of
+  /// the host; they live in the workspace until it is used again. Throws Error (argument) for no
+  /// tokens or a token outside the vocabulary, before anything has changed. (The executor is for
+  /// programs that run either kind of model.)
+  std::span<const float> forward(CudaState& state, std::span<const Token> tokens,
+                                 CudaWorkspace& work, ExecutorRef exec = {}) const;
+
+  /// Advances a batch of sequences together, as Model::forward, and returns when it is done. Throws
+  /// Error (argument, shape) before anything has changed: a slot without tokens, a token outside
+  /// the vocabulary, a state of another model or twice in the batch, `logits` of another size; (io)
+  /// if the device fails, after which states are undefined.
+  void forward(std::span<const CudaSlot> slots, Logits which, std::span<float> logits,
+               CudaWorkspace& work, ExecutorRef exec = {}) const {
+    (void)exec;
+    run(slots, which, logits, work, false);
+  }
+  /// The same with `logits` in memory of the device.
+  void forward_on_device(std::span<const CudaSlot> slots, Logits which, std::span<float> logits,
+                         CudaWorkspace& work) const {
+    run(slots, which, logits, work, true);
+  }
+
+ private:
+  void run(std::span<const CudaSlot> slots, Logits which, std::span<float> logits,
+           CudaWorkspace& work, bool on_device) const;
+
+  DynamicShape shape_;
+  std::uint64_t fingerprint_ = 0;
+  std::shared_ptr<const State<>> initial_;  // null: zeros
+  std::shared_ptr<const cuda::Loaded> loaded_;
+};
+
+/// What passes need on a device: a stream, memory for `rows` rows, recorded passes. One thread at a
+/// time.
+class CudaWorkspace {
+ public:
+  /// Throws Error (memory) before anything is allocated if it does not fit, (argument) for no rows.
+  explicit CudaWorkspace(const CudaModel& model, const CudaWorkspaceOptions& options = {})
+      : shape_(model.shape()),
+        rows_(checked(options.rows)),
+        logits_(shape_.vocab()),
+        work_(cuda::make_work(model.loaded(), {options.rows, options.graphs})) {}
+  CudaWorkspace(const CudaModel& model, std::size_t rows)
+      : CudaWorkspace(model, CudaWorkspaceOptions{.rows = rows}) {}
+
+  [[nodiscard]] const DynamicShape& shape() const noexcept { return shape_; }
+  [[nodiscard]] std::size_t rows() const noexcept { return rows_; }
+  [[nodiscard]] std::span<float> logits() noexcept { return logits_; }
+  /// As the translation unit knows it.
+  [[nodiscard]] cuda::Work& work() noexcept { return *work_; }
+
+ private:
+  static std::size_t checked(std::size_t rows) {
+    constexpr std::size_t most = std::size_t{1} << 20;
+    if (rows == 0 || rows > most)
+      fail_with(ErrorCategory::argument, "a workspace of ", rows, " rows: 1 to ", most, " can be");
+    return rows;
+  }
+
+  DynamicShape shape_;
+  std::size_t rows_;
+  std::vector<float> logits_;
+  std::shared_ptr<cuda::Work> work_;
+};
+
+// ---- definitions
+
+namespace detail {
+
+inline std::uint64_t CudaPacking::take(std::uint64_t bytes) {
+  return std::exchange(plan_.bytes, plan_.bytes + cuda::round_up(bytes, 256));
+}
+
+inline cuda::Vector CudaPacking::vector(const float* from, std::size_t size) {
+  if (from == nullptr) return cuda::nowhere;
+  const cuda::Vector to = take(size * sizeof(float));
+  rows_.push_back({to, from, size});
+  return to;
+}
+
+inline cuda::Matrix CudaPacking::matrix(const AnyMatrix& from, cuda::Layout layout,
+                                        const char* what) {
+  cuda::Matrix to;
+  switch (from.type) {
+    case DType::f32:
+      to.kind = cuda::Kind::f32;
+      break;
+    case DType::f16:
+      to.kind = cuda::Kind::f16;
+      break;
+    case DType::bf16:
+      to.kind = cuda::Kind::bf16;
+      break;
+    case DType::q8_0:
+      to.kind = cuda::Kind::q8_0;
+      break;
+    case DType::q4_0:
+      to.kind = cuda::Kind::q4_0;
+      break;
+    default:
+      fail_with(ErrorCategory::unsupported, what, " is held as ", std::string(name_of(from.type)),
+                ", which does not run on a CUDA device: f32, f16, bf16, q8_0 and q4_0 do "
+                "(LoadOptions::matrix_type holds matrices in another type)");
+  }
+  if (from.low_rank != nullptr)
+    fail_with(ErrorCategory::unsupported, "an adapter stands beside ", what, ", which is held as ",
+              std::string(name_of(from.type)),
+              "; on a CUDA device adapters need matrices of floats");
+  to.layout = layout;
+  to.outputs = from.rows;
+  to.inputs = from.cols;
+  to.at = take(to.bytes());
+  parts_.push_back({to, &from});
+  return to;
+}
+
+inline CudaPacking::CudaPacking(const io::StoredWeights& weights) : weights_(weights) {
+  const Dimensions& d = weights.dimensions();
+  const std::size_t c = d.embed;
+  if (weights.sparse_blocks() > 0)
+    fail(ErrorCategory::unsupported, "RWKV-X models do not run on a CUDA device");
+  plan_.layers = d.layers;
+  plan_.embed = d.embed;
+  plan_.head_size = d.head_size;
+  plan_.ffn = d.ffn;
+  plan_.vocab = d.vocab;
+  plan_.decay_rank = d.decay_rank;
+  plan_.icl_rank = d.icl_rank;
+  plan_.value_rank = d.value_rank;
+  plan_.gate_rank = d.gate_rank;
+  plan_.layer_norm_epsilon = weights.norms().layer_norm_epsilon;
+  plan_.group_norm_epsilon = weights.norms().group_norm_epsilon;
+  plan_.extended = weights.eigenvalues() == Eigenvalues::extended;
+  const DType table = weights.emb().type;
+  plan_.table_kind = table == DType::f16    ? cuda::Kind::f16
+                     : table == DType::bf16 ? cuda::Kind::bf16
+                                            : cuda::Kind::f32;
+  plan_.table = take(std::uint64_t{d.vocab} * c * (plan_.table_kind == cuda::Kind::f32 ? 4 : 2));
+  plan_.ln0_weight = vector(weights.ln0().weight, c);
+  plan_.ln0_bias = vector(weights.ln0().bias, c);
+  for (std::size_t i = 0; i < d.layers; ++i) {
+    const BlockWeights<AnyMatrix>& from = weights.block(i);
+    const TimeMixWeights<AnyMatrix>& a = from.att;
+    using enum cuda::Layout;
+    cuda::Block to;
+    to.ln1_weight = vector(from.ln1.weight, c);
+    to.ln1_bias = vector(from.ln1.bias, c);
+    to.ln2_weight = vector(from.ln2.weight, c);
+    to.ln2_bias = vector(from.ln2.bias, c);
+    to.x_r = vector(a.x_r, c);
+    to.x_w = vector(a.x_w, c);
+    to.x_k = vector(a.x_k, c);
+    to.x_v = vector(a.x_v, c);
+    to.x_a = vector(a.x_a, c);
+    to.x_g = vector(a.x_g, c);
+    to.w0 = vector(a.w0, c);
+    to.a0 = vector(a.a0, c);
+    to.v0 = vector(a.v0, c);
+    to.k_k = vector(a.k_k, c);
+    to.k_a = vector(a.k_a, c);
+    to.r_k = vector(a.r_k, c);
+    to.ln_x_weight = vector(a.ln_x.weight, c);
+    to.ln_x_bias = vector(a.ln_x.bias, c);
+    to.ffn_x_k = vector(from.ffn.x_k, c);
+    to.receptance = matrix(a.receptance, panels, "att.receptance");
+    to.key = matrix(a.key, panels, "att.key");
+    to.value = matrix(a.value, panels, "att.value");
+    to.output = matrix(a.output, panels, "att.output");
+    to.w1 = matrix(a.w1, panels, "att.w1");
+    to.a1 = matrix(a.a1, panels, "att.a1");
+    to.g1 = matrix(a.g1, panels, "att.g1");
+    to.w2 = matrix(a.w2, panels, "att.w2");
+    to.a2 = matrix(a.a2, panels, "att.a2");
+    to.g2 = matrix(a.g2, panels, "att.g2");
+    if (a.v0 != nullptr) {
+      to.v1 = matrix(a.v1, panels, "att.v1");
+      to.v2 = matrix(a.v2, panels, "att.v2");
+    }
+    to.ffn_key = matrix(from.ffn.key, panels, "ffn.key");
+    to.ffn_value = matrix(from.ffn.value, by_input, "ffn.value");
+    plan_.blocks.push_back(to);
+  }
+  plan_.ln_out_weight = vector(weights.ln_out().weight, c);
+  plan_.ln_out_bias = vector(weights.ln_out().bias, c);
+  plan_.head = matrix(weights.head(), cuda::Layout::panels, "head");
+}
+
+/// Where element W[o][i] of a packed matrix of floats begins.
+inline const std::byte* packed_element(const AnyMatrix& m, std::size_t o, std::size_t i) noexcept {
+  using namespace kernels;
+  const PanelPlace place = panel_place(o / panel_rows, panels_for(m.rows), m.cols);
+  return static_cast<const std::byte*>(m.data) +
+         (place.first + i * place.stride + o % panel_rows) * size_of(m.type);
+}
+
+/// A tile of 16 outputs and 32 inputs of a packed matrix of blocks: 16 halves, then codes.
+struct PackedTile {
+  PackedTile(const AnyMatrix& m, std::size_t o, std::size_t step) noexcept {
+    using namespace kernels;
+    const CodedLayout layout = layout_of(m.type);
+    bits = layout.bits;
+    data = static_cast<const std::byte*>(m.data) + o / panel_rows * layout.bytes_per_panel(m.cols) +
+           step * layout.tile_bytes();
+    codes = data + layout.code_offset();
+  }
+  /// The bits of the scale of an output.
+  void scale(std::size_t o, std::byte* out) const noexcept {
+    std::memcpy(out, data + 2 * (o % kernels::panel_rows), 2);
+  }
+  /// Its code at an input: see kernels/coded_layout.hpp.
+  [[nodiscard]] unsigned code(std::size_t o, std::size_t i) const noexcept {
+    const std::size_t group = i / 4;
+    const std::size_t in_line = o % kernels::panel_rows * 4 + i % 4;
+    if (bits == 8) return std::to_integer<unsigned>(codes[group * 64 + in_line]);
+    const auto both = std::to_integer<unsigned>(codes[group % 4 * 64 + in_line]);
+    return group < 4 ? both & 15u : both >> 4;
+  }
+
+  const std::byte* data;
+  const std::byte* codes;
+  unsigned bits;
+};
+
+/// Steps [first, end) of a group of outputs as the device has them; `out` is zeros.
+inline void pack_steps(const AnyMatrix& from, const cuda::Matrix& to, std::size_t group,
+                       std::size_t first, std::size_t end, std::byte* out) {
+  const std::size_t outputs = to.group();
+  const std::size_t first_output = group * outputs;
+  const std::size_t here = (std::min<std::size_t>)(outputs, from.rows - first_output);
+  const std::size_t bytes = cuda::step_bytes(to.kind, outputs);
+  const bool blocks = is_block(from.type);
+  for (std::size_t step = first; step < end; ++step, out += bytes) {
+    const std::size_t inputs =
+        (std::min<std::size_t>)(cuda::step_inputs, from.cols - step * cuda::step_inputs);
+    for (std::size_t q = 0; q < here; ++q) {
+      const std::size_t o = first_output + q;
+      if (!blocks) {
+        const std::size_t size = size_of(from.type);
+        const std::byte* element = packed_element(from, o, step * cuda::step_inputs);
+        const std::size_t stride =
+            inputs > 1 ? static_cast<std::size_t>(
+                             packed_element(from, o, step * cuda::step_inputs + 1) - element)
+                       : 0;
+        for (std::size_t i = 0; i < inputs; ++i, element += stride)
+          std::memcpy(out + (i * outputs + q) * size, element, size);
+        continue;
+      }
+      const PackedTile tile(from, o, step);
+      tile.scale(o, out + 2 * q);
+      std::byte* const codes = out + 2 * outputs;
+      for (std::size_t i = 0; i < inputs; ++i) {
+        const unsigned code = tile.code(o, i);
+        const std::size_t at = i * outputs + q;
+        if (tile.bits == 8)
+          codes[at] = static_cast<std::byte>(code);
+        else
+          codes[at / 2] |= static_cast<std::byte>(code << (at % 2 * 4));
+      }
+    }
+  }
+}
+
+inline void CudaPacking::copy(cuda::Upload& to) const {
+  const Dimensions& d = weights_.dimensions();
+  const AnyTable& table = weights_.emb();
+  if (plan_.table_kind == cuda::Kind::f32) {
+    std::vector<float> row(d.embed);
+    for (std::size_t token = 0; token < d.vocab; ++token) {
+      table.row(token, d.embed, row.data());
+      to.write(plan_.table + std::uint64_t{token} * d.embed * sizeof(float), row.data(),
+               d.embed * sizeof(float));
+    }
+  } else {
+    to.write(plan_.table, table.data, d.vocab * d.embed * 2);
+  }
+  for (const Row& row : rows_) to.write(row.to, row.from, row.size * sizeof(float));
+  std::vector<std::byte> packed;
+  for (const Part& part : parts_) {
+    const std::size_t bytes = cuda::step_bytes(part.to.kind, part.to.group());
+    // Groups together that make a piece worth copying, or pieces of a large one.
+    const std::size_t steps = part.to.steps();
+    const std::size_t most = (std::max<std::size_t>)(1, (std::size_t{1} << 22) / bytes);
+    const std::size_t together = (std::max<std::size_t>)(1, most / steps);
+    for (std::size_t group = 0; group < part.to.groups(); group += together) {
+      const std::size_t groups = (std::min<std::size_t>)(together, part.to.groups() - group);
+      for (std::size_t step = 0; step < steps; step += most) {
+        const std::size_t end = groups > 1 ? steps : (std::min)(step + most, steps);
+        packed.assign(groups * (end - step) * bytes, std::byte{});
+        for (std::size_t g = 0; g < groups; ++g)
+          pack_steps(*part.from, part.to, group + g, step, end,
+                     packed.data() + g * (end - step) * bytes);
+        to.write(part.to.at + group * part.to.group_bytes() + step * bytes, packed.data(),
+                 packed.size());
+      }
+    }
+  }
+}
+
+}  // namespace detail
+
+inline CudaModel::CudaModel(const io::StoredWeights& weights, const CudaOptions& options)
+    : shape_(weights.dimensions()), fingerprint_(weights.fingerprint()) {
+  State<> initial(shape_);
+  weights.start(initial);
+  if (!(initial == State<>(shape_))) initial_ = std::make_shared<const State<>>(std::move(initial));
+  const detail::CudaPacking packing(weights);
+  loaded_ = cuda::load(packing.plan(), options.device,
+                       [&](cuda::Upload& upload) { packing.copy(upload); });
+}
+
+inline std::span<const float> CudaModel::forward(CudaState& state, std::span<const Token> tokens,
+                                                 CudaWorkspace& work, ExecutorRef exec) const {
+  const CudaSlot slot{&state, tokens};
+  forward(std::span(&slot, 1), Logits::last, work.logits(), work, exec);
+  return work.logits();
+}
+
+inline void CudaModel::run(std::span<const CudaSlot> slots, Logits which, std::span<float> logits,
+                           CudaWorkspace& work, bool on_device) const {
+  detail::check_batch(shape_, slots, which, logits, work);
+  std::vector<cuda::Segment> segments;
+  segments.reserve(slots.size());
+  for (std::size_t s = 0; s < slots.size(); ++s) {
+    if (slots[s].state->model_ != loaded_.get())
+      fail_with(ErrorCategory::argument, "the state of slot ", s,
+                " belongs to another model on the device");
+    segments.push_back({slots[s].state->memory_.get(), slots[s].tokens});
+  }
+  std::vector<const cuda::Memory*> states;
+  for (const cuda::Segment& s : segments) states.push_back(s.state);
+  std::sort(states.begin(), states.end());
+  if (std::adjacent_find(states.begin(), states.end()) != states.end())
+    fail(ErrorCategory::argument, "two slots of a batch have the same state");
+  cuda::forward(work.work(), *loaded_, segments,
+                which == Logits::none   ? cuda::Asked::none
+                : which == Logits::last ? cuda::Asked::last
+                                        : cuda::Asked::all,
+                logits.data(), on_device);
+}
+
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

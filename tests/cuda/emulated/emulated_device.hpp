@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// The names of rwkv/cuda/device.cuh on the host. The threads of a block are fibers that run one at
+// a time, in an order drawn from a seed, from one meeting (barrier, shuffle, ballot) to the next. A
+// kernel that relies on an order gets another one; one that misses a barrier reads what is not
+// there yet; one whose threads do not all come to a meeting is stopped with a sentence. Shared
+// memory begins as NaNs.
+#pragma once
+
+#include <rwkv/core/half.hpp>
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+
+struct uint2 {
+  unsigned x, y;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+
+#define RWKV_KERNEL(threads, blocks) inline void
+#define RWKV_DEVICE inline
+#define RWKV_CUDA_UNROLL
+#define RWKV_PARAMETER const
+
+namespace emulator {
+
+/// The order in which fibers and blocks run: another one for every seed.
+void set_seed(std::uint64_t seed);
+
+/// Runs `kernel` once for every thread of every block.
+void run(std::uint64_t blocks, unsigned threads, std::size_t shared_bytes,
+         const std::function<void()>& kernel);
+
+struct Place {
+  unsigned thread, threads;
+  std::uint64_t block, blocks;
+  unsigned char* shared;
+};
+/// Of the running fiber.
+const Place& here();
+
+/// Waits for all threads of the block.
+void meet_block();
+/// Waits for all lanes of the warp, having given them `bytes` bytes; returns what lane `source`
+/// gave.
+const void* meet_warp(const void* given, std::size_t bytes, unsigned source);
+/// What the lanes gave when they last met.
+const void* given_by(unsigned lane);
+
+}  // namespace emulator
+
+namespace rwkv::inline RWKV_ABI::cuda::device {
+
+inline unsigned thread() { return emulator::here().thread; }
+inline unsigned threads() { return emulator::here().threads; }
+inline std::uint64_t block() { return emulator::here().block; }
+inline std::uint64_t blocks() { return emulator::here().blocks; }
+inline unsigned lane() { return thread() % 32; }
+inline unsigned warp() { return thread() / 32; }
+inline unsigned char* shared() { return emulator::here().shared; }
+inline void barrier() { emulator::meet_block(); }
+inline void warp_barrier() { emulator::meet_warp(nullptr, 0, 0); }
+
+inline unsigned ballot(bool yes) {
+  emulator::meet_warp(&yes, sizeof yes, 0);
+  unsigned word = 0;
+  for (unsigned l = 0; l < 32; ++l)
+    if (*static_cast<const bool*>(emulator::given_by(l))) word |= 1u << l;
+  return word;
+}
+template <int n>
+void exchange(float (&values)[n], unsigned mask) {
+  float given[n];
+  std::memcpy(given, values, sizeof given);
+  std::memcpy(values, emulator::meet_warp(given, sizeof given, lane() ^ mask), sizeof given);
+}
+inline std::uint64_t from_lane(std::uint64_t value, unsigned source) {
+  std::uint64_t out;
+  std::memcpy(&out, emulator::meet_warp(&value, sizeof value, source), sizeof out);
+  return out;
+}
+inline unsigned lowest_bit(unsigned word) { return static_cast<unsigned>(__builtin_ctz(word)); }
+
+inline float fma(float a, float b, float c) { return std::fma(a, b, c); }
+inline float mul(float a, float b) { return a * b; }
+inline float add(float a, float b) { return a + b; }
+inline float divide(float a, float b) { return a / b; }
+inline float square_root(float a) { return std::sqrt(a); }
+inline std::uint32_t bits_of(float f) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &f, sizeof bits);
+  return bits;
+}
+inline float float_of(std::uint32_t bits) {
+  float f;
+  std::memcpy(&f, &bits, sizeof f);
+  return f;
+}
+inline float half_to_float(std::uint32_t bits) {
+  return to_float(half{static_cast<std::uint16_t>(bits)});
+}
+
+template <class T>
+T load_once(const T* p) {
+  return *p;  // also tells the sanitizer of addresses that are no multiple of their size
+}
+inline float load_fresh(const float* p) { return *p; }
+
+inline bool last_of(unsigned* counter, unsigned expected) {
+  barrier();
+  unsigned arrived = 0;
+  if (thread() == 0) {
+    arrived = ++*counter;
+    if (arrived == expected) *counter = 0;
+  }
+  barrier();
+  // Thread 0 tells the others.
+  auto* const told = reinterpret_cast<unsigned*>(shared());
+  const unsigned kept = thread() == 0 ? *told : 0;
+  if (thread() == 0) *told = arrived;
+  barrier();
+  const bool last = *told == expected;
+  barrier();
+  if (thread() == 0) *told = kept;
+  barrier();
+  return last;
+}
+
+inline void add_shared(unsigned long long* to, unsigned long long n) { *to += n; }
+inline void max_shared(int* to, int n) {
+  if (n > *to) *to = n;
+}
+inline void min_shared(unsigned* to, unsigned n) {
+  if (n < *to) *to = n;
+}
+inline void let_next_start() {}
+inline void wait_for_previous() {}
+inline void prefetch(const void*) {}
+
+}  // namespace rwkv::inline RWKV_ABI::cuda::device
