@@ -2,17 +2,17 @@
 // Models on the emulated device: against float64 goldens, the promise that bits depend on the
 // sequence alone, states as values, and what is refused.
 #include "support/golden.hpp"
+#include "support/numbers.hpp"
+#include "support/sample_checkpoint.hpp"
 #include "support/sanitizers.hpp"
+#include "support/temporary_directory.hpp"
 #include <rwkv/cuda.hpp>
+#include <rwkv/quant/quantise.hpp>
 
 #include <doctest/doctest.h>
 
 #include <cuda/emulated/cuda_runtime.h>
 #include <random>
-
-namespace emulator {
-void set_seed(std::uint64_t seed);
-}
 
 namespace {
 
@@ -43,8 +43,64 @@ std::vector<float> in_chunks(const rwkv::CudaModel& model, rwkv::CudaState& stat
   return logits;
 }
 
-bool same_bits(std::span<const float> a, std::span<const float> b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
+using test::same_bits;
+
+rwkv::CudaModel small_model() {
+  return rwkv::CudaModel(
+      golden::read(std::filesystem::path(RWKV_TEST_DATA) / "golden_l2_c32_f32.model.safetensors"));
+}
+
+std::vector<Token> some_tokens(std::size_t count, std::size_t vocab, unsigned seed = 1) {
+  std::mt19937 random(seed);
+  std::vector<Token> tokens(count);
+  for (Token& token : tokens) token = static_cast<Token>(random() % vocab);
+  return tokens;
+}
+
+/// A model whose rows are whole blocks of 32, with the large matrices in `type`.
+rwkv::io::Checkpoint quantised(rwkv::DType type) {
+  auto c = test::sample_checkpoint({.layers = 2,
+                                    .embed = 64,
+                                    .head_size = 32,
+                                    .ffn = 288,
+                                    .vocab = 45,
+                                    .decay = 7,
+                                    .icl = 5,
+                                    .value = 3,
+                                    .gate = 33});
+  for (auto& [name, tensor] : c.tensors) {
+    if (name.size() < 7 || !name.ends_with(".weight") || tensor.shape.size() != 2) continue;
+    auto values = tensor.values();
+    for (float& value : values) value /= 16;
+    if (name == "emb.weight") {
+      test::replace(c, name, tensor.shape, values);
+      continue;
+    }
+    auto bytes = std::make_shared<std::vector<std::byte>>(
+        rwkv::quant::quantise(values, tensor.shape[0], tensor.shape[1], type));
+    tensor.dtype = type;
+    tensor.bytes = *bytes;
+    c.storage.push_back(std::move(bytes));
+  }
+  return c;
+}
+
+/// The sentence of the error that `f` throws; it must be of this category.
+template <class F>
+std::string sentence(rwkv::ErrorCategory category, F&& f) {
+  try {
+    f();
+  } catch (const rwkv::Error& e) {
+    CHECK(e.category() == category);
+    return e.what();
+  }
+  return "no error";
+}
+
+bool holds(const std::string& text, std::string_view part) {
+  if (text.find(part) != std::string::npos) return true;
+  MESSAGE(text);
+  return false;
 }
 
 }  // namespace
@@ -60,7 +116,7 @@ TEST_CASE("logits and states on the emulated device agree with float64 goldens")
     const std::size_t vocab = model.shape().vocab();
 
     // Every thread is emulated: long texts take long.
-    constexpr std::size_t bearable = test::sanitized ? 40 : 130;
+    constexpr std::size_t bearable = test::sanitized ? 40 : 64;
     const bool whole = tokens.size() <= bearable;
     if (!whole) tokens.resize(bearable);
     while (positions.back() >= tokens.size()) positions.pop_back();
@@ -138,4 +194,250 @@ TEST_CASE("the bits of a sequence on the device do not depend on what is compute
     }
     CHECK(mine == state);
   }
+}
+
+TEST_CASE("batches of any number of sequences have the bits of each alone, recorded or not") {
+  const rwkv::CudaModel model = small_model();
+  const std::size_t vocab = model.shape().vocab();
+  constexpr std::size_t most = 13;
+  std::vector<std::vector<float>> alone;
+  std::vector<std::vector<Token>> texts;
+  for (std::size_t s = 0; s < most; ++s) {
+    texts.push_back(some_tokens(4, vocab, static_cast<unsigned>(s)));
+    rwkv::CudaState state = model.initial_state();
+    alone.push_back(all_logits(model, state, texts.back(), 4, false));
+  }
+  for (const bool graphs : {false, true}) {
+    rwkv::CudaWorkspace work(model, {.rows = 16, .graphs = graphs});
+    const std::size_t replayed = emulator::device().graph_launches;
+    for (const std::size_t sequences : {2u, 4u, 8u, 9u, 13u}) {
+      std::vector<rwkv::CudaState> states(sequences, model.initial_state());
+      for (std::size_t t = 0; t < 4; ++t) {
+        std::vector<rwkv::CudaSlot> slots;
+        for (std::size_t s = 0; s < sequences; ++s)
+          slots.push_back({&states[s], std::span(texts[s]).subspan(t, 1)});
+        std::vector<float> logits(sequences * vocab);
+        model.forward(slots, rwkv::Logits::last, logits, work);
+        for (std::size_t s = 0; s < sequences; ++s)
+          CHECK(same_bits(std::span(logits).subspan(s * vocab, vocab),
+                          std::span(alone[s]).subspan(t * vocab, vocab)));
+      }
+    }
+    CHECK(emulator::device().graph_launches - replayed == (graphs ? 20 : 0));
+  }
+}
+
+TEST_CASE("rows past those of a workspace go in passes") {
+  const rwkv::CudaModel model = small_model();
+  const std::size_t vocab = model.shape().vocab();
+  const auto one = some_tokens(11, vocab, 1);
+  const auto two = some_tokens(5, vocab, 2);
+  rwkv::CudaState a = model.initial_state();
+  rwkv::CudaState b = a;
+  const auto a_logits = all_logits(model, a, one, 16);
+  const auto b_logits = all_logits(model, b, two, 16);
+  rwkv::CudaState c = model.initial_state();
+  rwkv::CudaState d = c;
+  const rwkv::CudaSlot slots[] = {{&c, one}, {&d, two}};
+  rwkv::CudaWorkspace work(model, 4);
+  std::vector<float> last(2 * vocab);
+  model.forward(slots, rwkv::Logits::last, last, work);
+  CHECK(same_bits(std::span(last).first(vocab), std::span(a_logits).last(vocab)));
+  CHECK(same_bits(std::span(last).last(vocab), std::span(b_logits).last(vocab)));
+  CHECK(c == a);
+  CHECK(d == b);
+  std::vector<float> nothing;
+  model.forward(slots, rwkv::Logits::none, nothing, work);
+  CHECK(!(c == a));
+}
+
+TEST_CASE("states on the device are values") {
+  const auto path = std::filesystem::path(RWKV_TEST_DATA) / "golden_l3_c48_bf16.model.safetensors";
+  const rwkv::Model<> cpu = rwkv::load(path);
+  const rwkv::CudaModel model(cpu);
+  rwkv::CudaWorkspace work(model, 8);
+  const auto tokens = some_tokens(5, model.shape().vocab());
+  rwkv::CudaState state = model.initial_state();
+  CHECK(state.download() == cpu.initial_state());
+  model.forward(state, tokens, work);
+  rwkv::CudaState fork = state;
+  CHECK(fork == state);
+  model.forward(fork, std::span(tokens).first(1), work);
+  CHECK(!(fork == state));
+  const rwkv::CudaState kept = fork;
+  fork = state;
+  CHECK(fork == state);
+  model.forward(fork, std::span(tokens).first(1), work);
+  CHECK(fork == kept);
+  rwkv::CudaState moved = std::move(fork);
+  CHECK(moved == kept);
+  moved.reset();
+  CHECK(moved.download() == rwkv::State<>(model.shape()));
+
+  // To the CPU and back, and through files of either.
+  rwkv::State<> down = state.download();
+  moved.upload(down);
+  CHECK(moved == state);
+  const test::TemporaryDirectory folder;
+  model.save_state(folder / "device.safetensors", state);
+  CHECK(cpu.load_state(folder / "device.safetensors") == down);
+  cpu.save_state(folder / "cpu.safetensors", down);
+  CHECK(model.load_state(folder / "cpu.safetensors") == state);
+  const rwkv::DynamicShape other({.layers = 1, .embed = 48, .head_size = 16});
+  CHECK(holds(sentence(rwkv::ErrorCategory::shape, [&] { moved.upload(rwkv::State<>(other)); }),
+              "another shape"));
+}
+
+TEST_CASE("a tuned state inside a model is where its texts begin on the device too") {
+  auto c = test::sample_checkpoint({.layers = 1, .embed = 32, .head_size = 16});
+  std::vector<float> values(2 * 16 * 16);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i);
+  test::replace(c, "blocks.0.att.time_state", {2, 16, 16}, values);
+  const rwkv::Model<> cpu(c);
+  CHECK(rwkv::CudaModel(cpu).initial_state().download() == cpu.initial_state());
+}
+
+TEST_CASE("every type of weights computes on the device what it does on the CPU") {
+  const auto close = [](const rwkv::io::Checkpoint& c, const rwkv::LoadOptions& options) {
+    const rwkv::Model<> cpu(c, options);
+    const rwkv::CudaModel model(cpu);
+    const auto tokens = some_tokens(6, model.shape().vocab());
+    rwkv::State<> cpu_state = cpu.initial_state();
+    rwkv::Workspace cpu_work(cpu.shape(), 8);
+    std::vector<float> want(tokens.size() * model.shape().vocab());
+    const rwkv::Slot<> slot{&cpu_state, tokens};
+    cpu.forward(std::span(&slot, 1), rwkv::Logits::all, want, cpu_work);
+    rwkv::CudaState state = model.initial_state();
+    const auto got = all_logits(model, state, tokens, 3);
+    float largest = 0;
+    float error = 0;
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      largest = std::max(largest, std::abs(want[i]));
+      error = std::max(error, std::abs(want[i] - got[i]));
+    }
+    MESSAGE("largest logit " << largest << ", error " << error);
+    CHECK(error <= 2e-5f * std::max(1.0f, largest));
+  };
+  for (const auto type : {rwkv::DType::q8_0, rwkv::DType::q4_0}) {
+    CAPTURE(rwkv::name_of(type));
+    close(quantised(type), {.inputs = rwkv::kernels::Inputs::exact});
+  }
+  for (const auto type : {rwkv::DType::f32, rwkv::DType::f16, rwkv::DType::bf16}) {
+    CAPTURE(rwkv::name_of(type));
+    close(quantised(rwkv::DType::q8_0), {.matrix_type = type, .table_type = type});
+  }
+}
+
+TEST_CASE("a batch that does not fit the model is refused before anything has changed") {
+  using rwkv::ErrorCategory;
+  const rwkv::CudaModel model = small_model();
+  const rwkv::CudaModel other = small_model();
+  const std::size_t vocab = model.shape().vocab();
+  rwkv::CudaWorkspace work(model, 4);
+  rwkv::CudaWorkspace other_work(other, 4);
+  rwkv::CudaState state = model.initial_state();
+  rwkv::CudaState foreign = other.initial_state();
+  const std::vector<Token> good{1, 2};
+  const std::vector<Token> bad{1, static_cast<Token>(vocab)};
+  std::vector<float> logits(vocab);
+  const auto run = [&](std::vector<rwkv::CudaSlot> slots, std::size_t room,
+                       rwkv::CudaWorkspace& in) {
+    logits.resize(room);
+    model.forward(slots, rwkv::Logits::last, logits, in);
+  };
+  CHECK(holds(sentence(ErrorCategory::argument,
+                       [&] {
+                         run({{&state, bad}}, vocab, work);
+                       }),
+              "is outside the vocabulary of"));
+  CHECK(holds(sentence(ErrorCategory::argument,
+                       [&] {
+                         run({{&state, {}}}, vocab, work);
+                       }),
+              "slot 0 has no tokens"));
+  CHECK(holds(sentence(ErrorCategory::argument,
+                       [&] {
+                         run({{&state, good}}, vocab - 1, work);
+                       }),
+              "room for"));
+  CHECK(holds(sentence(ErrorCategory::argument,
+                       [&] {
+                         run({{&foreign, good}}, vocab, work);
+                       }),
+              "the state of slot 0 belongs to another model"));
+  CHECK(holds(sentence(ErrorCategory::argument,
+                       [&] {
+                         run({{&state, good}, {&state, good}}, 2 * vocab, work);
+                       }),
+              "two slots of a batch have the same state"));
+  CHECK(holds(sentence(ErrorCategory::argument,
+                       [&] {
+                         run({{&state, good}}, vocab, other_work);
+                       }),
+              "another model"));
+  CHECK(holds(sentence(ErrorCategory::argument, [&] { rwkv::CudaWorkspace(model, 0); }), "0 rows"));
+  CHECK(state == model.initial_state());
+}
+
+TEST_CASE("models that a device does not run are refused by what is wrong with them") {
+  using rwkv::ErrorCategory;
+  const auto load = [](const rwkv::io::Checkpoint& c) { const rwkv::CudaModel model(c); };
+  CHECK(holds(sentence(ErrorCategory::unsupported, [&] { load(test::sample_checkpoint()); }),
+              "heads of 4 channels do not run"));
+  CHECK(holds(sentence(ErrorCategory::unsupported, [&] { load(quantised(rwkv::DType::q5_0)); }),
+              "att.receptance is held as q5_0"));
+}
+
+TEST_CASE("what goes wrong with devices is a sentence") {
+  using rwkv::ErrorCategory;
+  emulator::Device& device = emulator::device();
+  const emulator::Device before = device;
+  const auto allocations = device.allocations;
+  const auto load = [](int number) {
+    return [number] {
+      const rwkv::CudaModel model(golden::read(std::filesystem::path(RWKV_TEST_DATA) /
+                                               "golden_l2_c32_f32.model.safetensors"),
+                                  {}, {.device = number});
+    };
+  };
+  CHECK(holds(sentence(ErrorCategory::argument, load(3)), "there is no CUDA device 3"));
+  CHECK(holds(sentence(ErrorCategory::argument, load(-1)), "there is no CUDA device -1"));
+  device.devices = 0;
+  CHECK(holds(sentence(ErrorCategory::unsupported, load(0)), "no CUDA device that works"));
+  CHECK(rwkv::cuda::device_count() == 0);
+  device.devices = before.devices;
+  device.driver = 12040;
+  CHECK(holds(sentence(ErrorCategory::unsupported, load(0)),
+              "the CUDA driver is of version 12.4, and this program needs 13.0"));
+  device.driver = before.driver;
+
+  device.memory = device.used + 50'000;
+  CHECK(holds(sentence(ErrorCategory::memory, load(0)), "the model needs 0.0 GB"));
+  CHECK(device.allocations == allocations);
+  device.memory = before.memory;
+  {
+    const rwkv::CudaModel model = small_model();
+    CHECK(rwkv::cuda::device_info(0).name == "emulated");
+    device.memory = device.used + 50'000;
+    CHECK(holds(sentence(ErrorCategory::memory, [&] { rwkv::CudaWorkspace(model, 64); }),
+                "the memory of passes needs"));
+    device.memory = before.memory;
+
+    rwkv::CudaWorkspace work(model, 4);
+    rwkv::CudaState state = model.initial_state();
+    const std::vector<Token> tokens{1};
+    for (const auto error : {cudaErrorLaunchFailure, cudaErrorInvalidValue}) {
+      device.fail_next_launch = error;  // while the pass is recorded
+      CHECK(holds(sentence(ErrorCategory::io, [&] { model.forward(state, tokens, work); }),
+                  "CUDA: embedding: "));
+    }
+    device.fail_next_wait = cudaErrorLaunchFailure;
+    CHECK(holds(sentence(ErrorCategory::io, [&] { model.forward(state, tokens, work); }),
+                "waiting for the device: unspecified launch failure"));
+    state = model.initial_state();
+    rwkv::CudaState again = model.initial_state();
+    const auto logits = all_logits(model, again, tokens, 1);
+    CHECK(same_bits(model.forward(state, tokens, work), logits));
+  }
+  CHECK(device.allocations == allocations);  // nothing is left behind
 }

@@ -265,6 +265,13 @@ void run(std::uint64_t blocks, unsigned threads, std::size_t shared_bytes, const
   m.kernel = nullptr;
 }
 
+void run_one(std::uint64_t block, std::uint64_t blocks, unsigned threads, std::size_t shared_bytes,
+             const Task& kernel) {
+  machine().kernel = &kernel;
+  run_block(block, blocks, threads, shared_bytes);
+  machine().kernel = nullptr;
+}
+
 const Place& here() { return machine().running->place; }
 
 void meet_block() {

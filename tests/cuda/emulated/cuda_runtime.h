@@ -41,6 +41,9 @@ struct Event {
   Stream* after = nullptr;
 };
 
+/// The order in which fibers and blocks run: another one for every seed.
+void set_seed(std::uint64_t seed);
+
 /// What the tests set and see.
 struct Device {
   int devices = 1;
@@ -127,7 +130,11 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
 
 namespace emulator {
 cudaError_t launch(const cudaLaunchConfig_t& config, Task kernel);
+/// Runs `kernel` once for every thread of every block.
 void run(std::uint64_t blocks, unsigned threads, std::size_t shared_bytes, const Task& kernel);
+/// The same for one block of so many.
+void run_one(std::uint64_t block, std::uint64_t blocks, unsigned threads, std::size_t shared_bytes,
+             const Task& kernel);
 }  // namespace emulator
 
 template <class Kernel>

@@ -12,7 +12,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <functional>
 
 struct uint2 {
   unsigned x, y;
@@ -27,13 +26,6 @@ struct alignas(16) uint4 {
 #define RWKV_PARAMETER const
 
 namespace emulator {
-
-/// The order in which fibers and blocks run: another one for every seed.
-void set_seed(std::uint64_t seed);
-
-/// Runs `kernel` once for every thread of every block.
-void run(std::uint64_t blocks, unsigned threads, std::size_t shared_bytes,
-         const std::function<void()>& kernel);
 
 struct Place {
   unsigned thread, threads;
