@@ -199,27 +199,27 @@ void balance(train::Parameters& model, float raise) {
   std::vector<float> u(equals * c);  // every digit after LN1; row 0: nothing, before the first one
   for (std::size_t digit = 1; digit < equals; ++digit) {
     float* const row = u.data() + digit * c;
-    normed(ends.emb + digit * c, ends.ln0_weight, ends.ln0_bias, row);
-    normed(row, block.ln1_weight, block.ln1_bias, row);
+    normed(ends.emb + digit * c, ends.ln0.weight, ends.ln0.bias, row);
+    normed(row, block.ln1.weight, block.ln1.bias, row);
   }
   for (std::size_t j = 0; j < c; ++j) {
     float reached = wanted / raise;
     for (std::size_t now = 1; now < equals; ++now)
       for (std::size_t before = 0; before < equals; ++before) {
         const float x = u[now * c + j];
-        reached = std::max(reached, std::abs(x + (u[before * c + j] - x) * block.x_v[j]));
+        reached = std::max(reached, std::abs(x + (u[before * c + j] - x) * block.att.x_v[j]));
       }
     const float scale = reached / wanted;
-    block.ln1_weight[j] /= scale;
-    block.ln1_bias[j] /= scale;
-    for (float* const weight : {block.receptance, block.key, block.value})
+    block.ln1.weight[j] /= scale;
+    block.ln1.bias[j] /= scale;
+    for (float* const weight : {block.att.receptance, block.att.key, block.att.value})
       for (std::size_t out = 0; out < c; ++out) weight[out * c + j] *= scale;
     const auto low_rank = [&](float* weight, std::size_t rank) {
       for (std::size_t out = 0; out < rank; ++out) weight[j * rank + out] *= scale;
     };
-    low_rank(block.w1, model.shape().decay_rank());
-    low_rank(block.a1, model.shape().icl_rank());
-    low_rank(block.g1, model.shape().gate_rank());
+    low_rank(block.att.w1, model.shape().decay_rank());
+    low_rank(block.att.a1, model.shape().icl_rank());
+    low_rank(block.att.g1, model.shape().gate_rank());
   }
 }
 

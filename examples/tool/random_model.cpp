@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "random_model.hpp"
-#include <rwkv/shape.hpp>
+
+#include <rwkv/io/layout.hpp>
 
 #include <random>
 
@@ -41,37 +42,11 @@ rwkv::io::Checkpoint random_checkpoint(const std::string& name, rwkv::DType type
   c.source = "random " + name;
   c.format = "random";
   c.storage.push_back(pool);
-  const auto add = [&](const std::string& tensor, std::vector<std::size_t> dims) {
-    rwkv::io::Tensor t{type, dims, rwkv::io::c_order(dims), {}};
+  for (const rwkv::io::LayoutEntry& entry : rwkv::io::layout_of(d)) {
+    rwkv::io::Tensor t{type, entry.shape, rwkv::io::c_order(entry.shape), {}};
     const std::size_t offset = random() % (elements - t.size() + 1);
     t.bytes = std::span(*pool).subspan(offset * size_of(type), t.size() * size_of(type));
-    c.tensors.emplace(tensor, std::move(t));
-  };
-  const auto norm = [&](const std::string& tensor) {
-    add(tensor + ".weight", {d.embed});
-    add(tensor + ".bias", {d.embed});
-  };
-  add("emb.weight", {d.vocab, d.embed});
-  add("head.weight", {d.vocab, d.embed});
-  norm("ln_out");
-  norm("blocks.0.ln0");
-  for (std::size_t i = 0; i < d.layers; ++i) {
-    const std::string block = "blocks." + std::to_string(i) + ".";
-    for (const char* n : {"ln1", "ln2", "att.ln_x"}) norm(block + n);
-    for (const char* v : {"x_r", "x_w", "x_k", "x_v", "x_a", "x_g", "w0", "a0", "v0", "k_k", "k_a"})
-      add(block + "att." + v, {d.embed});
-    add(block + "att.r_k", {d.embed / d.head_size, d.head_size});
-    const std::pair<const char*, std::size_t> low[] = {
-        {"w", d.decay_rank}, {"a", d.icl_rank}, {"v", d.value_rank}, {"g", d.gate_rank}};
-    for (const auto& [letter, rank] : low) {
-      add(block + "att." + letter + "1", {d.embed, rank});
-      add(block + "att." + letter + "2", {rank, d.embed});
-    }
-    for (const char* m : {"receptance", "key", "value", "output"})
-      add(block + "att." + m + ".weight", {d.embed, d.embed});
-    add(block + "ffn.x_k", {d.embed});
-    add(block + "ffn.key.weight", {d.ffn, d.embed});
-    add(block + "ffn.value.weight", {d.embed, d.ffn});
+    c.tensors.emplace(entry.name, std::move(t));
   }
   return c;
 }

@@ -77,44 +77,24 @@ class ObservedWeights {
   }
 
  private:
-  static ObservedMatrix plain(const AnyMatrix& m) { return {m, m.rows, m.cols}; }
   ObservedMatrix observed(const AnyMatrix& m, const std::string& name) {
     auto& sums = squares_[name];
     sums.resize(m.cols);
     return {m, m.rows, m.cols, sums.data()};
   }
   BlockWeights<ObservedMatrix> observed(const BlockWeights<AnyMatrix>& p, const std::string& name) {
-    const auto& a = p.att;
-    return {p.ln1,
-            {.x_r = a.x_r,
-             .x_w = a.x_w,
-             .x_k = a.x_k,
-             .x_v = a.x_v,
-             .x_a = a.x_a,
-             .x_g = a.x_g,
-             .w0 = a.w0,
-             .a0 = a.a0,
-             .v0 = a.v0,
-             .w1 = plain(a.w1),
-             .a1 = plain(a.a1),
-             .v1 = plain(a.v1),
-             .g1 = plain(a.g1),
-             .w2 = plain(a.w2),
-             .a2 = plain(a.a2),
-             .v2 = plain(a.v2),
-             .g2 = plain(a.g2),
-             .k_k = a.k_k,
-             .k_a = a.k_a,
-             .r_k = a.r_k,
-             .receptance = observed(a.receptance, name + "att.receptance.weight"),
-             .key = observed(a.key, name + "att.key.weight"),
-             .value = observed(a.value, name + "att.value.weight"),
-             .output = observed(a.output, name + "att.output.weight"),
-             .ln_x = a.ln_x},
-            p.ln2,
-            {.x_k = p.ffn.x_k,
-             .key = observed(p.ffn.key, name + "ffn.key.weight"),
-             .value = observed(p.ffn.value, name + "ffn.value.weight")}};
+    BlockWeights<ObservedMatrix> out{};
+    for_each_block_tensor(
+        [&](const TensorSpec& spec, const auto& from, auto& to) {
+          if constexpr (std::is_same_v<decltype(from), const AnyMatrix&>)
+            to = spec.role == TensorRole::matrix ? observed(from, name + std::string(spec.name))
+                                                 : ObservedMatrix{from, from.rows, from.cols};
+          else
+            to = from;
+        },
+        p, out);
+    set_epsilons(out, p.ln1.epsilon, p.att.ln_x.epsilon);
+    return out;
   }
 
   const io::StoredWeights& weights_;

@@ -37,30 +37,43 @@ struct StaticWeights {
   template <std::size_t Rows, std::size_t Cols>
   using Packed = T[kernels::panel_elements(Rows, Cols)];
 
+  // In the order of tensors.hpp, in which `rwkv export` writes them.
   struct Norm {
     float weight[C];
     float bias[C];
   };
-  struct Block {
-    Norm ln1;
-    float x_r[C], x_w[C], x_k[C], x_v[C], x_a[C], x_g[C], w0[C], a0[C], k_k[C], k_a[C], r_k[C];
+  struct TimeMix {
+    float x_r[C], x_w[C], x_k[C], x_v[C], x_a[C], x_g[C];
+    float w0[C];
     Packed<Dw, C> w1;
     Packed<C, Dw> w2;
+    float a0[C];
     Packed<Da, C> a1;
     Packed<C, Da> a2;
     Packed<Dg, C> g1;
     Packed<C, Dg> g2;
-    Packed<C, C> receptance, key, value, output;
+    float k_k[C], k_a[C], r_k[C];
+    Packed<C, C> receptance, key, value;
     Norm ln_x;
+    Packed<C, C> output;
+  };
+  struct ChannelMix {
+    float x_k[C];
+    Packed<F, C> key;
+    Packed<C, F> value;
+  };
+  struct Block {
+    Norm ln1;
+    TimeMix att;
     Norm ln2;
-    float ffn_x_k[C];
-    Packed<F, C> ffn_key;
-    Packed<C, F> ffn_value;
+    ChannelMix ffn;
   };
   struct ValueResidual {  // of block 1 and later
-    float v0[C];
-    Packed<Dv, C> v1;
-    Packed<C, Dv> v2;
+    struct {
+      float v0[C];
+      Packed<Dv, C> v1;
+      Packed<C, Dv> v2;
+    } att;
   };
 
   T emb[V * C];
@@ -119,28 +132,16 @@ class StaticModel {
     Eigenvalues eigenvalues() const noexcept { return w->eigenvalues; }
 
     BlockWeights<Matrix> block(std::size_t i) const noexcept {
-      constexpr std::size_t C = Weights::C;
-      constexpr std::size_t F = Weights::F;
-      const auto& b = w->blocks[i];
+      const auto view = [](const TensorSpec& spec, const auto& from, auto& to) {
+        if constexpr (std::is_same_v<decltype(to), Matrix&>)
+          to = {from, spec.outputs(Shape{}.dimensions()), spec.inputs(Shape{}.dimensions())};
+        else
+          to = from;
+      };
       BlockWeights<Matrix> out{};
-      out.ln1 = norm(b.ln1);
-      auto& a = out.att;
-      a.x_r = b.x_r, a.x_w = b.x_w, a.x_k = b.x_k, a.x_v = b.x_v, a.x_a = b.x_a, a.x_g = b.x_g;
-      a.w0 = b.w0, a.w1 = {b.w1, Weights::Dw, C}, a.w2 = {b.w2, C, Weights::Dw};
-      a.a0 = b.a0, a.a1 = {b.a1, Weights::Da, C}, a.a2 = {b.a2, C, Weights::Da};
-      a.v0 = nullptr;
-      if (i > 0) {
-        const auto& v = w->residuals[i - 1];
-        a.v0 = v.v0, a.v1 = {v.v1, Weights::Dv, C}, a.v2 = {v.v2, C, Weights::Dv};
-      }
-      a.g1 = {b.g1, Weights::Dg, C}, a.g2 = {b.g2, C, Weights::Dg};
-      a.k_k = b.k_k, a.k_a = b.k_a, a.r_k = b.r_k;
-      a.receptance = {b.receptance, C, C}, a.key = {b.key, C, C};
-      a.value = {b.value, C, C}, a.output = {b.output, C, C};
-      a.ln_x = norm(b.ln_x);
-      a.ln_x.epsilon = w->group_norm_epsilon;
-      out.ln2 = norm(b.ln2);
-      out.ffn = {b.ffn_x_k, {b.ffn_key, F, C}, {b.ffn_value, C, F}};
+      for_each_block_tensor<false>(view, w->blocks[i], out);
+      if (i > 0) for_each_value_residual_tensor(view, w->residuals[i - 1], out);
+      set_epsilons(out, w->layer_norm_epsilon, w->group_norm_epsilon);
       return out;
     }
   };

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <rwkv/kernels/operands.hpp>
+#include <rwkv/tensors.hpp>
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
@@ -25,44 +26,21 @@ struct NormWeights {
 };
 
 template <class Matrix>
-struct TimeMixWeights {
-  const float *x_r, *x_w, *x_k, *x_v, *x_a, *x_g;  // [C] token-shift mixing
-  const float *w0, *a0, *v0;                       // [C] v0 is null in block 0
-  Matrix w1, a1, v1, g1;                           // C inputs -> Dw, Da, Dv, Dg outputs
-  Matrix w2, a2, v2, g2;                           // Dw, Da, Dv, Dg inputs -> C outputs
-  const float *k_k, *k_a, *r_k;                    // [C]
-  Matrix receptance, key, value, output;           // C inputs -> C outputs
-  NormWeights ln_x;                                // per head, indexed by channel
-};
-
+using TimeMixWeights = TimeMixTensors<const float*, Matrix, NormWeights>;
 template <class Matrix>
-struct ChannelMixWeights {
-  const float* x_k;  // [C]
-  Matrix key;        // C inputs -> F outputs
-  Matrix value;      // F inputs -> C outputs
-};
-
+using ChannelMixWeights = ChannelMixTensors<const float*, Matrix>;
 template <class Matrix>
-struct BlockWeights {
-  NormWeights ln1;
-  TimeMixWeights<Matrix> att;
-  NormWeights ln2;
-  ChannelMixWeights<Matrix> ffn;
-};
-
-/// RWKV-X: attention without biases and without positions, heads of 64 channels.
+using BlockWeights = BlockTensors<const float*, Matrix, NormWeights>;
 template <class Matrix>
-struct SparseAttentionWeights {
-  Matrix receptance, key, value, output;  // C inputs -> C outputs; receptance makes the queries
-};
-
-/// RWKV-X: what stands in place of a BlockWeights.
+using SparseAttentionWeights = SparseAttentionTensors<Matrix>;
 template <class Matrix>
-struct SparseBlockWeights {
-  NormWeights ln1;
-  SparseAttentionWeights<Matrix> att;
-  NormWeights ln2;
-  ChannelMixWeights<Matrix> ffn;
-};
+using SparseBlockWeights = SparseBlockTensors<const float*, Matrix, NormWeights>;
+
+/// Gives the norms of a block what their weights do not say.
+template <class Matrix>
+constexpr void set_epsilons(BlockWeights<Matrix>& b, float layer_norm, float group_norm) noexcept {
+  b.ln1.epsilon = b.ln2.epsilon = layer_norm;
+  b.att.ln_x.epsilon = group_norm;
+}
 
 }  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

@@ -14,7 +14,7 @@ set(floors  # from the roof to the ground
   "(embedding|block|sparse_block|time_mix|sparse_attention|channel_mix|head|pass)\\.[hi]pp"
   "io/.*"  # also of states, so above them
   "(state|kv_cache|workspace|hybrid_state|hybrid_workspace)\\.[hi]pp"
-  "(weights|shape|hybrid_shape)\\.[hi]pp"
+  "(weights|tensors|shape|hybrid_shape)\\.[hi]pp"
   "(kernels|quant|exec|simd|core|cuda)/.*")
 set(kernels_may_include kernels quant exec simd core)
 set(quant_may_include quant exec simd core)

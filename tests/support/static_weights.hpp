@@ -39,40 +39,11 @@ std::unique_ptr<rwkv::StaticWeights<Shape, T>> static_weights(const rwkv::io::St
   detail::copy(to->emb, from.emb().data);
   if (!from.norms().normalised_table) detail::copy(to->ln0, from.ln0());
   for (std::size_t i = 0; i < Shape{}.layers(); ++i) {
-    const auto& [ln1, att, ln2, ffn] = from.block(i);
-    auto& b = to->blocks[i];
-    detail::copy(b.ln1, ln1);
-    detail::copy(b.x_r, att.x_r);
-    detail::copy(b.x_w, att.x_w);
-    detail::copy(b.x_k, att.x_k);
-    detail::copy(b.x_v, att.x_v);
-    detail::copy(b.x_a, att.x_a);
-    detail::copy(b.x_g, att.x_g);
-    detail::copy(b.w0, att.w0);
-    detail::copy(b.a0, att.a0);
-    detail::copy(b.k_k, att.k_k);
-    detail::copy(b.k_a, att.k_a);
-    detail::copy(b.r_k, att.r_k);
-    detail::copy(b.w1, att.w1);
-    detail::copy(b.w2, att.w2);
-    detail::copy(b.a1, att.a1);
-    detail::copy(b.a2, att.a2);
-    detail::copy(b.g1, att.g1);
-    detail::copy(b.g2, att.g2);
-    detail::copy(b.receptance, att.receptance);
-    detail::copy(b.key, att.key);
-    detail::copy(b.value, att.value);
-    detail::copy(b.output, att.output);
-    detail::copy(b.ln_x, att.ln_x);
-    detail::copy(b.ln2, ln2);
-    detail::copy(b.ffn_x_k, ffn.x_k);
-    detail::copy(b.ffn_key, ffn.key);
-    detail::copy(b.ffn_value, ffn.value);
-    if (i == 0) continue;
-    auto& v = to->residuals[i - 1];
-    detail::copy(v.v0, att.v0);
-    detail::copy(v.v1, att.v1);
-    detail::copy(v.v2, att.v2);
+    const auto copy = [](const rwkv::TensorSpec&, auto& member, const auto& tensor) {
+      detail::copy(member, tensor);
+    };
+    rwkv::for_each_block_tensor<false>(copy, to->blocks[i], from.block(i));
+    if (i > 0) rwkv::for_each_value_residual_tensor(copy, to->residuals[i - 1], from.block(i));
   }
   detail::copy(to->ln_out, from.ln_out());
   detail::copy(to->head, from.head());

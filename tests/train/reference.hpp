@@ -37,26 +37,26 @@ class Reference {
     for (Cached& c : cached) c.ffn_x_prev.resize(c_);
     for (const rwkv::Token token : tokens) {
       Vector x =
-          layer_norm({p.emb + token * c_, p.emb + (token + 1) * c_}, p.ln0_weight, p.ln0_bias);
+          layer_norm({p.emb + token * c_, p.emb + (token + 1) * c_}, p.ln0.weight, p.ln0.bias);
       Vector v_first;
       const auto rwkv_block = [&](std::size_t i) {
         const auto block = layout_.block(i, parameters.data());
         double* att_x_prev = state.data() + i * (2 * c_ + c_ * n_);
         double* ffn_x_prev = att_x_prev + c_;
-        add(x, time_mix(block, layer_norm(x, block.ln1_weight, block.ln1_bias), v_first, att_x_prev,
+        add(x, time_mix(block, layer_norm(x, block.ln1.weight, block.ln1.bias), v_first, att_x_prev,
                         ffn_x_prev + c_));
-        add(x, channel_mix(block, layer_norm(x, block.ln2_weight, block.ln2_bias), ffn_x_prev,
+        add(x, channel_mix(block, layer_norm(x, block.ln2.weight, block.ln2.bias), ffn_x_prev,
                            layout_.shape().ffn()));
       };
       const auto sparse_block = [&](std::size_t j) {
         const auto block = layout_.sparse_block(j, parameters.data());
-        add(x, attention(block, layer_norm(x, block.ln1_weight, block.ln1_bias), cached[j]));
-        add(x, channel_mix(block.channel_mix(), layer_norm(x, block.ln2_weight, block.ln2_bias),
+        add(x, attention(block, layer_norm(x, block.ln1.weight, block.ln1.bias), cached[j]));
+        add(x, channel_mix(block, layer_norm(x, block.ln2.weight, block.ln2.bias),
                            cached[j].ffn_x_prev.data(), layout_.sparse().ffn));
       };
       layout_.for_blocks(rwkv_block, sparse_block);
       out.push_back(
-          matrix(p.head, layer_norm(x, p.ln_out_weight, p.ln_out_bias), layout_.shape().vocab()));
+          matrix(p.head, layer_norm(x, p.ln_out.weight, p.ln_out.bias), layout_.shape().vocab()));
     }
     return out;
   }
@@ -93,9 +93,9 @@ class Reference {
   Vector attention(const rwkv::train::SparseTensors<const double*>& p, const Vector& u,
                    Cached& cached) const {
     const auto& config = layout_.sparse().config;
-    const Vector q = matrix(p.receptance, u, c_);
-    cached.k.push_back(matrix(p.key, u, c_));
-    cached.v.push_back(matrix(p.value, u, c_));
+    const Vector q = matrix(p.att.receptance, u, c_);
+    cached.k.push_back(matrix(p.att.key, u, c_));
+    cached.v.push_back(matrix(p.att.value, u, c_));
     const std::size_t own = (cached.k.size() - 1) / config.chunk;
     Vector y(c_);
     for (std::size_t head = 0; head < c_; head += 64) {
@@ -125,7 +125,7 @@ class Reference {
         }
       for (std::size_t j = 0; j < 64; ++j) y[head + j] = sum[j] / total;
     }
-    return matrix(p.output, y, c_);
+    return matrix(p.att.output, y, c_);
   }
 
   static double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
@@ -186,27 +186,28 @@ class Reference {
     const auto same = [](double u) { return u; };
     const auto mix = [&](const double* mu) { return shifted(x, x_prev, mu); };
 
-    const Vector r = matrix(p.receptance, mix(p.x_r), c_);
-    Vector k = matrix(p.key, mix(p.x_k), c_);
-    const Vector xv = mix(p.x_v);
-    Vector v = matrix(p.value, xv, c_);
-    Vector w = low_rank(mix(p.x_w), p.w1, p.w2, shape.decay_rank(), tanh);
-    Vector a = low_rank(mix(p.x_a), p.a1, p.a2, shape.icl_rank(), same);
-    const Vector g = low_rank(mix(p.x_g), p.g1, p.g2, shape.gate_rank(), sigmoid);
+    const Vector r = matrix(p.att.receptance, mix(p.att.x_r), c_);
+    Vector k = matrix(p.att.key, mix(p.att.x_k), c_);
+    const Vector xv = mix(p.att.x_v);
+    Vector v = matrix(p.att.value, xv, c_);
+    Vector w = low_rank(mix(p.att.x_w), p.att.w1, p.att.w2, shape.decay_rank(), tanh);
+    Vector a = low_rank(mix(p.att.x_a), p.att.a1, p.att.a2, shape.icl_rank(), same);
+    const Vector g = low_rank(mix(p.att.x_g), p.att.g1, p.att.g2, shape.gate_rank(), sigmoid);
     for (std::size_t j = 0; j < c_; ++j) {
-      w[j] = std::exp(-std::exp(-0.5) * sigmoid(p.w0[j] + w[j]));
-      a[j] = (extended_ ? 2.0 : 1.0) * sigmoid(p.a0[j] + a[j]);
+      w[j] = std::exp(-std::exp(-0.5) * sigmoid(p.att.w0[j] + w[j]));
+      a[j] = (extended_ ? 2.0 : 1.0) * sigmoid(p.att.a0[j] + a[j]);
     }
     if (v_first.empty()) {
       v_first = v;
     } else {
-      const Vector gate = low_rank(xv, p.v1, p.v2, shape.value_rank(), same);
-      for (std::size_t j = 0; j < c_; ++j) v[j] += (v_first[j] - v[j]) * sigmoid(p.v0[j] + gate[j]);
+      const Vector gate = low_rank(xv, p.att.v1, p.att.v2, shape.value_rank(), same);
+      for (std::size_t j = 0; j < c_; ++j)
+        v[j] += (v_first[j] - v[j]) * sigmoid(p.att.v0[j] + gate[j]);
     }
     Vector kk(c_);
     for (std::size_t j = 0; j < c_; ++j) {
-      kk[j] = k[j] * p.k_k[j];
-      k[j] *= 1.0 + (a[j] - 1.0) * p.k_a[j];
+      kk[j] = k[j] * p.att.k_k[j];
+      k[j] *= 1.0 + (a[j] - 1.0) * p.att.k_a[j];
     }
 
     Vector y(c_), out(c_);
@@ -214,7 +215,7 @@ class Reference {
       double length = 0.0, bonus = 0.0;
       for (std::size_t j = head; j < head + n_; ++j) {
         length += kk[j] * kk[j];
-        bonus += r[j] * k[j] * p.r_k[j];
+        bonus += r[j] * k[j] * p.att.r_k[j];
       }
       length = std::max(std::sqrt(length), 1e-12);
       for (std::size_t i = 0; i < n_; ++i) {  // one value channel after the other
@@ -230,17 +231,18 @@ class Reference {
       }
       standardise(y, head, n_, 64e-5);
       for (std::size_t j = head; j < head + n_; ++j)
-        out[j] = (y[j] * p.ln_x_weight[j] + p.ln_x_bias[j] + bonus * v[j]) * g[j];
+        out[j] = (y[j] * p.att.ln_x.weight[j] + p.att.ln_x.bias[j] + bonus * v[j]) * g[j];
     }
     std::copy(x.begin(), x.end(), x_prev);
-    return matrix(p.output, out, c_);
+    return matrix(p.att.output, out, c_);
   }
 
-  Vector channel_mix(const Block& p, const Vector& x, double* x_prev, std::size_t ffn) const {
-    Vector h = matrix(p.ffn_key, shifted(x, x_prev, p.ffn_x_k), ffn);
+  template <class AnyBlock>
+  Vector channel_mix(const AnyBlock& p, const Vector& x, double* x_prev, std::size_t ffn) const {
+    Vector h = matrix(p.ffn.key, shifted(x, x_prev, p.ffn.x_k), ffn);
     for (double& u : h) u = std::max(0.0, u) * std::max(0.0, u);
     std::copy(x.begin(), x.end(), x_prev);
-    return matrix(p.ffn_value, h, c_);
+    return matrix(p.ffn.value, h, c_);
   }
 
   const rwkv::train::Layout& layout_;

@@ -4,6 +4,7 @@
 
 #include <rwkv/io/describe.hpp>
 #include <rwkv/io/stored_weights.hpp>
+#include <rwkv/io/tensor_entry.hpp>
 #include <rwkv/io/untrusted.hpp>
 #include <rwkv/io/weight_types.hpp>
 
@@ -28,46 +29,17 @@ struct LayoutEntry {
 [[nodiscard]] inline std::vector<LayoutEntry> layout_of(const Dimensions& d,
                                                         bool normalised_table = false) {
   std::vector<LayoutEntry> layout;
-  const std::size_t c = d.embed;
-  const auto add = [&](std::string name, std::vector<std::size_t> shape, Role role) {
-    layout.push_back({std::move(name), std::move(shape), role});
+  const auto add = [&](const std::string& prefix, const TensorSpec& spec) {
+    layout.push_back({prefix + std::string(spec.name), shape_of(spec, d), spec.role});
   };
-  const auto norm = [&](const std::string& name) {
-    add(name + ".weight", {c}, Role::vector);
-    add(name + ".bias", {c}, Role::vector);
-  };
-  add("emb.weight", {d.vocab, c}, Role::table);
-  if (!normalised_table) norm("blocks.0.ln0");
-  for (std::size_t i = 0; i < d.layers; ++i) {
-    const std::string block = "blocks." + std::to_string(i) + '.';
-    const auto row = [&](const std::string& name) { add(block + name, {1, 1, c}, Role::vector); };
-    const auto matrix = [&](const char* name, std::size_t rows, std::size_t cols) {
-      add(block + name, {rows, cols}, Role::matrix);
-    };
-    norm(block + "ln1");
-    for (const char x : {'r', 'w', 'k', 'v', 'a', 'g'}) row(std::string("att.x_") + x);
-    for (const auto& [letter, rank] : {std::pair{'w', d.decay_rank}, std::pair{'a', d.icl_rank},
-                                       std::pair{'v', d.value_rank}, std::pair{'g', d.gate_rank}}) {
-      if (letter == 'v' && i == 0) continue;
-      const std::string name = std::string("att.") + letter;
-      if (letter != 'g') row(name + '0');
-      add(block + name + '1', {c, rank}, Role::low_rank);
-      add(block + name + '2', {rank, c}, Role::low_rank);
-    }
-    row("att.k_k");
-    row("att.k_a");
-    add(block + "att.r_k", {c / d.head_size, d.head_size}, Role::vector);
-    for (const char* name : {"att.receptance.weight", "att.key.weight", "att.value.weight"})
-      matrix(name, c, c);
-    norm(block + "att.ln_x");
-    matrix("att.output.weight", c, c);
-    norm(block + "ln2");
-    row("ffn.x_k");
-    matrix("ffn.key.weight", d.ffn, c);
-    matrix("ffn.value.weight", c, d.ffn);
+  for (const TensorSpec& global : global_tensors) {
+    if (global.name == "ln_out.weight")
+      for (std::size_t i = 0; i < d.layers; ++i)
+        for (const TensorSpec& spec : block_tensors)
+          if (i > 0 || !is_value_residual(spec.name))
+            add("blocks." + std::to_string(i) + '.', spec);
+    if (!normalised_table || !global.name.starts_with("blocks.0.ln0.")) add({}, global);
   }
-  norm("ln_out");
-  add("head.weight", {d.vocab, c}, Role::head);
   return layout;
 }
 
@@ -78,20 +50,12 @@ inline void add_sparse_blocks(std::vector<LayoutEntry>& layout, const Checkpoint
   for (std::size_t j = 0; j < sparse_blocks_of(checkpoint); ++j) {
     const std::string block = "moba." + std::to_string(j) + '.';
     const Tensor& key = checkpoint.get(block + "ffn.key.weight");
-    const std::size_t ffn = key.shape.empty() ? 0 : key.shape[0];
-    const auto add = [&](const char* name, std::vector<std::size_t> shape, Role role) {
-      layout.push_back({block + name, std::move(shape), role});
-    };
-    add("ln1.weight", {embed}, Role::vector);
-    add("ln1.bias", {embed}, Role::vector);
-    for (const char* name :
-         {"att.receptance.weight", "att.key.weight", "att.value.weight", "att.output.weight"})
-      add(name, {embed, embed}, Role::matrix);
-    add("ln2.weight", {embed}, Role::vector);
-    add("ln2.bias", {embed}, Role::vector);
-    add("ffn.x_k", {1, 1, embed}, Role::vector);
-    add("ffn.key.weight", {ffn, embed}, Role::matrix);
-    add("ffn.value.weight", {embed, ffn}, Role::matrix);
+    Dimensions d;
+    d.embed = embed;
+    d.ffn = key.shape.empty() ? 0 : key.shape[0];
+    for_each_sparse_block_tensor([&](const TensorSpec& spec) {
+      layout.push_back({block + std::string(spec.name), shape_of(spec, d), spec.role});
+    });
   }
 }
 

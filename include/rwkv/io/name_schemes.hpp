@@ -86,28 +86,18 @@ inline constexpr std::array<Words, 7> mixer_words{{{"att", "att"},
                                                    {"ffn", "ffn"},
                                                    {"mlp", "ffn"},
                                                    {"feed_forward", "ffn"}}};
-inline constexpr std::array<Words, 10> attention_words{{{"receptance", "receptance"},
-                                                        {"r_proj", "receptance"},
-                                                        {"key", "key"},
-                                                        {"k_proj", "key"},
-                                                        {"value", "value"},
-                                                        {"v_proj", "value"},
-                                                        {"output", "output"},
-                                                        {"o_proj", "output"},
-                                                        {"ln_x", "ln_x"},
-                                                        {"g_norm", "ln_x"}}};
-inline constexpr std::array<Words, 6> channel_mix_words{{{"key", "key"},
-                                                         {"up_proj", "key"},
-                                                         {"k_proj", "key"},
-                                                         {"value", "value"},
-                                                         {"down_proj", "value"},
-                                                         {"v_proj", "value"}}};
+inline constexpr std::array<Words, 5> attention_words{{{"r_proj", "receptance"},
+                                                       {"k_proj", "key"},
+                                                       {"v_proj", "value"},
+                                                       {"o_proj", "output"},
+                                                       {"g_norm", "ln_x"}}};
+inline constexpr std::array<Words, 4> channel_mix_words{
+    {{"up_proj", "key"}, {"k_proj", "key"}, {"down_proj", "value"}, {"v_proj", "value"}}};
 
 /// The official name of a tensor of the time mix, called `name` within it.
 [[nodiscard]] inline std::optional<OfficialName> official_in_attention(std::string_view name) {
   const std::string att = "att." + std::string(name);
-  if (is_vector(att) || is_low_rank(att) || name == "r_k" || name == "time_state")
-    return OfficialName{att};
+  if (find_block_tensor(att) != nullptr || name == "time_state") return OfficialName{att};
   if (name == "x_x") return OfficialName{.name = "att.", .fused = true};
   const auto dot = name.find('.');
   if (dot == std::string_view::npos) return std::nullopt;
@@ -148,7 +138,8 @@ inline constexpr std::array<Words, 6> channel_mix_words{{{"key", "key"},
   const std::string_view mixer = translated(mixer_words, word);
   if (mixer == "att") return official_in_attention(part);
   if (mixer != "ffn") return std::nullopt;
-  if (part == "x_k") return OfficialName{"ffn.x_k"};
+  std::string ffn = "ffn." + std::string(part);
+  if (find_block_tensor(ffn) != nullptr) return OfficialName{std::move(ffn)};
   constexpr std::string_view weight = ".weight";
   if (!part.ends_with(weight)) return std::nullopt;
   const auto official = translated(channel_mix_words, part.substr(0, part.size() - weight.size()));

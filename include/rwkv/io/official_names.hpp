@@ -6,6 +6,7 @@
 
 #include <rwkv/io/checkpoint.hpp>
 #include <rwkv/io/untrusted.hpp>
+#include <rwkv/tensors.hpp>
 
 #include <algorithm>
 #include <array>
@@ -35,17 +36,14 @@ struct OfficialName {
 
 /// True for "att.w1" ... "att.g2", the low-rank matrices within a block.
 [[nodiscard]] constexpr bool is_low_rank(std::string_view name) noexcept {
-  return name.size() == 6 && name.starts_with("att.") &&
-         std::string_view("wavg").find(name[4]) != std::string_view::npos &&
-         (name[5] == '1' || name[5] == '2');
+  const TensorSpec* const spec = find_block_tensor(name);
+  return spec != nullptr && spec->role == TensorRole::low_rank;
 }
 
 /// True for the parameters within a block that are vectors of shape [1, 1, C] in official files.
 [[nodiscard]] constexpr bool is_vector(std::string_view name) noexcept {
-  constexpr std::array<std::string_view, 12> vectors{"att.x_r", "att.x_w", "att.x_k", "att.x_v",
-                                                     "att.x_a", "att.x_g", "att.w0",  "att.a0",
-                                                     "att.v0",  "att.k_k", "att.k_a", "ffn.x_k"};
-  return std::find(vectors.begin(), vectors.end(), name) != vectors.end();
+  const TensorSpec* const spec = find_block_tensor(name);
+  return spec != nullptr && spec->rank == 3;
 }
 
 /// A tensor with at most one dimension that is not 1, as [1, 1, C]; others as they are.

@@ -52,6 +52,19 @@ class SourceWriter {
     next();
   }
 
+  /// Opens and closes braces until those of the member `path` ("att.ln_x.") of a block are open.
+  void within(std::string_view path) {
+    while (!path.starts_with(path_)) {
+      path_.resize(path_.rfind('.', path_.size() - 2) + 1);
+      close();
+      next();
+    }
+    while (path_.size() < path.size()) {
+      path_ = path.substr(0, path.find('.', path_.size()) + 1);
+      open();
+    }
+  }
+
   /// With a comma behind it.
   void number(float value) { element(value); }
 
@@ -82,8 +95,16 @@ class SourceWriter {
   }
 
   std::string& out_;
+  std::string path_;
   std::size_t column_ = 0;
 };
+
+/// The members of a block that lead to a tensor's own: "att." of att.w1 and att.key.weight, "ln1."
+/// of ln1.weight.
+[[nodiscard]] constexpr std::string_view members_of(const TensorSpec& spec) noexcept {
+  const bool vector = spec.role == TensorRole::vector;
+  return spec.name.substr(0, (vector ? spec.name.rfind('.') : spec.name.find('.')) + 1);
+}
 
 }  // namespace detail
 
@@ -124,43 +145,42 @@ class SourceWriter {
                 " in one model: static models have one element type");
     write.array(type, m.data, kernels::panel_elements(rows, cols));
   };
+  const auto tensor = [&](const TensorSpec& spec, const auto& values) {
+    write.within(detail::members_of(spec));
+    if constexpr (std::is_same_v<decltype(values), const AnyMatrix&>)
+      matrix(values, spec.outputs(d), spec.inputs(d));
+    else
+      write.array(values, spec.size(d));
+  };
   write.array(type, w.emb().data, d.vocab * c);
   write.norm(w.ln0(), c);
   write.open();
   for (std::size_t i = 0; i < d.layers; ++i) {
     const auto& b = w.block(i);
     write.open();
-    write.norm(b.ln1, c);
-    for (const float* v : {b.att.x_r, b.att.x_w, b.att.x_k, b.att.x_v, b.att.x_a, b.att.x_g,
-                           b.att.w0, b.att.a0, b.att.k_k, b.att.k_a, b.att.r_k})
-      write.array(v, c);
-    matrix(b.att.w1, d.decay_rank, c);
-    matrix(b.att.w2, c, d.decay_rank);
-    matrix(b.att.a1, d.icl_rank, c);
-    matrix(b.att.a2, c, d.icl_rank);
-    matrix(b.att.g1, d.gate_rank, c);
-    matrix(b.att.g2, c, d.gate_rank);
-    for (const AnyMatrix& m : {b.att.receptance, b.att.key, b.att.value, b.att.output})
-      matrix(m, c, c);
-    write.norm(b.att.ln_x, c);
-    write.norm(b.ln2, c);
-    write.array(b.ffn.x_k, c);
-    matrix(b.ffn.key, d.ffn, c);
-    matrix(b.ffn.value, c, d.ffn);
+    for_each_block_tensor<false>(tensor, b);
+    write.within({});
     write.close();
     write.next();
   }
   write.close();
   write.next();
   write.open();
-  const std::size_t rank = (std::max<std::size_t>)(d.value_rank, 1);
-  const std::vector<float> zeros(c, 0.0f);
+  Dimensions one_rank = d;  // of what a model of one block lacks, as arrays need an element
+  one_rank.value_rank = (std::max<std::size_t>)(d.value_rank, 1);
   for (std::size_t i = 1; i < (std::max<std::size_t>)(d.layers, 2); ++i) {
-    const bool exists = i < d.layers;
     write.open();
-    write.array(exists ? w.block(i).att.v0 : zeros.data(), c);
-    matrix(exists ? w.block(i).att.v1 : AnyMatrix{}, rank, c);
-    matrix(exists ? w.block(i).att.v2 : AnyMatrix{}, c, rank);
+    if (i < d.layers)
+      for_each_value_residual_tensor(tensor, w.block(i));
+    else
+      for_each_value_residual_tensor([&](const TensorSpec& spec) {
+        write.within(detail::members_of(spec));
+        if (spec.role == TensorRole::vector)
+          write.array(DType::f32, nullptr, spec.size(one_rank));
+        else
+          matrix({}, spec.outputs(one_rank), spec.inputs(one_rank));
+      });
+    write.within({});
     write.close();
     write.next();
   }

@@ -436,64 +436,39 @@ class StoredWeights::Builder {
     return out;
   }
 
+  void load(const std::string& name, const TensorSpec& spec, const Dimensions& d, const float*& v) {
+    v = vector(name, spec.size(d));
+  }
+  void load(const std::string& name, const TensorSpec& spec, const Dimensions& d, AnyMatrix& m) {
+    m = matrix(name, spec.outputs(d), spec.inputs(d), spec.role == TensorRole::low_rank);
+  }
+
   BlockWeights<AnyMatrix> block(std::size_t i) {
     const Dimensions& d = to.dimensions_;
-    const std::size_t c = d.embed;
     const std::string prefix = "blocks." + std::to_string(i) + ".";
-    const auto vec = [&](const char* name) { return vector(prefix + name, c); };
-    const auto mat = [&](const char* name, std::size_t rows, std::size_t cols) {
-      return matrix(prefix + name, rows, cols, false);
-    };
-    const auto low = [&](const char* name, std::size_t rows, std::size_t cols) {
-      return matrix(prefix + name, rows, cols, true);
-    };
     BlockWeights<AnyMatrix> b{};
-    b.ln1 = norm(prefix + "ln1", c);
-    auto& a = b.att;
-    a.x_r = vec("att.x_r");
-    a.x_w = vec("att.x_w");
-    a.x_k = vec("att.x_k");
-    a.x_v = vec("att.x_v");
-    a.x_a = vec("att.x_a");
-    a.x_g = vec("att.x_g");
-    a.w0 = vec("att.w0");
-    a.w1 = low("att.w1", d.decay_rank, c);
-    a.w2 = low("att.w2", c, d.decay_rank);
-    a.a0 = vec("att.a0");
-    a.a1 = low("att.a1", d.icl_rank, c);
-    a.a2 = low("att.a2", c, d.icl_rank);
-    if (i == 0) {  // block 0 defines v_first; if it carries a value residual, nothing uses it
-      for (const char* name : {"att.v0", "att.v1", "att.v2"})
-        if (const Tensor* unused = from.find(prefix + name)) {
-          taken.insert(prefix + name);
+    const auto read = [&](const TensorSpec& spec, auto& tensor) {
+      load(prefix + std::string(spec.name), spec, d, tensor);
+    };
+    if (i > 0) {
+      for_each_block_tensor(read, b);
+    } else {  // block 0 defines v_first; if it carries a value residual, nothing uses it
+      for_each_block_tensor<false>(read, b);
+      for_each_value_residual_tensor([&](const TensorSpec& spec) {
+        const std::string name = prefix + std::string(spec.name);
+        if (const Tensor* unused = from.find(name)) {
+          taken.insert(name);
           report(*unused);
         }
-    } else {
-      a.v0 = vec("att.v0");
-      a.v1 = low("att.v1", d.value_rank, c);
-      a.v2 = low("att.v2", c, d.value_rank);
+      });
     }
-    a.g1 = low("att.g1", d.gate_rank, c);
-    a.g2 = low("att.g2", c, d.gate_rank);
-    a.k_k = vec("att.k_k");
-    a.k_a = vec("att.k_a");
-    a.r_k = vec("att.r_k");
-    a.receptance = mat("att.receptance.weight", c, c);
-    a.key = mat("att.key.weight", c, c);
-    a.value = mat("att.value.weight", c, c);
-    a.output = mat("att.output.weight", c, c);
-    a.ln_x = norm(prefix + "att.ln_x", c);
-    a.ln_x.epsilon = to.norms_.group_norm_epsilon;
-    b.ln2 = norm(prefix + "ln2", c);
-    b.ffn.x_k = vec("ffn.x_k");
-    b.ffn.key = mat("ffn.key.weight", d.ffn, c);
-    b.ffn.value = mat("ffn.value.weight", c, d.ffn);
+    set_epsilons(b, to.norms_.layer_norm_epsilon, to.norms_.group_norm_epsilon);
     const std::size_t ranks = d.decay_rank + d.icl_rank + d.value_rank + d.gate_rank;
-    check_room(prefix + "att", {&a.receptance, &a.key, &a.value},
+    check_room(prefix + "att", {&b.att.receptance, &b.att.key, &b.att.value},
                d.ffn > ranks ? d.ffn - ranks : 0);
-    check_room(prefix + "att.output", {&a.output}, c);
-    check_room(prefix + "ffn.key", {&b.ffn.key}, c);
-    check_room(prefix + "ffn.value", {&b.ffn.value}, c);
+    check_room(prefix + "att.output", {&b.att.output}, d.embed);
+    check_room(prefix + "ffn.key", {&b.ffn.key}, d.embed);
+    check_room(prefix + "ffn.value", {&b.ffn.value}, d.embed);
     return b;
   }
 
@@ -529,20 +504,15 @@ class StoredWeights::Builder {
     const std::size_t c = to.dimensions_.embed;
     const std::string prefix = "moba." + std::to_string(j) + ".";
     const Tensor& first_key = from.get("moba.0.ffn.key.weight");
-    const std::size_t ffn = first_key.shape.empty() ? 0 : first_key.shape[0];
-    const auto mat = [&](const char* name, std::size_t rows, std::size_t cols) {
-      return matrix(prefix + name, rows, cols, false);
-    };
+    Dimensions d = to.dimensions_;
+    d.ffn = first_key.shape.empty() ? 0 : first_key.shape[0];
     SparseBlockWeights<AnyMatrix> b{};
-    b.ln1 = norm(prefix + "ln1", c);
-    b.att.receptance = mat("att.receptance.weight", c, c);
-    b.att.key = mat("att.key.weight", c, c);
-    b.att.value = mat("att.value.weight", c, c);
-    b.att.output = mat("att.output.weight", c, c);
-    b.ln2 = norm(prefix + "ln2", c);
-    b.ffn.x_k = vector(prefix + "ffn.x_k", c);
-    b.ffn.key = mat("ffn.key.weight", ffn, c);
-    b.ffn.value = mat("ffn.value.weight", c, ffn);
+    for_each_sparse_block_tensor(
+        [&](const TensorSpec& spec, auto& tensor) {
+          load(prefix + std::string(spec.name), spec, d, tensor);
+        },
+        b);
+    b.ln1.epsilon = b.ln2.epsilon = to.norms_.layer_norm_epsilon;
     check_room(prefix + "att", {&b.att.receptance, &b.att.key, &b.att.value}, c);
     for (const AnyMatrix* m : {&b.att.output, &b.ffn.key, &b.ffn.value}) check_room(prefix, {m}, c);
     return b;

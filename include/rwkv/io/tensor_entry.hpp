@@ -1,13 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// A tensor's line in the directory of a file that is being written.
+// A tensor as files have it: its shape, and its line in the directory of one that is being written.
 #pragma once
 
 #include <rwkv/core/dtype.hpp>
+#include <rwkv/tensors.hpp>
 
 #include <string>
 #include <vector>
 
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
+
+/// The official shape of a tensor.
+[[nodiscard]] inline std::vector<std::size_t> shape_of(const TensorSpec& spec,
+                                                       const Dimensions& d) {
+  std::vector<std::size_t> shape;
+  for (std::size_t i = 0; i < spec.rank; ++i) shape.push_back(extent_of(spec.axes[i], d));
+  return shape;
+}
 
 struct TensorEntry {
   std::string name;

@@ -15,19 +15,13 @@
 #pragma once
 
 #include <rwkv/core/dtype.hpp>
+#include <rwkv/tensors.hpp>
 
 #include <optional>
 
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
-/// What a tensor is used for, which decides the types it can be stored in.
-enum class Role : std::uint8_t {
-  table,     ///< emb: one row per token is read
-  head,      ///< the last product, with one row per token
-  matrix,    ///< r, k, v, output, and both of the channel mix: most of the model
-  low_rank,  ///< w1 ... g2, stored [inputs, outputs]
-  vector,    ///< everything else
-};
+using Role = TensorRole;
 
 /// `type`, or a type of about its size that rows of `cols` elements are whole blocks of; nothing if
 /// there is none.

@@ -15,8 +15,9 @@ namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
 /// Outputs per panel: one AVX-512 register, two AVX2 or four NEON/SSE registers of floats.
 inline constexpr std::size_t panel_rows = 16;
 
-/// Which layout this is: arrays of exported models say which one they were written in.
-inline constexpr int panel_layout = 2;
+/// Which layout this is, of panels and of StaticWeights: exported models say in which one they were
+/// written.
+inline constexpr int panel_layout = 3;
 
 constexpr std::size_t panels_for(std::size_t rows) noexcept {
   return (rows + panel_rows - 1) / panel_rows;

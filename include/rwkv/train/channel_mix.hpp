@@ -30,41 +30,42 @@ struct ChannelMixScratch {
         dh(arena.take(row_block * s.ffn())) {}
 };
 
-/// x [R, C] is updated in place.
-inline void channel_mix_forward(const DynamicShape& shape, const BlockTensors<const float*>& p,
-                                const Rows& rows, std::size_t layer, float* x,
-                                const ChannelMixTape& t, const ShiftedNormScratch& n,
-                                const ChannelMixScratch& s) {
+/// x [R, C] is updated in place. A block is one of RWKV-7 or a sparse one.
+template <class Block>
+void channel_mix_forward(const DynamicShape& shape, const Block& p, const Rows& rows,
+                         std::size_t layer, float* x, const ChannelMixTape& t,
+                         const ShiftedNormScratch& n, const ChannelMixScratch& s) {
   const std::size_t c = shape.embed(), f = shape.ffn();
-  shifted_norm_forward(x, p.ln2_weight, p.ln2_bias, rows, layer, &State<>::ffn_x_prev, t.norm, n,
+  shifted_norm_forward(x, p.ln2.weight, p.ln2.bias, rows, layer, &State<>::ffn_x_prev, t.norm, n,
                        c);
   for_row_blocks(rows.count, [&](std::size_t begin, std::size_t count) {
     float *h = t.h + begin * f, *h2 = s.h2;
-    mix(n, p.ffn_x_k, begin, count, c, s.x);
+    mix(n, p.ffn.x_k, begin, count, c, s.x);
     round_inputs(rows.precision, s.x, count, c);
-    multiply_transposed(s.x, p.ffn_key, h, count, c, f);
+    multiply_transposed(s.x, p.ffn.key, h, count, c, f);
     kernels::map<Lanes>({0, count * f}, [=]<class V>(std::size_t i) {
       const V positive = greater(V::broadcast(0.0f), V::load(h + i));
       positive.store(h + i);
       (positive * positive).store(h2 + i);
     });
     round_inputs(rows.precision, h2, count, f);
-    multiply_transposed(h2, p.ffn_value, x + begin * c, count, f, c, Store::add);
+    multiply_transposed(h2, p.ffn.value, x + begin * c, count, f, c, Store::add);
   });
 }
 
 /// dx [R, C]: gradient after the mixer -> before it. Parameter gradients are added to g (null
 /// members: not wanted).
-inline void channel_mix_backward(const DynamicShape& shape, const BlockTensors<const float*>& p,
-                                 const Rows& rows, std::size_t layer, float* dx,
-                                 const ChannelMixTape& t, const ShiftedNormScratch& n,
-                                 const ChannelMixScratch& s, const BlockTensors<float*>& g) {
+template <class Block, class Gradient>
+void channel_mix_backward(const DynamicShape& shape, const Block& p, const Rows& rows,
+                          std::size_t layer, float* dx, const ChannelMixTape& t,
+                          const ShiftedNormScratch& n, const ChannelMixScratch& s,
+                          const Gradient& g) {
   const std::size_t c = shape.embed(), f = shape.ffn();
-  shifted_norm_restore(p.ln2_weight, p.ln2_bias, rows, layer, &State<>::ffn_x_prev, t.norm, n, c);
+  shifted_norm_restore(p.ln2.weight, p.ln2.bias, rows, layer, &State<>::ffn_x_prev, t.norm, n, c);
   for_row_blocks(rows.count, [&](std::size_t begin, std::size_t count) {
     const float *h = t.h + begin * f, *dy = dx + begin * c;
     float *h2 = s.h2, *dh = s.dh;
-    multiply(dy, p.ffn_value, dh, count, c, f);
+    multiply(dy, p.ffn.value, dh, count, c, f);
     kernels::map<Lanes>({0, count * f}, [=]<class V>(std::size_t i) {
       const V x = V::load(h + i);
       (x * x).store(h2 + i);
@@ -74,16 +75,16 @@ inline void channel_mix_backward(const DynamicShape& shape, const BlockTensors<c
       const V x = V::load(h + i);
       ((x + x) * V::load(dh + i)).store(dh + i);
     });
-    multiply(dh, p.ffn_key, s.dx, count, f, c);
-    if (g.ffn_key != nullptr || rows.precision != Precision::exact)
-      mix(n, p.ffn_x_k, begin, count, c, s.x);
+    multiply(dh, p.ffn.key, s.dx, count, f, c);
+    if (g.ffn.key != nullptr || rows.precision != Precision::exact)
+      mix(n, p.ffn.x_k, begin, count, c, s.x);
     round_inputs_backward(rows.precision, s.x, s.dx, count, c);
-    mix_backward(n, p.ffn_x_k, begin, count, c, s.dx, g.ffn_x_k);
-    if (g.ffn_key == nullptr) return;
-    add_outer(dy, h2, g.ffn_value, count, c, f);
-    add_outer(dh, s.x, g.ffn_key, count, f, c);
+    mix_backward(n, p.ffn.x_k, begin, count, c, s.dx, g.ffn.x_k);
+    if (g.ffn.key == nullptr) return;
+    add_outer(dy, h2, g.ffn.value, count, c, f);
+    add_outer(dh, s.x, g.ffn.key, count, f, c);
   });
-  shifted_norm_backward(p.ln2_weight, g.ln2_weight, g.ln2_bias, rows, layer, &State<>::ffn_x_prev,
+  shifted_norm_backward(p.ln2.weight, g.ln2.weight, g.ln2.bias, rows, layer, &State<>::ffn_x_prev,
                         t.norm, n, c, dx);
 }
 

@@ -25,7 +25,7 @@ inline void embed_forward(const GlobalTensors<const float*>& p, std::span<const 
   for (std::size_t row = 0; row < tokens.size(); ++row) {
     float* const x_hat = t.x_hat + row * c;
     t.scale[row] = standardise(p.emb + tokens[row] * c, x_hat, c, kernels::layer_norm_epsilon);
-    affine(p.ln0_weight, p.ln0_bias, x_hat, x + row * c, c);
+    affine(p.ln0.weight, p.ln0.bias, x_hat, x + row * c, c);
   }
 }
 
@@ -50,7 +50,7 @@ inline void embed_backward(const GlobalTensors<const float*>& p, std::span<const
   for (std::size_t row = 0; row < tokens.size(); ++row) {
     const float* x_hat = t.x_hat + row * c;
     float* d = dx + row * c;
-    affine_backward(p.ln0_weight, x_hat, d, g.ln0_weight, g.ln0_bias, c);
+    affine_backward(p.ln0.weight, x_hat, d, g.ln0.weight, g.ln0.bias, c);
     standardise_backward(d, x_hat, t.scale[row], g.emb + tokens[row] * c, c, Store::add);
   }
 }
@@ -131,7 +131,7 @@ inline double head_rows(const DynamicShape& shape, const GlobalTensors<const flo
     for (std::size_t row = 0; row < count; ++row) {
       float *const x_hat = x + (begin + row) * c, *const u = s.u + row * c;
       scales[row] = standardise(x_hat, x_hat, c, kernels::layer_norm_epsilon);
-      affine(p.ln_out_weight, p.ln_out_bias, x_hat, u, c);
+      affine(p.ln_out.weight, p.ln_out.bias, x_hat, u, c);
     }
     round_inputs(task.precision, s.u, count, c);
     multiply_transposed(s.u, p.head, s.logits, count, c, vocab);
@@ -150,13 +150,13 @@ inline double head_rows(const DynamicShape& shape, const GlobalTensors<const flo
     multiply(s.logits, p.head, s.du, count, vocab, c);
     if (task.precision != Precision::exact) {
       for (std::size_t row = 0; row < count; ++row)
-        affine(p.ln_out_weight, p.ln_out_bias, x + (begin + row) * c, s.u + row * c, c);
+        affine(p.ln_out.weight, p.ln_out.bias, x + (begin + row) * c, s.u + row * c, c);
       round_inputs_backward(task.precision, s.u, s.du, count, c);
     }
     if (g.head != nullptr) add_outer(s.logits, s.u, g.head, count, vocab, c);
     for (std::size_t row = 0; row < count; ++row) {
       float *x_hat = x + (begin + row) * c, *d = s.du + row * c;
-      affine_backward(p.ln_out_weight, x_hat, d, g.ln_out_weight, g.ln_out_bias, c);
+      affine_backward(p.ln_out.weight, x_hat, d, g.ln_out.weight, g.ln_out.bias, c);
       standardise_backward(d, x_hat, scales[row], x_hat, c);
     }
   }

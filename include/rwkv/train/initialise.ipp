@@ -68,8 +68,8 @@ RWKV_FUNCTION Parameters initialise(std::shared_ptr<const Layout> layout, std::u
   fill(g.emb, d.vocab * d.embed, [&](double) { return 1e-4 * (2.0 * random.uniform() - 1.0); });
   const double head_ratio = static_cast<double>(d.vocab) / static_cast<double>(d.embed);
   orthogonal(g.head, d.vocab, d.embed, 0.5 * (std::max)(1.0, std::sqrt(head_ratio)));
-  constant(g.ln0_weight, 1.0);
-  constant(g.ln_out_weight, 1.0);
+  constant(g.ln0.weight, 1.0);
+  constant(g.ln_out.weight, 1.0);
 
   const auto channels = static_cast<double>(d.embed);
   const double last_channel = (std::max)(1.0, channels - 1.0);
@@ -87,50 +87,50 @@ RWKV_FUNCTION Parameters initialise(std::shared_ptr<const Layout> layout, std::u
     const double up = layer / (std::max)(1.0, layers - 1.0);  // 0 ... 1
     const double down = 1.0 - layer / layers;                 // 1 ... 1 / layers
 
-    constant(b.ln1_weight, 1.0);
-    constant(b.ln2_weight, 1.0);
-    constant(b.ln_x_weight, std::pow((1.0 + layer) / layers, 0.7));
+    constant(b.ln1.weight, 1.0);
+    constant(b.ln2.weight, 1.0);
+    constant(b.att.ln_x.weight, std::pow((1.0 + layer) / layers, 0.7));
 
     const auto shift = [&](float* to, double power) {
       fill(to, d.embed, [&](double i) { return 1.0 - std::pow(i / channels, power); });
     };
-    shift(b.x_r, 0.2 * down);
-    shift(b.x_w, 0.9 * down);
-    shift(b.x_k, 0.7 * down);
-    shift(b.x_v, 0.7 * down);
-    shift(b.x_a, 0.9 * down);
-    shift(b.x_g, 0.2 * down);
-    shift(b.ffn_x_k, std::pow(down, 4.0));
+    shift(b.att.x_r, 0.2 * down);
+    shift(b.att.x_w, 0.9 * down);
+    shift(b.att.x_k, 0.7 * down);
+    shift(b.att.x_v, 0.7 * down);
+    shift(b.att.x_a, 0.9 * down);
+    shift(b.att.x_g, 0.2 * down);
+    shift(b.ffn.x_k, std::pow(down, 4.0));
 
-    fill(b.w0, d.embed, [&](double i) {
+    fill(b.att.w0, d.embed, [&](double i) {
       const double ramp = -6.0 + 6.0 * std::pow(i / last_channel, 1.0 + std::pow(up, 0.3));
       return ramp + 0.5 + 2.5 * zigzag(i);
     });
-    fill(b.a0, d.embed, [&](double i) { return -0.19 + 0.3 * zigzag(i) + 0.4 * linear(i); });
-    fill(b.v0, d.embed, [&](double i) { return 0.73 - 0.4 * linear(i); });
-    fill(b.k_k, d.embed, [&](double i) { return 0.71 - 0.1 * linear(i); });
-    constant(b.k_a, 1.02);
-    constant(b.r_k, -0.04);
-    low_rank(b.w2, d.decay_rank);
-    low_rank(b.a2, d.icl_rank);
-    low_rank(b.v2, d.value_rank);
-    low_rank(b.g2, d.gate_rank);
+    fill(b.att.a0, d.embed, [&](double i) { return -0.19 + 0.3 * zigzag(i) + 0.4 * linear(i); });
+    fill(b.att.v0, d.embed, [&](double i) { return 0.73 - 0.4 * linear(i); });
+    fill(b.att.k_k, d.embed, [&](double i) { return 0.71 - 0.1 * linear(i); });
+    constant(b.att.k_a, 1.02);
+    constant(b.att.r_k, -0.04);
+    low_rank(b.att.w2, d.decay_rank);
+    low_rank(b.att.a2, d.icl_rank);
+    low_rank(b.att.v2, d.value_rank);
+    low_rank(b.att.g2, d.gate_rank);
 
-    orthogonal(b.receptance, d.embed, d.embed, 1.0);
-    orthogonal(b.key, d.embed, d.embed, 0.1);
-    orthogonal(b.value, d.embed, d.embed, 1.0);
-    orthogonal(b.ffn_key, d.ffn, d.embed, 1.0);
+    orthogonal(b.att.receptance, d.embed, d.embed, 1.0);
+    orthogonal(b.att.key, d.embed, d.embed, 0.1);
+    orthogonal(b.att.value, d.embed, d.embed, 1.0);
+    orthogonal(b.ffn.key, d.ffn, d.embed, 1.0);
     // output and ffn_value start at zero: every block begins as the identity.
   }
   for (std::size_t j = 0; j < p.layout().sparse().blocks; ++j) {
     const SparseTensors<float*> b = p.sparse_block(j);
-    constant(b.ln1_weight, 1.0);
-    constant(b.ln2_weight, 1.0);
-    orthogonal(b.receptance, d.embed, d.embed, 1.0);
-    orthogonal(b.key, d.embed, d.embed, 1.0);
-    orthogonal(b.value, d.embed, d.embed, 1.0);
-    fill(b.ffn_x_k, d.embed, [&](double i) { return 1.0 - i / channels; });
-    orthogonal(b.ffn_key, p.layout().sparse().ffn, d.embed, 1.0);
+    constant(b.ln1.weight, 1.0);
+    constant(b.ln2.weight, 1.0);
+    orthogonal(b.att.receptance, d.embed, d.embed, 1.0);
+    orthogonal(b.att.key, d.embed, d.embed, 1.0);
+    orthogonal(b.att.value, d.embed, d.embed, 1.0);
+    fill(b.ffn.x_k, d.embed, [&](double i) { return 1.0 - i / channels; });
+    orthogonal(b.ffn.key, p.layout().sparse().ffn, d.embed, 1.0);
   }
   return p;
 }

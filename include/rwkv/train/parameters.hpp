@@ -7,6 +7,7 @@
 #include <rwkv/core/buffer.hpp>
 #include <rwkv/hybrid_shape.hpp>
 #include <rwkv/io/checkpoint.hpp>
+#include <rwkv/io/tensor_entry.hpp>
 #include <rwkv/shape.hpp>
 #include <rwkv/weights.hpp>
 
@@ -34,42 +35,14 @@ struct TensorInfo {
   std::size_t size = 0;    ///< in floats
 };
 
-/// The tensors of one block. P is what stands for a tensor: an offset, a pointer, a pointer to
-/// const.
+// What stands for the tensors of a block, of a sparse block, and of what is outside the blocks: P
+// is an offset, a pointer, or a pointer to const.
 template <class P>
-struct BlockTensors {
-  P ln1_weight, ln1_bias;            // [C]
-  P x_r, x_w, x_k, x_v, x_a, x_g;    // [C]
-  P w0, w1, w2;                      // [C], [C, Dw], [Dw, C]
-  P a0, a1, a2;                      // [C], [C, Da], [Da, C]
-  P v0, v1, v2;                      // [C], [C, Dv], [Dv, C]
-  P g1, g2;                          // [C, Dg], [Dg, C]
-  P k_k, k_a, r_k;                   // [C]
-  P receptance, key, value, output;  // [C, C]
-  P ln_x_weight, ln_x_bias;          // [C]
-  P ln2_weight, ln2_bias;            // [C]
-  P ffn_x_k, ffn_key, ffn_value;     // [C], [F, C], [C, F]
-};
-
-/// The tensors of one sparse block of a hybrid model.
+using BlockTensors = rwkv::BlockTensors<P, P, NormTensors<P>>;
 template <class P>
-struct SparseTensors {
-  P ln1_weight, ln1_bias;            // [C]
-  P receptance, key, value, output;  // [C, C]
-  P ln2_weight, ln2_bias;            // [C]
-  P ffn_x_k, ffn_key, ffn_value;     // [C], [F, C], [C, F] with the sparse blocks' F
-
-  /// The channel mix, as that of an RWKV-7 block; the rest is null.
-  [[nodiscard]] BlockTensors<P> channel_mix() const {
-    BlockTensors<P> b{};
-    b.ln2_weight = ln2_weight;
-    b.ln2_bias = ln2_bias;
-    b.ffn_x_k = ffn_x_k;
-    b.ffn_key = ffn_key;
-    b.ffn_value = ffn_value;
-    return b;
-  }
-};
+using SparseTensors = SparseBlockTensors<P, P, NormTensors<P>>;
+template <class P>
+using GlobalTensors = rwkv::GlobalTensors<P, NormTensors<P>>;
 
 /// What makes a layout one of a hybrid model; by default it is not.
 struct SparseLayout {
@@ -79,184 +52,22 @@ struct SparseLayout {
   friend bool operator==(const SparseLayout&, const SparseLayout&) = default;
 };
 
-/// The tensors outside the blocks (ln0 is stored as `blocks.0.ln0`).
-template <class P>
-struct GlobalTensors {
-  P emb;                         // [V, C]
-  P ln0_weight, ln0_bias;        // [C]
-  P ln_out_weight, ln_out_bias;  // [C]
-  P head;                        // [V, C]
-};
-
 namespace detail {
-
-/// The shapes that occur, spelt as the checkpoint stores them.
-enum class Form : std::uint8_t {
-  norm,       // [C]
-  vector,     // [1, 1, C]
-  heads,      // [H, N]
-  square,     // [C, C]
-  ffn_key,    // [F, C]
-  ffn_value,  // [C, F]
-  w1,
-  w2,
-  a1,
-  a2,
-  v1,
-  v2,
-  g1,
-  g2,          // [C, D], [D, C]
-  vocabulary,  // [V, C]
-};
-
-template <class P>
-struct BlockMember {
-  P BlockTensors<P>::*member;
-  const char* name;
-  Form form;
-};
-
-/// The one place that knows names and shapes of a block's tensors.
-template <class P>
-inline constexpr auto block_members = [] {
-  using B = BlockTensors<P>;
-  return std::array{
-      BlockMember<P>{&B::ln1_weight, "ln1.weight", Form::norm},
-      BlockMember<P>{&B::ln1_bias, "ln1.bias", Form::norm},
-      BlockMember<P>{&B::ln2_weight, "ln2.weight", Form::norm},
-      BlockMember<P>{&B::ln2_bias, "ln2.bias", Form::norm},
-      BlockMember<P>{&B::x_r, "att.x_r", Form::vector},
-      BlockMember<P>{&B::x_w, "att.x_w", Form::vector},
-      BlockMember<P>{&B::x_k, "att.x_k", Form::vector},
-      BlockMember<P>{&B::x_v, "att.x_v", Form::vector},
-      BlockMember<P>{&B::x_a, "att.x_a", Form::vector},
-      BlockMember<P>{&B::x_g, "att.x_g", Form::vector},
-      BlockMember<P>{&B::w0, "att.w0", Form::vector},
-      BlockMember<P>{&B::w1, "att.w1", Form::w1},
-      BlockMember<P>{&B::w2, "att.w2", Form::w2},
-      BlockMember<P>{&B::a0, "att.a0", Form::vector},
-      BlockMember<P>{&B::a1, "att.a1", Form::a1},
-      BlockMember<P>{&B::a2, "att.a2", Form::a2},
-      BlockMember<P>{&B::v0, "att.v0", Form::vector},
-      BlockMember<P>{&B::v1, "att.v1", Form::v1},
-      BlockMember<P>{&B::v2, "att.v2", Form::v2},
-      BlockMember<P>{&B::g1, "att.g1", Form::g1},
-      BlockMember<P>{&B::g2, "att.g2", Form::g2},
-      BlockMember<P>{&B::k_k, "att.k_k", Form::vector},
-      BlockMember<P>{&B::k_a, "att.k_a", Form::vector},
-      BlockMember<P>{&B::r_k, "att.r_k", Form::heads},
-      BlockMember<P>{&B::receptance, "att.receptance.weight", Form::square},
-      BlockMember<P>{&B::key, "att.key.weight", Form::square},
-      BlockMember<P>{&B::value, "att.value.weight", Form::square},
-      BlockMember<P>{&B::output, "att.output.weight", Form::square},
-      BlockMember<P>{&B::ln_x_weight, "att.ln_x.weight", Form::norm},
-      BlockMember<P>{&B::ln_x_bias, "att.ln_x.bias", Form::norm},
-      BlockMember<P>{&B::ffn_x_k, "ffn.x_k", Form::vector},
-      BlockMember<P>{&B::ffn_key, "ffn.key.weight", Form::ffn_key},
-      BlockMember<P>{&B::ffn_value, "ffn.value.weight", Form::ffn_value},
-  };
-}();
-
-template <class P>
-struct SparseMember {
-  P SparseTensors<P>::*member;
-  const char* name;
-  Form form;
-};
-
-template <class P>
-inline constexpr auto sparse_members = [] {
-  using S = SparseTensors<P>;
-  return std::array{
-      SparseMember<P>{&S::ln1_weight, "ln1.weight", Form::norm},
-      SparseMember<P>{&S::ln1_bias, "ln1.bias", Form::norm},
-      SparseMember<P>{&S::ln2_weight, "ln2.weight", Form::norm},
-      SparseMember<P>{&S::ln2_bias, "ln2.bias", Form::norm},
-      SparseMember<P>{&S::receptance, "att.receptance.weight", Form::square},
-      SparseMember<P>{&S::key, "att.key.weight", Form::square},
-      SparseMember<P>{&S::value, "att.value.weight", Form::square},
-      SparseMember<P>{&S::output, "att.output.weight", Form::square},
-      SparseMember<P>{&S::ffn_x_k, "ffn.x_k", Form::vector},
-      SparseMember<P>{&S::ffn_key, "ffn.key.weight", Form::ffn_key},
-      SparseMember<P>{&S::ffn_value, "ffn.value.weight", Form::ffn_value},
-  };
-}();
-
-template <class P>
-struct GlobalMember {
-  P GlobalTensors<P>::*member;
-  const char* name;
-  Form form;
-};
-
-template <class P>
-inline constexpr auto global_members = [] {
-  using G = GlobalTensors<P>;
-  return std::array{
-      GlobalMember<P>{&G::emb, "emb.weight", Form::vocabulary},
-      GlobalMember<P>{&G::ln0_weight, "blocks.0.ln0.weight", Form::norm},
-      GlobalMember<P>{&G::ln0_bias, "blocks.0.ln0.bias", Form::norm},
-      GlobalMember<P>{&G::ln_out_weight, "ln_out.weight", Form::norm},
-      GlobalMember<P>{&G::ln_out_bias, "ln_out.bias", Form::norm},
-      GlobalMember<P>{&G::head, "head.weight", Form::vocabulary},
-  };
-}();
-
-inline std::vector<std::size_t> shape_of(Form form, const Dimensions& d) {
-  switch (form) {
-    case Form::norm:
-      return {d.embed};
-    case Form::vector:
-      return {1, 1, d.embed};
-    case Form::heads:
-      return {d.embed / d.head_size, d.head_size};
-    case Form::square:
-      return {d.embed, d.embed};
-    case Form::ffn_key:
-      return {d.ffn, d.embed};
-    case Form::ffn_value:
-      return {d.embed, d.ffn};
-    case Form::w1:
-      return {d.embed, d.decay_rank};
-    case Form::w2:
-      return {d.decay_rank, d.embed};
-    case Form::a1:
-      return {d.embed, d.icl_rank};
-    case Form::a2:
-      return {d.icl_rank, d.embed};
-    case Form::v1:
-      return {d.embed, d.value_rank};
-    case Form::v2:
-      return {d.value_rank, d.embed};
-    case Form::g1:
-      return {d.embed, d.gate_rank};
-    case Form::g2:
-      return {d.gate_rank, d.embed};
-    case Form::vocabulary:
-      return {d.vocab, d.embed};
-  }
-  return {};
-}
-
-constexpr bool is_matrix(Form form) {
-  return form == Form::square || form == Form::ffn_key || form == Form::ffn_value ||
-         form == Form::vocabulary;
-}
-
-constexpr bool is_value_residual(std::string_view name) {
-  return name == "att.v0" || name == "att.v1" || name == "att.v2";
-}
-
-inline std::size_t product(const std::vector<std::size_t>& shape) {
-  std::size_t n = 1;
-  for (const std::size_t d : shape) n *= d;
-  return n;
-}
 
 /// Shapes are compared without their ones: released files squeeze [1, 1, C] to [C].
 inline std::vector<std::size_t> squeezed(std::vector<std::size_t> shape) {
   std::erase(shape, std::size_t{1});
   return shape;
+}
+
+/// The order of training, which is older than that of files: the bits of a run depend on the order
+/// in which the squares of a gradient are added up.
+[[nodiscard]] constexpr int place_of(std::string_view name) noexcept {
+  return name.starts_with("ln1")        ? 0
+         : name.starts_with("ln2")      ? 1
+         : name.starts_with("att.ln_x") ? 3
+         : name.starts_with("att.")     ? 2
+                                        : 4;
 }
 
 }  // namespace detail
@@ -279,22 +90,25 @@ class Layout {
                 ", head size ", d.head_size, ", ffn ", d.ffn, ", vocabulary ", d.vocab,
                 " and ranks ", d.decay_rank, ", ", d.icl_rank, ", ", d.value_rank, ", ",
                 d.gate_rank);
-    for (const auto& m : detail::global_members<std::size_t>)
-      globals_.*m.member = append(m.name, m.form);
+    append(
+        {}, d, [](auto f, auto& g) { for_each_global_tensor(f, g); }, globals_);
     blocks_.resize(d.layers);
     for (std::size_t i = 0; i < d.layers; ++i)
-      for (const auto& m : detail::block_members<std::size_t>)
-        blocks_[i].*m.member = i == 0 && !first_value_residual && detail::is_value_residual(m.name)
-                                   ? absent
-                                   : append("blocks." + std::to_string(i) + "." + m.name, m.form);
+      append(
+          "blocks." + std::to_string(i) + '.', d,
+          [](auto f, auto& b) { for_each_block_tensor(f, b); }, blocks_[i],
+          i == 0 && !first_value_residual);
     if (sparse.blocks == 0) return;
     const HybridShape hybrid(d, sparse.blocks, sparse.ffn, sparse.config);  // checks
     interval_ = hybrid.interval();
     if (sparse.ffn == 0) fail(ErrorCategory::argument, "no model has sparse blocks of ffn 0");
     sparse_blocks_.resize(sparse.blocks);
+    Dimensions sparse_d = d;
+    sparse_d.ffn = sparse.ffn;
     for (std::size_t j = 0; j < sparse.blocks; ++j)
-      for (const auto& m : detail::sparse_members<std::size_t>)
-        sparse_blocks_[j].*m.member = append("moba." + std::to_string(j) + "." + m.name, m.form);
+      append(
+          "moba." + std::to_string(j) + '.', sparse_d,
+          [](auto f, auto& b) { for_each_sparse_block_tensor(f, b); }, sparse_blocks_[j]);
   }
 
   [[nodiscard]] const DynamicShape& shape() const noexcept { return shape_; }
@@ -336,26 +150,19 @@ class Layout {
   template <class T>
   [[nodiscard]] BlockTensors<T*> block(std::size_t i, T* data) const {
     BlockTensors<T*> view;
-    for (std::size_t m = 0; m < detail::block_members<T*>.size(); ++m) {
-      const std::size_t offset = blocks_[i].*detail::block_members<std::size_t>[m].member;
-      view.*detail::block_members<T*>[m].member = offset == absent ? nullptr : data + offset;
-    }
+    for_each_block_tensor(located(data), blocks_[i], view);
     return view;
   }
   template <class T>
   [[nodiscard]] SparseTensors<T*> sparse_block(std::size_t j, T* data) const {
     SparseTensors<T*> view;
-    for (std::size_t m = 0; m < detail::sparse_members<T*>.size(); ++m)
-      view.*detail::sparse_members<T*>[m].member =
-          data + sparse_blocks_[j].*detail::sparse_members<std::size_t>[m].member;
+    for_each_sparse_block_tensor(located(data), sparse_blocks_[j], view);
     return view;
   }
   template <class T>
   [[nodiscard]] GlobalTensors<T*> globals(T* data) const {
     GlobalTensors<T*> view;
-    for (std::size_t m = 0; m < detail::global_members<T*>.size(); ++m)
-      view.*detail::global_members<T*>[m].member =
-          data + globals_.*detail::global_members<std::size_t>[m].member;
+    for_each_global_tensor(located(data), globals_, view);
     return view;
   }
 
@@ -367,20 +174,39 @@ class Layout {
  private:
   static constexpr std::size_t absent = dynamic;
 
-  std::size_t append(std::string name, detail::Form form) {
-    TensorInfo t;
-    t.group = detail::is_matrix(form)     ? Group::matrix
-              : name.ends_with(".att.w0") ? Group::decay
-                                          : Group::rest;
-    Dimensions d = shape_.dimensions();
-    if (name.starts_with("moba.")) d.ffn = sparse_.ffn;
-    t.name = std::move(name);
-    t.shape = detail::shape_of(form, d);
-    t.offset = size_;
-    t.size = detail::product(t.shape);
+  template <class T>
+  static auto located(T* data) {
+    return [data](const TensorSpec&, std::size_t offset, T*& to) {
+      to = offset == absent ? nullptr : data + offset;
+    };
+  }
+
+  /// Appends what `each` names and puts the offsets into `to`.
+  template <class Each, class Offsets>
+  void append(const std::string& prefix, const Dimensions& d, Each each, Offsets& to,
+              bool without_value_residual = false) {
+    for (int place = 0; place < 5; ++place)
+      each(
+          [&](const TensorSpec& spec, std::size_t& offset) {
+            if (detail::place_of(spec.name) == place)
+              offset = without_value_residual && is_value_residual(spec.name)
+                           ? absent
+                           : append(prefix, d, spec);
+          },
+          to);
+  }
+
+  std::size_t append(const std::string& prefix, const Dimensions& d, const TensorSpec& spec) {
+    const bool vector = spec.role == TensorRole::vector || spec.role == TensorRole::low_rank;
+    tensors_.push_back({.name = prefix + std::string(spec.name),
+                        .shape = io::shape_of(spec, d),
+                        .group = !vector                 ? Group::matrix
+                                 : spec.name == "att.w0" ? Group::decay
+                                                         : Group::rest,
+                        .offset = size_,
+                        .size = spec.size(d)});
     constexpr std::size_t grain = alignment / sizeof(float);
-    size_ += (t.size + grain - 1) / grain * grain;
-    tensors_.push_back(std::move(t));
+    size_ += (spec.size(d) + grain - 1) / grain * grain;
     return tensors_.back().offset;
   }
 

@@ -75,8 +75,8 @@ class Pass {
         },
         [&](std::size_t j) {
           sparse_attention(parameters, j).forward(x_);
-          channel_mix_forward(sparse_shape_, parameters.sparse_block(j).channel_mix(), beginnings_,
-                              0, x_, sparse_channel_mix_[j], norm_scratch_, channel_mix_scratch_);
+          channel_mix_forward(sparse_shape_, parameters.sparse_block(j), beginnings_, 0, x_,
+                              sparse_channel_mix_[j], norm_scratch_, channel_mix_scratch_);
         });
     const double loss = head_rows(shape, p, x_, rows.count, task, head_scratch_, g);
     if (!task.gradient) return loss;
@@ -91,9 +91,8 @@ class Pass {
         },
         [&](std::size_t j) {
           const auto dblock = gradient ? gradient->sparse_block(j) : SparseTensors<float*>{};
-          channel_mix_backward(sparse_shape_, parameters.sparse_block(j).channel_mix(), beginnings_,
-                               0, x_, sparse_channel_mix_[j], norm_scratch_, channel_mix_scratch_,
-                               dblock.channel_mix());
+          channel_mix_backward(sparse_shape_, parameters.sparse_block(j), beginnings_, 0, x_,
+                               sparse_channel_mix_[j], norm_scratch_, channel_mix_scratch_, dblock);
           sparse_attention(parameters, j).backward(x_, dblock);
         });
     if (gradient != nullptr) embed_backward(p, tokens, embedding_, x_, c, g);

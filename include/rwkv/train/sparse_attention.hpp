@@ -55,7 +55,8 @@ class SparseAttention {
       t_.scale[row] =
           standardise(x + row * c_, t_.x_hat + row * c_, c_, kernels::layer_norm_epsilon);
     restore_input();
-    for (const auto& [w, to] : {std::pair{p_.receptance, t_.q}, {p_.key, t_.k}, {p_.value, t_.v}})
+    for (const auto& [w, to] :
+         {std::pair{p_.att.receptance, t_.q}, {p_.att.key, t_.k}, {p_.att.value, t_.v}})
       multiply_transposed(s_.u, w, to, rows_.count, c_, c_);
     for_heads([&](const SequenceRows& sequence, std::size_t channel) {
       for_row_blocks(sequence.count, [&](std::size_t begin, std::size_t count) {
@@ -65,15 +66,15 @@ class SparseAttention {
             detail::matrix(s_.p, count, seen) * head(t_.v, sequence.begin, channel, seen);
       });
     });
-    multiply_transposed(t_.y, p_.output, x, rows_.count, c_, c_, Store::add);
+    multiply_transposed(t_.y, p_.att.output, x, rows_.count, c_, c_, Store::add);
   }
 
   /// dx [R, C]: gradient after the mixer -> before it. Parameter gradients are added to g (null
   /// members: not wanted).
   void backward(float* dx, const SparseTensors<float*>& g) const {
     restore_input();
-    multiply(dx, p_.output, s_.dy, rows_.count, c_, c_);
-    if (g.output != nullptr) add_outer(dx, t_.y, g.output, rows_.count, c_, c_);
+    multiply(dx, p_.att.output, s_.dy, rows_.count, c_, c_);
+    if (g.att.output != nullptr) add_outer(dx, t_.y, g.att.output, rows_.count, c_, c_);
     std::fill_n(s_.dk, rows_.count * c_, 0.0f);
     std::fill_n(s_.dv, rows_.count * c_, 0.0f);
     for_heads([&](const SequenceRows& sequence, std::size_t channel) {
@@ -95,9 +96,9 @@ class SparseAttention {
       });
     });
     Store store = Store::replace;
-    for (const auto& [w, d, dw] : {std::tuple{p_.receptance, s_.dq, g.receptance},
-                                   {p_.key, s_.dk, g.key},
-                                   {p_.value, s_.dv, g.value}}) {
+    for (const auto& [w, d, dw] : {std::tuple{p_.att.receptance, s_.dq, g.att.receptance},
+                                   {p_.att.key, s_.dk, g.att.key},
+                                   {p_.att.value, s_.dv, g.att.value}}) {
       multiply(d, w, s_.du, rows_.count, c_, c_, store);
       store = Store::add;
       if (dw != nullptr) add_outer(d, s_.u, dw, rows_.count, c_, c_);
@@ -105,7 +106,7 @@ class SparseAttention {
     for (std::size_t row = 0; row < rows_.count; ++row) {
       const float* x_hat = t_.x_hat + row * c_;
       float* d = s_.du + row * c_;
-      affine_backward(p_.ln1_weight, x_hat, d, g.ln1_weight, g.ln1_bias, c_);
+      affine_backward(p_.ln1.weight, x_hat, d, g.ln1.weight, g.ln1.bias, c_);
       standardise_backward(d, x_hat, t_.scale[row], dx + row * c_, c_, Store::add);
     }
   }
@@ -142,7 +143,7 @@ class SparseAttention {
       const float* x_hat = t_.x_hat + row * c_;
       float* u = s_.u + row * c_;
       kernels::map<Lanes>({0, c_}, [&]<class V>(std::size_t j) {
-        fma(V::load(x_hat + j), V::load(p_.ln1_weight + j), V::load(p_.ln1_bias + j)).store(u + j);
+        fma(V::load(x_hat + j), V::load(p_.ln1.weight + j), V::load(p_.ln1.bias + j)).store(u + j);
       });
     }
   }

@@ -96,7 +96,7 @@ class TimeMix {
 
   /// x [R, C] is updated in place.
   void forward(float* x) const {
-    shifted_norm_forward(x, p_.ln1_weight, p_.ln1_bias, rows_, layer_, &State<>::att_x_prev,
+    shifted_norm_forward(x, p_.ln1.weight, p_.ln1.bias, rows_, layer_, &State<>::att_x_prev,
                          t_.norm, n_, c_);
     for_row_blocks(rows_.count, [&](std::size_t begin, std::size_t count) {
       project(begin, count);
@@ -111,7 +111,7 @@ class TimeMix {
       for (std::size_t row = begin; row < begin + count; ++row)
         finish(row, s_.z + (row - begin) * c_);
       round_inputs(output_precision(), s_.z, count, c_);
-      multiply_transposed(s_.z, p_.output, x + begin * c_, count, c_, c_, Store::add);
+      multiply_transposed(s_.z, p_.att.output, x + begin * c_, count, c_, c_, Store::add);
     });
   }
 
@@ -119,11 +119,11 @@ class TimeMix {
   /// block 0's v and is consumed there. Parameter gradients are added to g (null members: not
   /// wanted).
   void backward(float* dx, float* dv_first, const BlockTensors<float*>& g) const {
-    shifted_norm_restore(p_.ln1_weight, p_.ln1_bias, rows_, layer_, &State<>::att_x_prev, t_.norm,
+    shifted_norm_restore(p_.ln1.weight, p_.ln1.bias, rows_, layer_, &State<>::att_x_prev, t_.norm,
                          n_, c_);
     for_row_blocks(rows_.count, [&](std::size_t begin, std::size_t count) {
       const float* dout = dx + begin * c_;
-      multiply(dout, p_.output, s_.dx, count, c_, c_);
+      multiply(dout, p_.att.output, s_.dx, count, c_, c_);
       for (std::size_t row = begin; row < begin + count; ++row)
         gate(row, s_.z + (row - begin) * c_);
       round_inputs_backward(output_precision(), s_.z, s_.dx, count, c_);
@@ -131,7 +131,7 @@ class TimeMix {
         derive(row);
         finish_backward(row, s_.dx + (row - begin) * c_, g);
       }
-      if (g.output != nullptr) add_outer(dout, s_.z, g.output, count, c_, c_);
+      if (g.att.output != nullptr) add_outer(dout, s_.z, g.att.output, count, c_, c_);
     });
     for (const SequenceRows& q : rows_.sequences)
       for (std::size_t h = 0; h < shape_.heads(); ++h) recurrence_backward(q, h);
@@ -139,7 +139,7 @@ class TimeMix {
       for (std::size_t row = begin; row < begin + count; ++row) prepare_backward(row, dv_first, g);
       project_backward(begin, count, g);
     });
-    shifted_norm_backward(p_.ln1_weight, g.ln1_weight, g.ln1_bias, rows_, layer_,
+    shifted_norm_backward(p_.ln1.weight, g.ln1.weight, g.ln1.bias, rows_, layer_,
                           &State<>::att_x_prev, t_.norm, n_, c_, dx);
   }
 
@@ -174,20 +174,20 @@ class TimeMix {
       round_inputs(rows_.precision, s_.x, count, c_);
       multiply_transposed(s_.x, weight, to + at, count, c_, c_);
     };
-    input(p_.x_r);
-    square(p_.receptance, t_.r);
-    input(p_.x_k);
-    square(p_.key, t_.k);
-    const float* xv = input(p_.x_v);
+    input(p_.att.x_r);
+    square(p_.att.receptance, t_.r);
+    input(p_.att.x_k);
+    square(p_.att.key, t_.k);
+    const float* xv = input(p_.att.x_v);
     if (!first())
-      low_rank(xv, p_.v1, p_.v2, Activation::none, shape_.value_rank(),
+      low_rank(xv, p_.att.v1, p_.att.v2, Activation::none, shape_.value_rank(),
                t_.low_v + begin * shape_.value_rank(), t_.v_gate + at, count);
-    square(p_.value, t_.v_own);
-    low_rank(input(p_.x_w), p_.w1, p_.w2, Activation::tanh, shape_.decay_rank(),
+    square(p_.att.value, t_.v_own);
+    low_rank(input(p_.att.x_w), p_.att.w1, p_.att.w2, Activation::tanh, shape_.decay_rank(),
              t_.low_w + begin * shape_.decay_rank(), t_.w + at, count);
-    low_rank(input(p_.x_a), p_.a1, p_.a2, Activation::none, shape_.icl_rank(),
+    low_rank(input(p_.att.x_a), p_.att.a1, p_.att.a2, Activation::none, shape_.icl_rank(),
              t_.low_a + begin * shape_.icl_rank(), t_.a + at, count);
-    low_rank(input(p_.x_g), p_.g1, p_.g2, Activation::sigmoid, shape_.gate_rank(),
+    low_rank(input(p_.att.x_g), p_.att.g1, p_.att.g2, Activation::sigmoid, shape_.gate_rank(),
              t_.low_g + begin * shape_.gate_rank(), t_.g + at, count);
   }
 
@@ -201,13 +201,14 @@ class TimeMix {
           *v = t_.v + at, *v_gate = first() ? nullptr : t_.v_gate + at;
     const float a_range = extended_ ? 2.0f : 1.0f;
     kernels::map<Lanes>({0, c_}, [=]<class V>(std::size_t j) {
-      const V s = kernels::sigmoid(V::load(w + j) + V::load(p.w0 + j));
+      const V s = kernels::sigmoid(V::load(w + j) + V::load(p.att.w0 + j));
       s.store(sigma_w + j);
       kernels::exp(s * V::broadcast(decay_scale)).store(w + j);
-      (kernels::sigmoid(V::load(a + j) + V::load(p.a0 + j)) * V::broadcast(a_range)).store(a + j);
-      (V::load(k + j) * V::load(p.k_k + j)).store(removal + j);
+      (kernels::sigmoid(V::load(a + j) + V::load(p.att.a0 + j)) * V::broadcast(a_range))
+          .store(a + j);
+      (V::load(k + j) * V::load(p.att.k_k + j)).store(removal + j);
       if (v_first != nullptr) {
-        const V gate = kernels::sigmoid(V::load(v_gate + j) + V::load(p.v0 + j));
+        const V gate = kernels::sigmoid(V::load(v_gate + j) + V::load(p.att.v0 + j));
         gate.store(v_gate + j);
         const V own = V::load(v_own + j);
         fma(V::load(v_first + j) - own, gate, own).store(v + j);
@@ -233,7 +234,7 @@ class TimeMix {
   void derive(std::size_t row) const {
     const std::size_t at = row * c_;
     const float *k = t_.k + at, *a = t_.a + at, *w = t_.w + at, *removal = t_.removal + at,
-                *k_a = p_.k_a;
+                *k_a = p_.att.k_a;
     float *k_out = s_.k + at, *b = s_.b + at;
     const bool extended = extended_;
     kernels::map<Lanes>({0, c_}, [=]<class V>(std::size_t j) {
@@ -279,7 +280,7 @@ class TimeMix {
       const std::size_t at = row * c_ + h * n, head = row * shape_.heads() + h;
       float* y_hat = t_.y_hat + at;
       t_.y_scale[head] = standardise(y_hat, y_hat, n, kernels::group_norm_epsilon);
-      t_.bonus[head] = kernels::triple_product<Lanes>(t_.r + at, s_.k + at, p_.r_k + h * n, n);
+      t_.bonus[head] = kernels::triple_product<Lanes>(t_.r + at, s_.k + at, p_.att.r_k + h * n, n);
     }
     gate(row, z);
   }
@@ -289,7 +290,7 @@ class TimeMix {
     for (std::size_t h = 0; h < shape_.heads(); ++h) {
       const std::size_t at = row * c_ + h * n;
       const float *y_hat = t_.y_hat + at, *v = t_.v + at, *g = t_.g + at,
-                  *weight = p_.ln_x_weight + h * n, *bias = p_.ln_x_bias + h * n;
+                  *weight = p_.att.ln_x.weight + h * n, *bias = p_.att.ln_x.bias + h * n;
       const float bonus = t_.bonus[row * shape_.heads() + h];
       float* out = z + h * n;
       kernels::map<Lanes>({0, n}, [=]<class V>(std::size_t j) {
@@ -306,15 +307,15 @@ class TimeMix {
     for (std::size_t h = 0; h < shape_.heads(); ++h) {
       const std::size_t at = row * c_ + h * n, head = row * shape_.heads() + h;
       const float *y_hat = t_.y_hat + at, *v = t_.v + at, *g = t_.g + at, *r = t_.r + at,
-                  *k = s_.k + at, *weight = p_.ln_x_weight + h * n, *bias = p_.ln_x_bias + h * n,
-                  *r_k = p_.r_k + h * n, *dz = dz_row + h * n;
+                  *k = s_.k + at, *weight = p_.att.ln_x.weight + h * n,
+                  *bias = p_.att.ln_x.bias + h * n, *r_k = p_.att.r_k + h * n, *dz = dz_row + h * n;
       float *dy = s_.dy + at, *dg = s_.dg + at, *dr = s_.dr + at, *dk = s_.dk + at,
             *dv = s_.dv + at;
       const float bonus = t_.bonus[head];
       const float dbonus = kernels::triple_product<Lanes>(dz, g, v, n);
       const auto add_at = [h, n](float* p) { return p == nullptr ? nullptr : p + h * n; };
-      float *dweight = add_at(grad.ln_x_weight), *dbias = add_at(grad.ln_x_bias),
-            *dr_k = add_at(grad.r_k);
+      float *dweight = add_at(grad.att.ln_x.weight), *dbias = add_at(grad.att.ln_x.bias),
+            *dr_k = add_at(grad.att.r_k);
       kernels::map<Lanes>({0, n}, [=]<class V>(std::size_t j) {
         const V dzj = V::load(dz + j), vj = V::load(v + j), rj = V::load(r + j),
                 kj = V::load(k + j), y = V::load(y_hat + j), db = V::broadcast(dbonus);
@@ -350,8 +351,9 @@ class TimeMix {
     const bool extended = extended_;
     const float a_range = extended_ ? 2.0f : 1.0f;
     const BlockTensors<const float*>& p = p_;
-    const float *k_a = p.k_a, *k_k = p.k_k;
-    float *dk_a = grad.k_a, *dk_k = grad.k_k, *dw0 = grad.w0, *da0 = grad.a0, *dv0 = grad.v0;
+    const float *k_a = p.att.k_a, *k_k = p.att.k_k;
+    float *dk_a = grad.att.k_a, *dk_k = grad.att.k_k, *dw0 = grad.att.w0, *da0 = grad.att.a0,
+          *dv0 = grad.att.v0;
     kernels::map<Lanes>({0, c_}, [=]<class V>(std::size_t j) {
       const V one = V::broadcast(1.0f);
       const V aj = V::load(a + j), wj = V::load(w + j), kj = V::load(k + j);
@@ -431,7 +433,7 @@ class TimeMix {
   /// The matrix products of `project` backwards, into the sums of the token shift.
   void project_backward(std::size_t begin, std::size_t count, const BlockTensors<float*>& g) const {
     const std::size_t at = begin * c_;
-    const bool wanted = g.receptance != nullptr;
+    const bool wanted = g.att.receptance != nullptr;
     const auto input = [&](const float* mu) {
       if (wanted || rows_.precision != Precision::exact) mix(n_, mu, begin, count, c_, s_.x);
       return static_cast<const float*>(s_.x);
@@ -453,24 +455,25 @@ class TimeMix {
     };
     const auto linear = []<class V>(V) { return V::broadcast(1.0f); };
 
-    square(p_.x_r, p_.receptance, s_.dr, g.receptance);
-    done(p_.x_r, g.x_r);
-    square(p_.x_k, p_.key, s_.dk, g.key);
-    done(p_.x_k, g.x_k);
-    square(p_.x_v, p_.value, s_.dv, g.value);
+    square(p_.att.x_r, p_.att.receptance, s_.dr, g.att.receptance);
+    done(p_.att.x_r, g.att.x_r);
+    square(p_.att.x_k, p_.att.key, s_.dk, g.att.key);
+    done(p_.att.x_k, g.att.x_k);
+    square(p_.att.x_v, p_.att.value, s_.dv, g.att.value);
     if (!first())
-      low(p_.x_v, p_.v1, p_.v2, s_.db, g.v1, g.v2, shape_.value_rank(), t_.low_v, Store::add,
-          linear);
-    done(p_.x_v, g.x_v);
-    low(p_.x_w, p_.w1, p_.w2, s_.dw, g.w1, g.w2, shape_.decay_rank(), t_.low_w, Store::replace,
-        []<class V>(V tanh) { return V::broadcast(1.0f) - tanh * tanh; });
-    done(p_.x_w, g.x_w);
-    low(p_.x_a, p_.a1, p_.a2, s_.da, g.a1, g.a2, shape_.icl_rank(), t_.low_a, Store::replace,
-        linear);
-    done(p_.x_a, g.x_a);
-    low(p_.x_g, p_.g1, p_.g2, s_.dg, g.g1, g.g2, shape_.gate_rank(), t_.low_g, Store::replace,
+      low(p_.att.x_v, p_.att.v1, p_.att.v2, s_.db, g.att.v1, g.att.v2, shape_.value_rank(),
+          t_.low_v, Store::add, linear);
+    done(p_.att.x_v, g.att.x_v);
+    low(p_.att.x_w, p_.att.w1, p_.att.w2, s_.dw, g.att.w1, g.att.w2, shape_.decay_rank(), t_.low_w,
+        Store::replace, []<class V>(V tanh) { return V::broadcast(1.0f) - tanh * tanh; });
+    done(p_.att.x_w, g.att.x_w);
+    low(p_.att.x_a, p_.att.a1, p_.att.a2, s_.da, g.att.a1, g.att.a2, shape_.icl_rank(), t_.low_a,
+        Store::replace, linear);
+    done(p_.att.x_a, g.att.x_a);
+    low(p_.att.x_g, p_.att.g1, p_.att.g2, s_.dg, g.att.g1, g.att.g2, shape_.gate_rank(), t_.low_g,
+        Store::replace,
         []<class V>(V sigmoid) { return sigmoid * (V::broadcast(1.0f) - sigmoid); });
-    done(p_.x_g, g.x_g);
+    done(p_.att.x_g, g.att.x_g);
   }
 
   BlockTensors<const float*> p_;
