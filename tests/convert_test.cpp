@@ -17,9 +17,7 @@ using rwkv::FileFormat;
 
 namespace {
 
-constexpr DType block_types[] = {DType::q4_0, DType::q4_1, DType::q5_0,  DType::q5_1,
-                                 DType::q8_0, DType::q2_k, DType::q3_k,  DType::q4_k,
-                                 DType::q5_k, DType::q6_k, DType::iq4_nl};
+using rwkv::block_types;
 
 // Rows of whole blocks of every type.
 constexpr test::SampleSizes wide{

@@ -170,8 +170,9 @@ int parse_and_run(int argc, char** argv) {
                                         std::to_string(RWKV_VERSION_MINOR) + "." +
                                         std::to_string(RWKV_VERSION_PATCH));
   const auto type = CLI::IsMember({"f32", "f16", "bf16"});
-  const auto any_type = CLI::IsMember({"f32", "f16", "bf16", "q8_0", "q6_k", "q5_k", "q5_1", "q5_0",
-                                       "q4_k", "q4_1", "q4_0", "iq4_nl", "q3_k", "q2_k"});
+  std::vector<std::string> types{"f32", "f16", "bf16"};
+  for (const rwkv::DType block : rwkv::block_types) types.emplace_back(name_of(block));
+  const auto any_type = CLI::IsMember(types);
 
   tool::Info info;
   CLI::App* sub = add(app, "info", "shape, types and sizes of a model file", info);

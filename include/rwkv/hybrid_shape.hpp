@@ -4,9 +4,9 @@
 #pragma once
 
 #include <rwkv/core/error.hpp>
+#include <rwkv/core/parse.hpp>
 #include <rwkv/shape.hpp>
 
-#include <charconv>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -68,8 +68,9 @@ struct HybridConfig {
           ErrorCategory::argument, source, ": \"", std::string(key.substr(0, 40)),
           "\" is no hyper-parameter of a hybrid model (known: semantics, attn_mode, chunk, topk, "
           "max, min, window, cache)");
-    const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), *field);
-    if (error != std::errc{} || end != value.data() + value.size())
+    if (const auto number = internal::parse<std::size_t>(value))
+      *field = *number;
+    else
       fail_with(ErrorCategory::argument, source, ": ", std::string(key), " is \"",
                 std::string(value.substr(0, 40)), "\", not a number");
   }

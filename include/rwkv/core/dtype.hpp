@@ -4,6 +4,7 @@
 
 #include <rwkv/core/half.hpp>
 
+#include <array>
 #include <iterator>
 #include <optional>
 #include <string_view>
@@ -41,6 +42,7 @@ enum class DType : std::uint8_t {
   q5_k,
   q6_k,
   iq4_nl,
+  end,  ///< no type: how many there are
 };
 
 namespace internal {
@@ -49,17 +51,42 @@ struct DTypeTraits {
   std::string_view name;
   std::size_t block_elements;
   std::size_t block_bytes;
+  int gguf = -1;       ///< the type's number in GGUF files, if it has one
+  int gguf_file = -1;  ///< the number of a file that is mostly of this type
 };
 
-inline constexpr DTypeTraits dtype_traits[] = {  // in the order of the enumerators
-    {"f64", 1, 8},      {"f32", 1, 4},      {"f16", 1, 2},      {"bf16", 1, 2},
-    {"i64", 1, 8},      {"i32", 1, 4},      {"u8", 1, 1},       {"i16", 1, 2},
-    {"i8", 1, 1},       {"u64", 1, 8},      {"u32", 1, 4},      {"u16", 1, 2},
-    {"boolean", 1, 1},  {"f8_e4m3", 1, 1},  {"f8_e5m2", 1, 1},  {"q4_0", 32, 18},
-    {"q4_1", 32, 20},   {"q5_0", 32, 22},   {"q5_1", 32, 24},   {"q8_0", 32, 34},
-    {"q2_k", 256, 84},  {"q3_k", 256, 110}, {"q4_k", 256, 144}, {"q5_k", 256, 176},
-    {"q6_k", 256, 210}, {"iq4_nl", 32, 18}};
-static_assert(std::size(dtype_traits) == static_cast<std::size_t>(DType::iq4_nl) + 1);
+inline constexpr DTypeTraits dtype_traits[] = {
+    // in the order of the enumerators
+    {"f64", 1, 8},
+    {"f32", 1, 4, 0, 0},
+    {"f16", 1, 2, 1, 1},
+    {"bf16", 1, 2, 30, 32},
+    {"i64", 1, 8},
+    {"i32", 1, 4},
+    {"u8", 1, 1},
+    {"i16", 1, 2},
+    {"i8", 1, 1},
+    {"u64", 1, 8},
+    {"u32", 1, 4},
+    {"u16", 1, 2},
+    {"boolean", 1, 1},
+    {"f8_e4m3", 1, 1},
+    {"f8_e5m2", 1, 1},
+    {"q4_0", 32, 18, 2, 2},
+    {"q4_1", 32, 20, 3, 3},
+    {"q5_0", 32, 22, 6, 8},
+    {"q5_1", 32, 24, 7, 9},
+    {"q8_0", 32, 34, 8, 7},
+    {"q2_k", 256, 84, 10, 10},
+    {"q3_k", 256, 110, 11, 11},
+    {"q4_k", 256, 144, 12, 14},
+    {"q5_k", 256, 176, 13, 16},
+    {"q6_k", 256, 210, 14, 18},
+    {"iq4_nl", 32, 18, 20, 25},
+};
+inline constexpr std::size_t dtypes = std::size(dtype_traits);
+inline constexpr std::size_t first_block_type = static_cast<std::size_t>(DType::q4_0);
+static_assert(dtypes == static_cast<std::size_t>(DType::end));
 
 constexpr const DTypeTraits& traits_of(DType type) noexcept {
   return dtype_traits[static_cast<std::size_t>(type)];
@@ -88,6 +115,14 @@ constexpr std::size_t block_bytes(DType type) noexcept {
 }
 
 constexpr bool is_block(DType type) noexcept { return block_elements(type) != 1; }
+
+/// All block types.
+inline constexpr auto block_types = [] {
+  std::array<DType, internal::dtypes - internal::first_block_type> types{};
+  for (std::size_t i = 0; i < types.size(); ++i)
+    types[i] = static_cast<DType>(internal::first_block_type + i);
+  return types;
+}();
 
 /// Bytes per element of a plain type. An element of a block type has no bytes of its own: 0.
 constexpr std::size_t size_of(DType type) noexcept {

@@ -5,12 +5,12 @@
 // another name.
 #pragma once
 
+#include <rwkv/core/parse.hpp>
 #include <rwkv/io/mapped_file.hpp>
 #include <rwkv/io/shards.hpp>
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <set>
 
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail {
@@ -35,13 +35,6 @@ struct PartName {
 [[nodiscard]] inline std::optional<PartName> part_name(std::string_view name) {
   constexpr std::string_view of = "-of-";
   constexpr std::size_t most_parts = 100'000;
-  const auto read = [](std::string_view digits) -> std::optional<std::size_t> {
-    std::size_t value = 0;
-    const char* const end = digits.data() + digits.size();
-    const auto [stop, error] = std::from_chars(digits.data(), end, value);
-    if (error != std::errc{} || stop != end) return std::nullopt;
-    return value;
-  };
   const std::size_t middle = name.rfind(of);
   const std::size_t dot = name.rfind('.');
   if (middle == std::string_view::npos || dot == std::string_view::npos ||
@@ -50,8 +43,9 @@ struct PartName {
   const std::size_t dash = name.rfind('-', middle - 1);
   if (dash == std::string_view::npos) return std::nullopt;
   const std::string_view number = name.substr(dash + 1, middle - dash - 1);
-  const auto part = read(number);
-  const auto parts = read(name.substr(middle + of.size(), dot - middle - of.size()));
+  const auto part = internal::parse<std::size_t>(number);
+  const auto parts =
+      internal::parse<std::size_t>(name.substr(middle + of.size(), dot - middle - of.size()));
   if (!part || !parts || *part == 0 || *part > *parts || *parts == 1 || *parts > most_parts)
     return std::nullopt;
   return PartName{std::string(name.substr(0, dash + 1)), std::string(name.substr(middle)),

@@ -3,6 +3,7 @@
 // official names.
 #pragma once
 
+#include <rwkv/core/parse.hpp>
 #include <rwkv/io/gguf_container.hpp>
 #include <rwkv/io/gguf_names.hpp>
 
@@ -75,9 +76,9 @@ namespace detail {
 /// r_k is stored flat; its rows are the heads.
 inline void split_heads(Checkpoint& checkpoint) {
   const auto entry = checkpoint.metadata.find("rwkv7.wkv.head_size");
-  std::size_t head_size = 0;
-  if (entry != checkpoint.metadata.end())
-    std::from_chars(entry->second.data(), entry->second.data() + entry->second.size(), head_size);
+  const std::size_t head_size = entry == checkpoint.metadata.end()
+                                    ? 0
+                                    : internal::parse<std::size_t>(entry->second).value_or(0);
   for (auto& [name, tensor] : checkpoint.tensors) {
     if (!name.ends_with(".att.r_k") || tensor.shape.size() != 1) continue;
     if (head_size == 0 || tensor.shape[0] % head_size != 0)
@@ -106,11 +107,10 @@ inline void refuse_overlaps(const Gguf& gguf, const std::string& source) {
   const auto entry = gguf.metadata.find(key);
   if (entry == gguf.metadata.end()) return otherwise;
   const std::string& text = entry->second;
-  std::size_t number = 0;
-  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc{} || stop != text.data() + text.size())
+  const auto number = internal::parse<std::size_t>(text);
+  if (!number)
     fail_with(ErrorCategory::format, source, ": ", std::string(key), " is ", printable(text));
-  return number;
+  return *number;
 }
 
 /// True for a part of a model that is in several files.

@@ -3,12 +3,12 @@
 // model; gguf.hpp says what the names mean.
 #pragma once
 
+#include <rwkv/core/parse.hpp>
 #include <rwkv/io/checkpoint.hpp>
 #include <rwkv/io/untrusted.hpp>
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <type_traits>
 
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail {
@@ -31,38 +31,11 @@ struct Gguf {
 
 /// The DType of a GGUF tensor type, or nothing.
 [[nodiscard]] constexpr std::optional<DType> gguf_dtype(std::uint32_t type) noexcept {
-  switch (type) {
-    case 0:
-      return DType::f32;
-    case 1:
-      return DType::f16;
-    case 2:
-      return DType::q4_0;
-    case 3:
-      return DType::q4_1;
-    case 6:
-      return DType::q5_0;
-    case 7:
-      return DType::q5_1;
-    case 8:
-      return DType::q8_0;
-    case 10:
-      return DType::q2_k;
-    case 11:
-      return DType::q3_k;
-    case 12:
-      return DType::q4_k;
-    case 13:
-      return DType::q5_k;
-    case 14:
-      return DType::q6_k;
-    case 20:
-      return DType::iq4_nl;
-    case 30:
-      return DType::bf16;
-    default:
-      return std::nullopt;
-  }
+  for (std::size_t i = 0; i < internal::dtypes; ++i)
+    if (const int number = internal::dtype_traits[i].gguf;
+        number >= 0 && static_cast<std::uint32_t>(number) == type)
+      return static_cast<DType>(i);
+  return std::nullopt;
 }
 
 /// What people call a GGUF tensor type.
@@ -189,8 +162,7 @@ class GgufReader {
   }
 
   void set_alignment(std::uint32_t type, const std::string& value) {
-    std::uint32_t number = 0;
-    std::from_chars(value.data(), value.data() + value.size(), number);
+    const std::uint32_t number = internal::parse<std::uint32_t>(value).value_or(0);
     if (type != u32 || !std::has_single_bit(number))
       refuse("general.alignment is ", printable(value), ", which is no power of two");
     data_alignment_ = number;

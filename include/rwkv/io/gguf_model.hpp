@@ -20,40 +20,6 @@ struct PlannedTensor {
 
 namespace detail {
 
-/// The number that says, for people, which type most of a file has.
-[[nodiscard]] constexpr std::uint32_t gguf_file_type(DType type) noexcept {
-  switch (type) {
-    case DType::f16:
-      return 1;
-    case DType::q4_0:
-      return 2;
-    case DType::q4_1:
-      return 3;
-    case DType::q8_0:
-      return 7;
-    case DType::q5_0:
-      return 8;
-    case DType::q5_1:
-      return 9;
-    case DType::q2_k:
-      return 10;
-    case DType::q3_k:
-      return 11;
-    case DType::q4_k:
-      return 14;
-    case DType::q5_k:
-      return 16;
-    case DType::q6_k:
-      return 18;
-    case DType::iq4_nl:
-      return 25;
-    case DType::bf16:
-      return 32;
-    default:
-      return 0;
-  }
-}
-
 /// A conversation as the World models know it, in the notation of chat templates. llama.cpp
 /// recognises the line of the user.
 inline constexpr const char* world_chat_template =
@@ -124,7 +90,8 @@ inline void add_gguf_vocabulary(GgufMetadata& to, const Vocabulary& vocabulary, 
       {"general.architecture", std::string(extended ? detail::gguf_extended : "rwkv7")},
       {"general.type", "model"},
       {"general.name", name},
-      {"general.file_type", detail::gguf_file_type(target)},
+      {"general.file_type",
+       number(static_cast<std::size_t>(internal::traits_of(target).gguf_file))},
       {"general.quantization_version", std::uint32_t{2}},
       {"rwkv7.context_length", std::uint32_t{1048576}},
       {"rwkv7.embedding_length", number(d.embed)},

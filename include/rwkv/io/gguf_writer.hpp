@@ -23,9 +23,9 @@ namespace detail {
 
 /// The GGUF number of a tensor type, or nothing if the format has no such type.
 [[nodiscard]] constexpr std::optional<std::uint32_t> gguf_number(DType type) noexcept {
-  for (std::uint32_t number = 0; number <= 30; ++number)
-    if (gguf_dtype(number) == type) return number;
-  return std::nullopt;
+  const int number = internal::traits_of(type).gguf;
+  if (number < 0) return std::nullopt;
+  return static_cast<std::uint32_t>(number);
 }
 
 /// Everything before the data, and where the texts in it lie.

@@ -4,10 +4,9 @@
 //   {"33": " ", "129": [128], ...}
 #pragma once
 
+#include <rwkv/core/parse.hpp>
 #include <rwkv/io/json_events.hpp>
 #include <rwkv/io/vocabulary.hpp>
-
-#include <charconv>
 
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
@@ -25,10 +24,9 @@ class VocabularyEvents final : public JsonEvents {
   bool end_object() override { return true; }
 
   bool key(std::string& name) override {
-    const char* const end = name.data() + name.size();
-    const auto [stop, error] = std::from_chars(name.data(), end, id_);
-    if (error != std::errc{} || stop != end)
-      return this->stop("has the key " + printable(name) + ", which is no token id");
+    const auto id = internal::parse<decltype(id_)>(name);
+    if (!id) return stop("has the key " + printable(name) + ", which is no token id");
+    id_ = *id;
     return true;
   }
 

@@ -4,22 +4,13 @@
 // Read as published, written with bytes literals.
 #pragma once
 
+#include <rwkv/core/parse.hpp>
 #include <rwkv/io/python_literal.hpp>
 #include <rwkv/io/vocabulary.hpp>
-
-#include <charconv>
 
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 namespace detail {
-
-[[nodiscard]] inline std::optional<std::uint64_t> decimal(std::string_view digits) noexcept {
-  std::uint64_t value = 0;
-  const char* const end = digits.data() + digits.size();
-  const auto [stop, error] = std::from_chars(digits.data(), end, value);
-  if (error != std::errc{} || stop != end) return std::nullopt;
-  return value;
-}
 
 /// Returns what is wrong with the line, or nothing.
 [[nodiscard]] inline std::string add_line(Vocabulary& vocabulary, std::string_view line) {
@@ -28,9 +19,9 @@ namespace detail {
   const std::size_t last = line.rfind(' ');
   if (first == std::string_view::npos || first == last)
     return "the line is not \"id token length\"";
-  const auto id = decimal(line.substr(0, first));
+  const auto id = internal::parse<std::uint64_t>(line.substr(0, first));
   if (!id) return "the id " + printable(line.substr(0, first)) + " is no number";
-  const auto length = decimal(line.substr(last + 1));
+  const auto length = internal::parse<std::uint64_t>(line.substr(last + 1));
   if (!length) return "the length " + printable(line.substr(last + 1)) + " is no number";
   PythonLiteral token(line.substr(first + 1, last - first - 1));
   if (token.problem() != nullptr) return token.problem();

@@ -71,34 +71,38 @@ struct QuantisedMatrix {
   std::size_t cols = 0;
 };
 
-/// The layout that the matrices of a block format are packed in. A panel occupies within 3 % of
-/// what its blocks do, but for q2_k and q3_k, whose codes get 4 bits, and iq4_nl, whose levels get
-/// 8 bits.
+/// The layouts that the matrices of block formats are packed in. A panel occupies within 3 % of what
+/// its blocks do, but for q2_k and q3_k, whose codes get 4 bits, and iq4_nl, whose levels get 8 bits.
+struct LayoutOfType {
+  DType type;
+  QuantisedLayout layout;
+};
+inline constexpr LayoutOfType quantised_layouts[] = {
+    {DType::q4_0, {4, 8, false, ScaleForm::halves}},
+    {DType::q4_1, {4, 0, true, ScaleForm::halves}},
+    {DType::q5_0, {5, 16, false, ScaleForm::halves}},
+    {DType::q5_1, {5, 0, true, ScaleForm::halves}},
+    {DType::q8_0, {8, 0, false, ScaleForm::halves}},
+    {DType::q2_k, {4, 0, true, ScaleForm::bytes_of_half}},
+    {DType::q3_k, {4, 4, false, ScaleForm::bytes_of_half}},
+    {DType::q4_k, {4, 0, true, ScaleForm::bytes_of_tile}},
+    {DType::q5_k, {5, 0, true, ScaleForm::bytes_of_tile}},
+    {DType::q6_k, {6, 32, false, ScaleForm::bytes_of_half}},
+    {DType::iq4_nl, {8, 0, false, ScaleForm::halves}},
+};
+static_assert(
+    [] {
+      bool listed = std::size(quantised_layouts) == block_types.size();
+      for (std::size_t i = 0; listed && i < block_types.size(); ++i)
+        listed = quantised_layouts[i].type == block_types[i];
+      return listed;
+    }(),
+    "every block type has a layout, in the order of the types");
+
+/// The layout of a block type.
 [[nodiscard]] constexpr QuantisedLayout layout_of(DType type) noexcept {
-  switch (type) {
-    case DType::q4_1:
-      return {4, 0, true, ScaleForm::halves};
-    case DType::q5_0:
-      return {5, 16, false, ScaleForm::halves};
-    case DType::q5_1:
-      return {5, 0, true, ScaleForm::halves};
-    case DType::q8_0:
-    case DType::iq4_nl:
-      return {8, 0, false, ScaleForm::halves};
-    case DType::q2_k:
-      return {4, 0, true, ScaleForm::bytes_of_half};
-    case DType::q3_k:
-      return {4, 4, false, ScaleForm::bytes_of_half};
-    case DType::q4_k:
-      return {4, 0, true, ScaleForm::bytes_of_tile};
-    case DType::q5_k:
-      return {5, 0, true, ScaleForm::bytes_of_tile};
-    case DType::q6_k:
-      return {6, 32, false, ScaleForm::bytes_of_half};
-    default:
-      RWKV_ASSERT(type == DType::q4_0);
-      return {4, 8, false, ScaleForm::halves};
-  }
+  RWKV_ASSERT(is_block(type));
+  return quantised_layouts[static_cast<std::size_t>(type) - internal::first_block_type].layout;
 }
 
 /// Bytes of a packed rows x cols matrix of a block type.

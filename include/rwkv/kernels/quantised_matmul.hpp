@@ -445,31 +445,55 @@ void quantised_single(const QuantisedMatrix& w, Range panels, const QuantisedAct
 template <class L>
 void quantised_single(const QuantisedMatrix& w, Range panels, const QuantisedActivations& x,
                       float* y) noexcept {
-  const auto try_type = [&]<DType Type>(std::integral_constant<DType, Type>) {
-    constexpr QuantisedLayout layout = layout_of(Type);
+  const auto try_type = [&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
+    constexpr QuantisedLayout layout = layout_of(block_types[I]);
     if (w.layout != layout) return false;
     quantised_single<L, layout>(w, panels, x, y);
     return true;
   };
-  const auto try_types = [&]<DType... Types>() {
-    return (try_type(std::integral_constant<DType, Types>{}) || ...);
-  };
-  [[maybe_unused]] const bool found =
-      try_types
-          .template operator()<DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q8_0,
-                               DType::q2_k, DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k>();
+  [[maybe_unused]] const bool found = [&]<std::size_t... I>(std::index_sequence<I...>) {
+    return (try_type(std::integral_constant<std::size_t, I>{}) || ...);
+  }
+  (std::make_index_sequence<block_types.size()>{});
   RWKV_ASSERT(found);
 }
 
 /// A layout with so many bits and parts, with what all of them have in common as constants.
 template <unsigned Bits, std::size_t Parts>
-RWKV_INLINE QuantisedLayout with_constants(QuantisedLayout layout) noexcept {
+RWKV_INLINE constexpr QuantisedLayout with_constants(QuantisedLayout layout) noexcept {
   layout.bits = Bits;
   if (Bits == 8) layout.form = ScaleForm::halves;
   if (Parts == 2) layout.form = ScaleForm::bytes_of_half;
   if (Bits == 8 || Bits == 6) layout.min = false;
   return layout;
 }
+
+/// Returns f.operator()<Bits, Parts>() for a layout; there is one for every block type.
+template <class F>
+RWKV_INLINE constexpr auto with_bits_and_parts(const QuantisedLayout& layout, F f) noexcept {
+  switch (layout.bits) {
+    case 4:
+      return layout.parts() == 1 ? f.template operator()<4, 1>() : f.template operator()<4, 2>();
+    case 5:
+      return f.template operator()<5, 1>();
+    case 6:
+      return f.template operator()<6, 2>();
+    default:
+      return f.template operator()<8, 1>();
+  }
+}
+static_assert(
+    [] {
+      for (const DType type : block_types) {
+        const QuantisedLayout layout = layout_of(type);
+        if (!with_bits_and_parts(layout, [&]<unsigned Bits, std::size_t Parts>() {
+              return with_constants<Bits, Parts>(layout) == layout && layout.parts() == Parts;
+            }))
+          return false;
+      }
+      return true;
+    }(),
+    "a block type's layout has no kernel");
 
 /// Panels [panels.begin, panels.end), at most V, for rows [first, first + Rows); beyond `end`, the
 /// last one again.
@@ -648,21 +672,9 @@ void quantised_matmul(const QuantisedMatrix& w, Inputs inputs, Range panels, con
     detail::quantised_plain<L>(w, panels, x.quantised, rows, y, ldy);
   } else {
     if (rows == 1) return detail::quantised_single<L>(w, panels, x.quantised, y);
-    const auto with = [&]<unsigned Bits, std::size_t Parts>() {
+    detail::with_bits_and_parts(w.layout, [&]<unsigned Bits, std::size_t Parts>() {
       detail::quantised_panels<L, Bits, Parts>(w, panels, x.quantised, rows, y, ldy);
-    };
-    switch (w.layout.bits) {
-      case 4:
-        return w.layout.parts() == 1 ? with.template operator()<4, 1>()
-                                     : with.template operator()<4, 2>();
-      case 5:
-        return with.template operator()<5, 1>();
-      case 6:
-        return with.template operator()<6, 2>();
-      default:
-        RWKV_ASSERT(w.layout.bits == 8);
-        return with.template operator()<8, 1>();
-    }
+    });
   }
 }
 

@@ -15,6 +15,7 @@
 #include <rwkv/quant/q6_k.hpp>
 #include <rwkv/quant/q8_0.hpp>
 
+#include <algorithm>
 #include <concepts>
 
 namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA {
@@ -45,35 +46,37 @@ concept BlockFormat = requires(const std::byte* block, std::byte* to, const floa
   noexcept;
 };
 
+namespace detail {
+
+template <BlockFormat... Formats>
+struct FormatList {
+  static constexpr bool has(DType type) noexcept { return ((Formats::type == type) || ...); }
+
+  template <class F, class First, class... Rest>
+  static constexpr decltype(auto) visit(DType type, F&& f) {
+    if constexpr (sizeof...(Rest) > 0)
+      if (type != First::type) return visit<F, Rest...>(type, static_cast<F&&>(f));
+    RWKV_ASSERT(type == First::type);
+    return f(First{});
+  }
+  template <class F>
+  static constexpr decltype(auto) visit(DType type, F&& f) {
+    return visit<F, Formats...>(type, static_cast<F&&>(f));
+  }
+};
+
+}  // namespace detail
+
+/// All of them.
+using BlockFormats =
+    detail::FormatList<Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL>;
+static_assert(std::all_of(block_types.begin(), block_types.end(), BlockFormats::has),
+              "a block type has no format");
+
 /// Returns f(F{}) with the format F of the block type `type`.
 template <class F>
 constexpr decltype(auto) visit_format(DType type, F&& f) {
-  const auto use = [&f]<BlockFormat Format>(Format format) -> decltype(auto) { return f(format); };
-  switch (type) {
-    case DType::q4_0:
-      return use(Q4_0{});
-    case DType::q4_1:
-      return use(Q4_1{});
-    case DType::q5_0:
-      return use(Q5_0{});
-    case DType::q5_1:
-      return use(Q5_1{});
-    case DType::q8_0:
-      return use(Q8_0{});
-    case DType::q2_k:
-      return use(Q2_K{});
-    case DType::q3_k:
-      return use(Q3_K{});
-    case DType::q4_k:
-      return use(Q4_K{});
-    case DType::q5_k:
-      return use(Q5_K{});
-    case DType::q6_k:
-      return use(Q6_K{});
-    default:
-      RWKV_ASSERT(type == DType::iq4_nl);
-      return use(IQ4_NL{});
-  }
+  return BlockFormats::visit(type, static_cast<F&&>(f));
 }
 
 }  // namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA
