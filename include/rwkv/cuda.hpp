@@ -20,8 +20,10 @@
 #include <rwkv/exec/serial.hpp>
 #include <rwkv/kernels/coded_layout.hpp>
 #include <rwkv/model.hpp>
+#include <rwkv/sampler.hpp>
 
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <span>
 #include <utility>
@@ -135,6 +137,45 @@ struct CudaWorkspaceOptions {
 
 class CudaWorkspace;
 
+/// Draws the tokens of one sequence on the device: exactly those that a Sampler with the same
+/// options draws from the same logits. A value: a copy is a fork that draws the same. One thread at
+/// a time.
+class CudaSampler {
+ public:
+  /// Throws Error (argument) if an option is out of range.
+  explicit CudaSampler(const CudaModel& model, const SamplerOptions& options = {});
+  CudaSampler(const CudaSampler& other)
+      : model_(other.model_), draws_(other.draws_ ? cuda::copy_of(*other.draws_) : nullptr) {}
+  CudaSampler(CudaSampler&&) noexcept = default;
+  CudaSampler& operator=(const CudaSampler& other) { return *this = CudaSampler(other); }
+  CudaSampler& operator=(CudaSampler&&) noexcept = default;
+  ~CudaSampler() = default;
+
+  /// Draws a token and counts it; logits [V] of the host. Throws Error (numeric) for NaN or
+  /// +infinity among the logits, or if every token is out, and (argument) for other sizes.
+  [[nodiscard]] Token sample(std::span<const float> logits, CudaWorkspace& work) {
+    return draw(logits, work, false);
+  }
+  /// The same for logits in memory of the device.
+  [[nodiscard]] Token sample_on_device(std::span<const float> logits, CudaWorkspace& work) {
+    return draw(logits, work, true);
+  }
+
+ private:
+  friend class CudaModel;
+  [[nodiscard]] Token draw(std::span<const float> logits, CudaWorkspace& work, bool on_device);
+
+  std::shared_ptr<const cuda::Loaded> model_;
+  std::shared_ptr<cuda::Draws> draws_;
+};
+
+/// A sequence that goes on by itself: see CudaModel::decode.
+struct CudaSequence {
+  CudaState* state = nullptr;
+  CudaSampler* sampler = nullptr;
+  Token last = 0;  ///< the token to go on from, which the state has not consumed
+};
+
 /// A model on a device. Copies share the weights. Any number of threads may run it at once, each
 /// with its own states and workspace; models on several devices, or several on one, do not know of
 /// each other.
@@ -213,7 +254,17 @@ class CudaModel {
     run(slots, which, logits, work, true);
   }
 
+  /// Feeds each sequence its last token, draws the next one from the logits, feeds that, and so on,
+  /// without a word from the host in between. Returns `steps` tokens of each sequence, the first of
+  /// all, then the second of all ... and leaves the last ones in `last`; the states have consumed
+  /// all but those. Throws Error as forward does; (argument) for more sequences than the workspace
+  /// has rows; (numeric) as Sampler does, after which states and samplers are undefined.
+  std::vector<Token> decode(std::span<CudaSequence> sequences, std::size_t steps,
+                            CudaWorkspace& work) const;
+
  private:
+  void check(std::span<const CudaSlot> slots, Logits which, std::span<float> logits,
+             const CudaWorkspace& work) const;
   void run(std::span<const CudaSlot> slots, Logits which, std::span<float> logits,
            CudaWorkspace& work, bool on_device) const;
 
@@ -508,27 +559,94 @@ inline std::span<const float> CudaModel::forward(CudaState& state, std::span<con
   return work.logits();
 }
 
-inline void CudaModel::run(std::span<const CudaSlot> slots, Logits which, std::span<float> logits,
-                           CudaWorkspace& work, bool on_device) const {
+inline void CudaModel::check(std::span<const CudaSlot> slots, Logits which, std::span<float> logits,
+                             const CudaWorkspace& work) const {
   detail::check_batch(shape_, slots, which, logits, work);
-  std::vector<cuda::Segment> segments;
-  segments.reserve(slots.size());
+  std::vector<const cuda::Memory*> states;
+  states.reserve(slots.size());
   for (std::size_t s = 0; s < slots.size(); ++s) {
     if (slots[s].state->model_ != loaded_.get())
       fail_with(ErrorCategory::argument, "the state of slot ", s,
                 " belongs to another model on the device");
-    segments.push_back({slots[s].state->memory_.get(), slots[s].tokens});
+    states.push_back(slots[s].state->memory_.get());
   }
-  std::vector<const cuda::Memory*> states;
-  for (const cuda::Segment& s : segments) states.push_back(s.state);
   std::sort(states.begin(), states.end());
   if (std::adjacent_find(states.begin(), states.end()) != states.end())
     fail(ErrorCategory::argument, "two slots of a batch have the same state");
+}
+
+inline void CudaModel::run(std::span<const CudaSlot> slots, Logits which, std::span<float> logits,
+                           CudaWorkspace& work, bool on_device) const {
+  check(slots, which, logits, work);
+  std::vector<cuda::Segment> segments;
+  segments.reserve(slots.size());
+  for (const CudaSlot& slot : slots) segments.push_back({slot.state->memory_.get(), slot.tokens});
   cuda::forward(work.work(), *loaded_, segments,
                 which == Logits::none   ? cuda::Asked::none
                 : which == Logits::last ? cuda::Asked::last
                                         : cuda::Asked::all,
                 logits.data(), on_device);
+}
+
+inline std::vector<Token> CudaModel::decode(std::span<CudaSequence> sequences, std::size_t steps,
+                                            CudaWorkspace& work) const {
+  std::vector<CudaSlot> slots;
+  std::vector<cuda::Sequence> given;
+  std::vector<const cuda::Draws*> samplers;
+  for (const CudaSequence& s : sequences) {
+    slots.push_back({s.state, std::span(&s.last, 1)});
+    if (s.sampler->model_ != loaded_)
+      fail(ErrorCategory::argument, "a sampler was made for another model on the device");
+    given.push_back({s.state->memory_.get(), s.sampler->draws_.get(), s.last});
+    samplers.push_back(s.sampler->draws_.get());
+  }
+  check(slots, Logits::none, {}, work);
+  std::sort(samplers.begin(), samplers.end());
+  if (std::adjacent_find(samplers.begin(), samplers.end()) != samplers.end())
+    fail(ErrorCategory::argument, "two sequences have the same sampler");
+  std::vector<Token> tokens(steps * sequences.size());
+  cuda::decode(work.work(), *loaded_, given, steps, tokens.data());
+  if (steps > 0)
+    for (std::size_t s = 0; s < sequences.size(); ++s)
+      sequences[s].last = tokens[(steps - 1) * sequences.size() + s];
+  return tokens;
+}
+
+inline CudaSampler::CudaSampler(const CudaModel& model, const SamplerOptions& options)
+    : model_(model.loaded()) {
+  options.validate();
+  const std::size_t vocab = model.shape().vocab();
+  cuda::Drawing d;
+  d.temperature = options.temperature;
+  d.top_p = options.top_p;
+  d.presence_penalty = options.presence_penalty;
+  d.frequency_penalty = options.frequency_penalty;
+  d.penalty_decay = options.penalty_decay;
+  d.top_k = options.top_k;
+  d.weight_scale = FixedExp(1).scale();
+  d.tempered_scale = options.temperature > 0 ? FixedExp(options.temperature).scale() : 0;
+  d.farthest =
+      options.min_p > 0 ? FixedExp(1).farthest(options.min_p) : (std::numeric_limits<float>::max)();
+  d.seed = options.seed;
+  d.exp_steps = detail::fixed_exp_steps;
+  const auto mark = [vocab](std::vector<std::uint32_t>& bits, Token token) {
+    bits.resize((vocab + 31) / 32);
+    if (token < vocab) bits[token / 32] |= std::uint32_t{1} << token % 32;
+  };
+  for (const Token token : options.banned) mark(d.banned, token);
+  if (options.uncounted)
+    for (const Token token : *options.uncounted) mark(d.uncounted, token);
+  d.biases = options.bias;
+  std::stable_sort(d.biases.begin(), d.biases.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  draws_ = cuda::make_draws(model_, d);
+}
+
+inline Token CudaSampler::draw(std::span<const float> logits, CudaWorkspace& work, bool on_device) {
+  if (logits.size() != work.shape().vocab())
+    fail_with(ErrorCategory::argument, logits.size(), " logits of a vocabulary of ",
+              work.shape().vocab());
+  return cuda::draw(work.work(), *model_, *draws_, logits.data(), on_device);
 }
 
 }  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

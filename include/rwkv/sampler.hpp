@@ -96,9 +96,6 @@ class Sampler {
 
   [[nodiscard]] float nucleus();
 
-  // The largest distance at which p >= share * (p at distance 0), found bit by bit.
-  [[nodiscard]] float farthest_of_at_least(float share) const;
-
   [[nodiscard]] float nearest(std::uint64_t k);
 
   // Where a running total over the tokens, nearest first, reaches a target (from 1 up).

@@ -125,7 +125,7 @@ RWKV_FUNCTION Token Sampler::draw(float largest) {
   for (float& x : x_) x = largest - x;
   float limit = (std::numeric_limits<float>::max)();  // tokens at infinity are out
   if (options_.top_p < 1) limit = (std::min)(limit, nucleus());
-  if (options_.min_p > 0) limit = (std::min)(limit, farthest_of_at_least(options_.min_p));
+  if (options_.min_p > 0) limit = (std::min)(limit, weight_.farthest(options_.min_p));
   if (options_.top_k > 0 && options_.top_k < x_.size())
     limit = (std::min)(limit, nearest(options_.top_k));
   return pick(limit);
@@ -163,14 +163,6 @@ RWKV_FUNCTION float Sampler::nucleus() {
                return (std::max)(std::uint64_t{1}, static_cast<std::uint64_t>(share));
              })
       .distance;
-}
-
-RWKV_FUNCTION float Sampler::farthest_of_at_least(float share) const {
-  const double least = share * static_cast<double>(FixedExp::one);
-  std::uint32_t key = 0;
-  for (std::uint32_t bit = 1u << 30; bit != 0; bit >>= 1)
-    if (static_cast<double>(weight_(std::bit_cast<float>(key | bit))) >= least) key |= bit;
-  return std::bit_cast<float>(key);
 }
 
 RWKV_FUNCTION float Sampler::nearest(std::uint64_t k) {

@@ -16,6 +16,7 @@
 #define RWKV_KERNEL(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
 #define RWKV_DEVICE __device__ __forceinline__
 #define RWKV_CUDA_UNROLL _Pragma("unroll")
+#define RWKV_CUDA_NO_UNROLL _Pragma("unroll 1")
 #define RWKV_PARAMETER const __grid_constant__  // is read where it lies
 
 namespace rwkv::inline RWKV_ABI::cuda::device {

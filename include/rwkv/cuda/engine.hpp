@@ -153,6 +153,30 @@ struct Segment {
 /// The rows whose logits are wanted.
 enum class Asked : std::uint8_t { none, last, all };
 
+/// How tokens are drawn: SamplerOptions, with what is a list there as arrays.
+struct Drawing {
+  float temperature = 1, top_p = 1, presence_penalty = 0, frequency_penalty = 0, penalty_decay = 1;
+  float farthest = 0;  ///< the largest distance that min_p leaves
+  std::uint64_t top_k = 0;
+  double weight_scale = 0;    ///< FixedExp's for temperature 1
+  double tempered_scale = 0;  ///< and for this temperature
+  std::uint64_t seed = 0;
+  std::span<const std::uint32_t> exp_steps;     ///< [256] FixedExp's table
+  std::vector<std::pair<Token, float>> biases;  ///< by token
+  std::vector<std::uint32_t> banned;            ///< bit per token
+  std::vector<std::uint32_t> uncounted;         ///< bit per token
+};
+
+/// Options, occurrences and random numbers of a sequence, on a device.
+struct Draws;
+
+/// A sequence that goes on by itself.
+struct Sequence {
+  Memory* state = nullptr;
+  Draws* draws = nullptr;
+  Token last = 0;  ///< which the state has not consumed
+};
+
 // The functions of the translation unit. All throw Error: argument, memory, and io for what the
 // device or its driver say.
 [[nodiscard]] int device_count();
@@ -179,5 +203,16 @@ struct WorkSettings {
 /// Runs a batch and waits for it. `logits` is memory of the host, or of the device if `on_device`.
 void forward(Work& work, const Loaded& model, std::span<const Segment> segments, Asked asked,
              float* logits, bool on_device);
+
+[[nodiscard]] std::shared_ptr<Draws> make_draws(const std::shared_ptr<const Loaded>& model,
+                                                const Drawing& drawing);
+[[nodiscard]] std::shared_ptr<Draws> copy_of(const Draws& draws);
+/// Draws a token, and counts it, from logits [V] of the host or the device.
+[[nodiscard]] Token draw(Work& work, const Loaded& model, Draws& draws, const float* logits,
+                         bool on_device);
+/// Feeds each sequence its last token, draws the next one and so on; `tokens` is
+/// [steps][sequences].
+void decode(Work& work, const Loaded& model, std::span<const Sequence> sequences, std::size_t steps,
+            Token* tokens);
 
 }  // namespace rwkv::inline RWKV_ABI::cuda

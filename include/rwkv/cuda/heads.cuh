@@ -33,7 +33,7 @@ struct Heads {
   std::uint64_t low_stride;
   const float* outer;          ///< [4][rows][C] outer halves w, a, v, g; null: to be computed
   std::uint64_t outer_stride;  ///< between the four
-  Outer w2, a2, v2, g2;
+  Outer maps[4];               ///< w2, a2, v2, g2
   const float *w0, *a0, *v0, *k_k, *k_a, *r_k, *ln_weight, *ln_bias;
   float epsilon;
   bool extended;
@@ -119,10 +119,11 @@ RWKV_DEVICE void advance_head(const Heads& p, std::uint64_t block_index) {
       for (unsigned l = thread(); l < p.low_stride; l += threads())
         low_s[l] = p.low[row * p.low_stride + l];
       barrier();
-      outer_half(p.w2, head * (n / 8), low_s + p.w2.from, outer_s);
-      outer_half(p.a2, head * (n / 8), low_s + p.a2.from, outer_s + n);
-      if (p.v0 != nullptr) outer_half(p.v2, head * (n / 8), low_s + p.v2.from, outer_s + 2 * n);
-      outer_half(p.g2, head * (n / 8), low_s + p.g2.from, outer_s + 3 * n);
+      RWKV_CUDA_NO_UNROLL
+      for (int which = 0; which < 4; ++which)
+        if (p.maps[which].steps != 0)
+          outer_half(p.maps[which], head * (n / 8), low_s + p.maps[which].from,
+                     outer_s + which * n);
       barrier();
     }
     float rate = 0, decay = 0, v = 0, k = 0, raw = 0, r = 0, gate = 0;

@@ -131,7 +131,8 @@ template <class Format, int rows>
 RWKV_DEVICE void add_steps(const unsigned char* panel, std::size_t bytes_per_step, unsigned first,
                            unsigned end, unsigned split, unsigned base, const float* x,
                            unsigned stride, float (&sums)[rows * 8]) {
-  constexpr unsigned ahead = rows > 4 ? 2 : 4;  // loads on their way at once
+  constexpr unsigned ahead =
+      rows > 2 || sizeof(typename Format::Packed) > 24 ? 2 : 4;  // on their way
   for (unsigned step = first; step < end; step += ahead * split) {
     typename Format::Packed packed[ahead];
     RWKV_CUDA_UNROLL

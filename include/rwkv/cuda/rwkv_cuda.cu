@@ -9,6 +9,7 @@
 #include <rwkv/cuda/channels.cuh>
 #include <rwkv/cuda/engine.hpp>
 #include <rwkv/cuda/heads.cuh>
+#include <rwkv/cuda/sampling.cuh>
 
 #include <algorithm>
 #include <array>
@@ -45,6 +46,9 @@ sparse_kernel(RWKV_PARAMETER SparseProduct p) {
 
 RWKV_KERNEL(block_threads, 1)
 embedding_kernel(RWKV_PARAMETER Embedding p) { embed(p, block()); }
+
+RWKV_KERNEL(draw_threads, 1)
+draw_kernel(RWKV_PARAMETER Draw p) { draw(p, static_cast<unsigned>(block())); }
 
 struct RandomNumbers {
   unsigned char* to;
@@ -456,6 +460,8 @@ namespace unit {
 constexpr std::size_t most_sparse_rows = 64;
 /// Rows up to which the outer halves of the low-rank maps are computed where they are needed.
 constexpr std::size_t most_fused_rows = 8;
+/// Tokens of a sequence that are drawn before the host asks for them.
+constexpr std::size_t steps_at_once = 256;
 
 /// Where everything lies in the memory of a Work, in bytes.
 struct Places {
@@ -473,6 +479,7 @@ struct Places {
     states = take(rows * sizeof(float*));
     first_rows = take((rows + 1) * sizeof(std::uint32_t));
     chosen = take(rows * sizeof(std::uint32_t));
+    draws = take(rows * sizeof(DrawState*));
     described = bytes;
     x = floats(rows * c);
     r = floats(rows * c);
@@ -488,13 +495,15 @@ struct Places {
     parts = floats(slices * (std::min)(rows, most_sparse_rows) * padded);
     counters = take(most_sparse_rows * (padded / tile_outputs) * sizeof(unsigned));
     logits = floats(rows * std::uint64_t{p.vocab});
+    drawn = take(steps_at_once * rows * sizeof(Token));
+    steps = take(rows * sizeof(std::uint32_t));
   }
 
   std::array<std::uint64_t, 4> ranks;
   std::uint64_t low_stride, slices, padded;
-  std::uint64_t tokens, places, states, first_rows, chosen, described;
+  std::uint64_t tokens, places, states, first_rows, chosen, draws, described;
   std::uint64_t x, r, k, v, y, v_first, outer, low, h, statistics1, statistics2, parts, counters,
-      logits;
+      logits, drawn, steps;
   std::uint64_t bytes = 0;
 
  private:
@@ -505,6 +514,9 @@ struct Places {
 
 }  // namespace unit
 using namespace unit;
+
+/// What follows the blocks of a pass.
+enum class Then : std::uint8_t { nothing, logits, tokens };
 
 struct Work {
   Work(std::shared_ptr<const Loaded> of, const WorkSettings& s)
@@ -534,7 +546,7 @@ struct Work {
   PinnedMemory described;
   Stream stream;
   Event described_copied;
-  std::map<std::pair<std::size_t, bool>, Graph> graphs;  // by rows and whether logits are wanted
+  std::map<std::pair<std::size_t, Then>, Graph> graphs;  // by rows
 };
 
 namespace unit {
@@ -542,13 +554,16 @@ namespace unit {
 /// One pass over the model: all launches, in order.
 class Pass {
  public:
-  Pass(Work& work, std::size_t rows, std::size_t sequences, std::size_t asked)
-      : w(work), m(*work.model), p(m.plan), rows_(rows), sequences_(sequences), asked_(asked) {}
+  Pass(Work& work, std::size_t rows, std::size_t sequences, std::size_t asked, Then then)
+      : w(work),
+        m(*work.model),
+        p(m.plan),
+        rows_(rows),
+        sequences_(sequences),
+        asked_(asked),
+        then_(then) {}
 
-  void run() {
-    check(cudaMemcpyAsync(w.memory.data(), w.described.data(), w.places.described,
-                          cudaMemcpyHostToDevice, w.stream),
-          "copying what a pass does");
+  void run() const {
     Embedding e{};
     e.table = m.at(p.table);
     e.kind = p.table_kind;
@@ -562,12 +577,26 @@ class Pass {
     launch(w.stream, false, embedding_kernel, rows_, block_threads, 2 * block_warps * sizeof(float),
            e, "embedding");
     for (std::size_t i = 0; i < p.layers; ++i) block(i, p.blocks[i]);
-    if (asked_ == 0) return;
+    if (then_ == Then::nothing) return;
     Products head{};
     head.inputs = normalised(p.ln_out_weight, p.ln_out_bias, nullptr);
     head.inputs.chosen = w.at<std::uint32_t>(w.places.chosen);
     add(head, p.head, nowhere, w.at(w.places.logits), p.vocab, Activation::none, 4);
     multiply_rows<4>(head, asked_, "logits");
+    if (then_ == Then::tokens) draw_tokens();
+  }
+
+  /// A token from the logits of every asked row.
+  void draw_tokens() const {
+    Draw d{};
+    d.states = w.at<DrawState*>(w.places.draws);
+    d.logits = w.at(w.places.logits);
+    d.vocab = static_cast<unsigned>(p.vocab);
+    d.tokens = w.at<Token>(w.places.tokens);
+    d.drawn = w.at<Token>(w.places.drawn);
+    d.steps = w.at<std::uint32_t>(w.places.steps);
+    d.rows = static_cast<unsigned>(asked_);
+    launch(w.stream, m.early, draw_kernel, asked_, draw_threads, draw_shared_bytes, d, "drawing");
   }
 
  private:
@@ -681,14 +710,13 @@ class Pass {
     h.low_stride = at.low_stride;
     h.outer = fused ? nullptr : w.at(at.outer);
     h.outer_stride = outer_stride;
-    Outer* const outers[4] = {&h.w2, &h.a2, &h.v2, &h.g2};
-    for (std::size_t i = 0; i < 4; ++i)
-      *outers[i] = {m.at(outer[i]->at),
-                    outer[i]->group_bytes(),
-                    static_cast<unsigned>(outer[i]->steps()),
-                    static_cast<unsigned>(outer[i]->inputs),
-                    static_cast<unsigned>(from[i]),
-                    outer[i]->kind};
+    for (std::size_t i = 0; i < 4; ++i)  // block 0 has no steps of v2
+      h.maps[i] = {m.at(outer[i]->at),
+                   outer[i]->group_bytes(),
+                   static_cast<unsigned>(outer[i]->steps()),
+                   static_cast<unsigned>(outer[i]->inputs),
+                   static_cast<unsigned>(from[i]),
+                   outer[i]->kind};
     h.w0 = m.vector(b.w0);
     h.a0 = m.vector(b.a0);
     h.v0 = has_value_residual ? m.vector(b.v0) : nullptr;
@@ -780,17 +808,31 @@ class Pass {
   const Loaded& m;
   const Plan& p;
   std::size_t rows_, sequences_, asked_;
+  Then then_;
 };
 
-/// Runs a pass whose description is in w.described; passes of one token per sequence as a graph.
-void run_pass(Work& w, std::size_t rows, std::size_t sequences, std::size_t asked) {
-  Pass pass(w, rows, sequences, asked);
-  const bool one_each = rows == sequences && (asked == 0 || asked == rows);
+void check_model(const Work& w, const Loaded& model) {
+  if (w.model.get() != &model)
+    fail(ErrorCategory::argument, "the workspace was made for another model on the device");
+}
+
+/// Takes w.described to the device.
+void describe(Work& w) {
+  check(cudaMemcpyAsync(w.memory.data(), w.described.data(), w.places.described,
+                        cudaMemcpyHostToDevice, w.stream),
+        "copying what a pass does");
+  w.described_copied.record(w.stream);
+}
+
+/// Runs a pass whose description is on the device; passes of one token per sequence as a graph.
+void run_pass(Work& w, std::size_t rows, std::size_t sequences, std::size_t asked, Then then) {
+  const Pass pass(w, rows, sequences, asked, then);
+  const bool one_each = rows == sequences && (then == Then::nothing || asked == rows);
   if (!w.settings.graphs || !one_each) {
     pass.run();
     return;
   }
-  const std::pair key{rows, asked != 0};
+  const std::pair key{rows, then};
   auto found = w.graphs.find(key);
   if (found == w.graphs.end()) {
     check(cudaStreamBeginCapture(w.stream, cudaStreamCaptureModeThreadLocal), "recording a pass");
@@ -838,8 +880,7 @@ std::shared_ptr<Work> make_work(const std::shared_ptr<const Loaded>& model,
 
 void forward(Work& w, const Loaded& model, std::span<const Segment> segments, Asked which,
              float* logits, bool on_device) {
-  if (w.model.get() != &model)
-    fail(ErrorCategory::argument, "the workspace was made for another model on the device");
+  check_model(w, model);
   const OnDevice on(model.device);
   const std::size_t vocab = model.plan.vocab;
   const Places& at = w.places;
@@ -874,8 +915,8 @@ void forward(Work& w, const Loaded& model, std::span<const Segment> segments, As
       }
     }
     w.host<std::uint32_t>(at.first_rows)[sequences] = static_cast<std::uint32_t>(rows);
-    run_pass(w, rows, sequences, asked);
-    w.described_copied.record(w.stream);
+    describe(w);
+    run_pass(w, rows, sequences, asked, asked == 0 ? Then::nothing : Then::logits);
     if (asked > 0) {
       check(
           cudaMemcpyAsync(logits, w.at(at.logits), asked * vocab * sizeof(float),
@@ -885,6 +926,140 @@ void forward(Work& w, const Loaded& model, std::span<const Segment> segments, As
     }
   }
   w.stream.wait();
+}
+
+// ---- drawing tokens
+
+struct Draws {
+  Draws(std::shared_ptr<const Loaded> of, std::size_t size)
+      : model(std::move(of)), bytes(size), data(size, model->device, "a sampler") {}
+  [[nodiscard]] DrawState* state() const { return reinterpret_cast<DrawState*>(data.data()); }
+
+  std::shared_ptr<const Loaded> model;
+  std::size_t bytes;
+  DeviceMemory data;
+};
+
+std::shared_ptr<Draws> make_draws(const std::shared_ptr<const Loaded>& model, const Drawing& d) {
+  const std::size_t vocab = model->plan.vocab;
+  DrawState state{};
+  state.temperature = d.temperature;
+  state.top_p = d.top_p;
+  state.presence_penalty = d.presence_penalty;
+  state.frequency_penalty = d.frequency_penalty;
+  state.penalty_decay = d.penalty_decay;
+  state.farthest = d.farthest;
+  state.top_k = d.top_k;
+  state.weight_scale = d.weight_scale;
+  state.tempered_scale = d.tempered_scale;
+  state.random = d.seed;
+  state.bias_count = static_cast<std::uint32_t>(d.biases.size());
+  std::vector<unsigned char> bytes(round_up(sizeof state, 16));
+  const auto append = [&](const void* data, std::size_t size) {
+    const std::size_t at = bytes.size();
+    bytes.resize(at + round_up(size, 16));
+    if (size > 0) std::memcpy(bytes.data() + at, data, size);
+    return at;
+  };
+  const std::vector<float> counts(vocab, -1.0f);
+  std::vector<std::uint32_t> bits((vocab + 31) / 32);
+  const auto append_bits = [&](const std::vector<std::uint32_t>& from) {
+    std::fill(bits.begin(), bits.end(), 0u);
+    std::copy_n(from.begin(), (std::min)(from.size(), bits.size()), bits.begin());
+    return append(bits.data(), bits.size() * sizeof bits[0]);
+  };
+  std::vector<Bias> biases;
+  for (const auto& [token, amount] : d.biases) biases.push_back({token, amount});
+  state.exp_steps = append(d.exp_steps.data(), d.exp_steps.size_bytes());
+  state.counts = append(counts.data(), counts.size() * sizeof counts[0]);
+  state.banned = append_bits(d.banned);
+  state.uncounted = append_bits(d.uncounted);
+  state.biases = append(biases.data(), biases.size() * sizeof(Bias));
+  std::memcpy(bytes.data(), &state, sizeof state);
+  const OnDevice on(model->device);
+  auto draws = std::make_shared<Draws>(model, bytes.size());
+  copy_bytes(*model, draws->data.data(), bytes.data(), bytes.size(), cudaMemcpyHostToDevice);
+  return draws;
+}
+
+std::shared_ptr<Draws> copy_of(const Draws& draws) {
+  auto to = std::make_shared<Draws>(draws.model, draws.bytes);
+  copy_bytes(*draws.model, to->data.data(), draws.data.data(), draws.bytes,
+             cudaMemcpyDeviceToDevice);
+  return to;
+}
+
+namespace unit {
+
+/// Throws what went wrong while tokens were drawn, once.
+void check_draws(Work& w, Draws& draws) {
+  std::uint32_t failed = 0;
+  std::uint32_t* const at = &draws.state()->failed;
+  check(cudaMemcpyAsync(&failed, at, sizeof failed, cudaMemcpyDeviceToHost, w.stream),
+        "asking whether tokens were drawn");
+  check(cudaMemsetAsync(at, 0, sizeof failed, w.stream), "forgetting an error");
+  w.stream.wait();
+  if (failed == 1) fail(ErrorCategory::numeric, "no token can be drawn: every logit is -infinity");
+  if (failed > 1)
+    fail_with(ErrorCategory::numeric, "the logit of token ", failed - 2, " is no finite number");
+}
+
+void reset_steps(Work& w) {
+  check(cudaMemsetAsync(w.at<unsigned char>(w.places.steps), 0,
+                        w.settings.rows * sizeof(std::uint32_t), w.stream),
+        "forgetting how many tokens were drawn");
+}
+
+}  // namespace unit
+
+Token draw(Work& w, const Loaded& model, Draws& draws, const float* logits, bool on_device) {
+  check_model(w, model);
+  const OnDevice on(model.device);
+  w.host<DrawState*>(w.places.draws)[0] = draws.state();
+  describe(w);
+  reset_steps(w);
+  check(cudaMemcpyAsync(w.at(w.places.logits), logits, model.plan.vocab * sizeof(float),
+                        on_device ? cudaMemcpyDeviceToDevice : cudaMemcpyHostToDevice, w.stream),
+        "copying logits");
+  Pass(w, 0, 0, 1, Then::tokens).draw_tokens();
+  Token token = 0;
+  check(cudaMemcpyAsync(&token, w.at<Token>(w.places.drawn), sizeof token, cudaMemcpyDeviceToHost,
+                        w.stream),
+        "copying tokens");
+  check_draws(w, draws);
+  return token;
+}
+
+void decode(Work& w, const Loaded& model, std::span<const Sequence> sequences, std::size_t steps,
+            Token* tokens) {
+  check_model(w, model);
+  const std::size_t rows = sequences.size();
+  if (rows > w.settings.rows)
+    fail_with(ErrorCategory::argument, rows, " sequences in a workspace of ", w.settings.rows,
+              " rows");
+  if (rows == 0 || steps == 0) return;
+  const OnDevice on(model.device);
+  const Places& at = w.places;
+  for (std::size_t s = 0; s <= rows; ++s)
+    w.host<std::uint32_t>(at.first_rows)[s] = static_cast<std::uint32_t>(s);
+  for (std::size_t s = 0; s < rows; ++s) {
+    w.host<Token>(at.tokens)[s] = sequences[s].last;
+    w.host<float*>(at.states)[s] = sequences[s].state->floats();
+    w.host<std::uint32_t>(at.places)[s] = first_of_sequence | last_of_sequence;
+    w.host<std::uint32_t>(at.chosen)[s] = static_cast<std::uint32_t>(s);
+    w.host<DrawState*>(at.draws)[s] = sequences[s].draws->state();
+  }
+  describe(w);
+  for (std::size_t done = 0; done < steps; done += steps_at_once) {
+    const std::size_t some = (std::min)(steps_at_once, steps - done);
+    reset_steps(w);
+    for (std::size_t t = 0; t < some; ++t) run_pass(w, rows, rows, rows, Then::tokens);
+    check(cudaMemcpyAsync(tokens + done * rows, w.at<Token>(at.drawn), some * rows * sizeof(Token),
+                          cudaMemcpyDeviceToHost, w.stream),
+          "copying tokens");
+    w.stream.wait();
+  }
+  for (const Sequence& s : sequences) check_draws(w, *s.draws);
 }
 
 }  // namespace rwkv::inline RWKV_ABI::cuda

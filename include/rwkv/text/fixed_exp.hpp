@@ -7,6 +7,7 @@
 #include <rwkv/core/config.hpp>
 
 #include <array>
+#include <bit>
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
@@ -48,6 +49,18 @@ class FixedExp {
     const std::uint64_t series = (std::uint64_t{1} << 32) - t + (t * t >> 33);
     return detail::fixed_exp_steps[step] * series >> (23 + whole);
   }
+
+  /// The largest x at which it is at least `share` of its value at 0, found bit by bit.
+  [[nodiscard]] constexpr float farthest(float share) const noexcept {
+    const double least = share * static_cast<double>(one);
+    std::uint32_t key = 0;
+    for (std::uint32_t bit = 1u << 30; bit != 0; bit >>= 1)
+      if (static_cast<double>((*this)(std::bit_cast<float>(key | bit))) >= least) key |= bit;
+    return std::bit_cast<float>(key);
+  }
+
+  /// What x is multiplied with: octaves in units of 2^-32.
+  [[nodiscard]] constexpr double scale() const noexcept { return scale_; }
 
  private:
   static constexpr std::uint64_t ln2 = 0xb17217f8;  // in units of 2^-32

@@ -23,6 +23,7 @@ struct alignas(16) uint4 {
 #define RWKV_KERNEL(threads, blocks) inline void
 #define RWKV_DEVICE inline
 #define RWKV_CUDA_UNROLL
+#define RWKV_CUDA_NO_UNROLL
 #define RWKV_PARAMETER const
 
 namespace emulator {
