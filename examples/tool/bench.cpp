@@ -290,7 +290,7 @@ void measure(const Bench& options, const Model& model, State& state, Work& work,
   // runs on a machine; arithmetic, prefill, a batch, arithmetic.
   constexpr std::size_t rounds = 5;
   const rwkv::DType type = model.weights().block(0).ffn.key.type;
-  constexpr bool work_known = std::is_same_v<Model, rwkv::Model<>>;  // not that of hybrids
+  const bool work_known = model.hybrid() == nullptr;
   ReadBandwidth bandwidth(pool, model.weights().bytes_per_token());
   Arithmetic arithmetic(pool, type, options.inputs);
   CachedProduct cached(pool, model.weights().block(0).ffn.key);
@@ -327,7 +327,7 @@ void measure(const Bench& options, const Model& model, State& state, Work& work,
       batches.push_back(decode_batch(model, state, work, pool, std::span<const rwkv::Token>(prompt),
                                      options.batch, std::max<std::size_t>(1, steps / 2)));
     peaks.push_back((peak_before + arithmetic.measure()) / 2);
-    if constexpr (work_known) {
+    if (work_known) {
       const double blocks = multiply_adds(model.shape());
       const auto head = static_cast<double>(model.shape().vocab() * model.shape().embed());
       peak_fractions.push_back(prefills.back() * blocks / peaks.back());
@@ -400,7 +400,7 @@ void run(const Bench& options) {
   const bool blocks = named && rwkv::is_block(*named);
   rwkv::ThreadPool pool(options.threads);
   rwkv::LoadOptions how = load_options(options);
-  if (!blocks) how.matrix_type = named;
+  if (named && !blocks) how.matrix_type = named;
 
   const auto source = [&] {
     if (options.shape.empty()) return rwkv::io::read_checkpoint(options.model);

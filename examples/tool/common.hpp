@@ -5,6 +5,7 @@
 
 #include "tool.hpp"
 #include <rwkv/adapter.hpp>
+#include <rwkv/any_model.hpp>
 #include <rwkv/exec/thread_pool.hpp>
 #include <rwkv/hybrid.hpp>
 #include <rwkv/io/atomic_file.hpp>
@@ -58,13 +59,15 @@ inline rwkv::Model<> load(const rwkv::io::Checkpoint& checkpoint, rwkv::ThreadPo
 /// What --adapter FILE[:SCALE] names. Throws Error.
 std::vector<rwkv::Adapter> read_adapters(const std::vector<std::string>& named);
 
-/// How models are held for a command that has the flags --exact-inputs and --bf16-inputs, and
-/// --adapter.
+/// How models are held for a command that has the flags --exact-inputs and --bf16-inputs,
+/// --adapter and perhaps --quantise.
 template <class Options>
 rwkv::LoadOptions load_options(const Options& options) {
   rwkv::LoadOptions result;
   result.inputs = options.inputs;
   result.adapters = read_adapters(options.adapters);
+  if constexpr (requires { options.quantise; })
+    if (!options.quantise.empty()) result.matrix_type = rwkv::type_named(options.quantise);
   return result;
 }
 
@@ -87,30 +90,17 @@ template <class F>
 void with_model(const rwkv::io::Checkpoint& checkpoint, const Hybrid& given, rwkv::ThreadPool& pool,
                 rwkv::LoadOptions options, F&& f) {
   const rwkv::HybridConfig config = hybrid_config(checkpoint, given);
-  if (rwkv::io::sparse_blocks_of(checkpoint) == 0) {
-    const auto model = load(checkpoint, pool, std::move(options));
-    f(model, model.initial_state(),
-      [&](std::size_t rows, std::size_t) { return rwkv::Workspace(model.shape(), rows); });
-    return;
-  }
-  std::optional<rwkv::HybridModel> model;
+  std::optional<rwkv::AnyModel> model;
   {
     Progress progress("loading");
     options.progress = std::ref(progress);
-    model.emplace(checkpoint, config, options, pool);
+    model.emplace(
+        checkpoint, options, pool,
+        rwkv::io::sparse_blocks_of(checkpoint) > 0 ? std::optional(config) : std::nullopt);
   }
-  f(*model, model->initial_state(), [&](std::size_t rows, std::size_t longest_call) {
-    const bool whole = config.semantics == rwkv::HybridSemantics::package;
-    return rwkv::HybridWorkspace(model->shape(), whole ? std::max(rows, longest_call) : rows);
+  f(std::as_const(*model), model->initial_state(), [&](std::size_t rows, std::size_t longest_call) {
+    return model->workspace(rows, longest_call);
   });
-}
-
-/// A batch of one.
-inline rwkv::Slot<> slot_of(rwkv::State<>& state, std::span<const rwkv::Token> tokens) {
-  return {&state, tokens};
-}
-inline rwkv::HybridSlot slot_of(rwkv::HybridState& state, std::span<const rwkv::Token> tokens) {
-  return {&state, tokens};
 }
 
 /// The vocabulary file if one is named, with a warning if it does not seem to be the model's; else

@@ -128,7 +128,10 @@ void run(const Generate& options) {
                const Interrupt interrupt;
                generate.cancelled = Interrupt::requested;
                // In a vocabulary of bytes, 0 is a byte like any other.
-               if (model.shape().vocab() == 256) generate.stop_tokens.clear();
+               const bool bytes = model.shape().vocab() == 256;
+               if (bytes) generate.stop_tokens.clear();
+               // Nothing else begins a text of bytes.
+               if (bytes && tokens.empty()) generate.leading_token = '\n';
 
                if (grammar) generate.constraint = grammar->constraint(tokenizer);
 

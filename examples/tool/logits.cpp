@@ -141,9 +141,8 @@ void run(const LogitsOptions& options) {
                if (tokens.empty())
                  rwkv::fail_with(rwkv::ErrorCategory::argument, options.tokens, ": no tokens");
                const auto positions = parse_positions(options.positions, tokens.size());
-               bool fixed = false;
-               if constexpr (std::is_same_v<decltype(state), rwkv::HybridState>)
-                 fixed = model.config().semantics == rwkv::HybridSemantics::package;
+               const bool fixed = model.hybrid() != nullptr && model.hybrid()->config().semantics ==
+                                                                   rwkv::HybridSemantics::package;
                const Calls calls = calls_for(options, tokens.size(), fixed);
                if (!options.state_in.empty())
                  state = model.load_state(options.state_in, state_options(options.state_layout));

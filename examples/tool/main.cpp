@@ -3,6 +3,7 @@
 // usage.
 #include "common.hpp"
 #include <rwkv/core/version.hpp>
+#include <rwkv/simd/level.hpp>
 #include <rwkv/text/chat_template.hpp>
 
 #include <CLI/CLI.hpp>
@@ -92,6 +93,18 @@ CLI::Validator real(double least, double most) {
 }
 
 void add_threads(CLI::App* app, std::size_t& threads) {
+  app->add_option_function<std::string>(
+         "--level",
+         [](const std::string& name) {
+           const auto level = rwkv::simd::level_named(name);
+           if (!level)
+             throw CLI::ValidationError("--level", name +
+                                                       " is none of those that `rwkv levels` "
+                                                       "lists");
+           rwkv::simd::use_level(*level);
+         },
+         "instruction set of the kernels; default: the best one (see `rwkv levels`)")
+      ->type_name("NAME");
   app->add_option("--threads", threads, "threads to work with; 0 = one per processor")
       ->check(whole(0, 1024));
 }
@@ -104,6 +117,21 @@ CLI::Option* add_adapters(CLI::App* app, std::vector<std::string>& adapters) {
           "file of RWKV-PEFT does not state its alpha: there SCALE is alpha / rank "
           "(repeatable)")
       ->allow_extra_args(false);
+}
+
+void add_quantise(CLI::App* app, std::string& quantise) {
+  app->add_option("--quantise", quantise,
+                  "hold the matrices in this type, as `rwkv convert --type` would write them")
+      ->check(CLI::Validator(
+          [](std::string& name) {
+            const auto type = rwkv::type_named(name);
+            return type && (is_block(*type) || (is_float(*type) && *type != rwkv::DType::f64))
+                       ? ""
+                       : name +
+                             " is none of q8_0, q6_k, q5_k, q5_1, q5_0, q4_k, q4_1, q4_0, "
+                             "iq4_nl, q3_k, q2_k, f32, f16, bf16";
+          },
+          "TYPE"));
 }
 
 void add_inputs(CLI::App* app, rwkv::kernels::Inputs& inputs) {
@@ -197,11 +225,15 @@ int parse_and_run(int argc, char** argv) {
   add_hybrid(sub, logits.hybrid);
   add_inputs(sub, logits.inputs);
   add_adapters(sub, logits.adapters);
+  add_quantise(sub, logits.quantise);
   add_threads(sub, logits.threads);
   sub->add_option("--state-in", logits.state_in, "start from this state file");
   add_state_layout(sub, logits.state_layout);
   sub->add_option("--state-out", logits.state_out, "write the final state to this file");
   sub->add_option("--out", logits.out, "result: float32 [positions, vocabulary]")->required();
+
+  tool::Levels levels;
+  add(app, "levels", "the instruction sets that kernels can be taken from", levels);
 
   tool::Generate generate;
   sub = add(app, "generate", "continue a text", generate);
@@ -243,6 +275,7 @@ int parse_and_run(int argc, char** argv) {
   add_hybrid(sub, generate.hybrid);
   add_inputs(sub, generate.inputs);
   add_adapters(sub, generate.adapters);
+  add_quantise(sub, generate.quantise);
   add_threads(sub, generate.threads);
 
   tool::Chat chat;
@@ -281,6 +314,7 @@ int parse_and_run(int argc, char** argv) {
   add_hybrid(sub, chat.hybrid);
   add_inputs(sub, chat.inputs);
   add_adapters(sub, chat.adapters);
+  add_quantise(sub, chat.quantise);
   add_threads(sub, chat.threads);
 
   tool::Tokenize tokenize;
@@ -303,6 +337,7 @@ int parse_and_run(int argc, char** argv) {
   add_hybrid(sub, bench.hybrid);
   add_inputs(sub, bench.inputs);
   add_adapters(sub, bench.adapters);
+  add_quantise(sub, bench.quantise);
   add_threads(sub, bench.threads);
   sub->add_option("--prompt", bench.prompt, "prompt tokens to read at once")
       ->check(whole(1, 1 << 20))
@@ -398,6 +433,7 @@ int parse_and_run(int argc, char** argv) {
   add_hybrid(sub, perplexity.hybrid);
   add_inputs(sub, perplexity.inputs);
   add_adapters(sub, perplexity.adapters);
+  add_quantise(sub, perplexity.quantise);
   add_threads(sub, perplexity.threads);
 
   tool::CompileRegex regex;

@@ -25,9 +25,13 @@ struct Info {
 };
 void run(const Info&);
 
+struct Levels {};
+void run(const Levels&);
+
 struct LogitsOptions {
   std::string model;
   std::vector<std::string> adapters;
+  std::string quantise;
   std::string tokens = "-";
   std::string positions = "all";
   std::size_t chunk = 0;
@@ -57,6 +61,7 @@ struct Sampling {
 struct Generate {
   std::string model;
   std::vector<std::string> adapters;
+  std::string quantise;
   std::string vocab;
   std::string prompt = "Once upon a time";
   std::string prompt_file;
@@ -78,6 +83,7 @@ void run(const Generate&);
 struct Chat {
   std::string model;
   std::vector<std::string> adapters;
+  std::string quantise;
   std::string vocab;
   std::string state_in;
   std::string state_layout;
@@ -103,6 +109,7 @@ void run(const Tokenize&);
 struct Bench {
   std::string model;
   std::vector<std::string> adapters;
+  std::string quantise;
   std::string shape;
   std::string type;
   Hybrid hybrid;
@@ -215,6 +222,7 @@ void run(const Gradients&);
 struct Perplexity {
   std::string model;
   std::vector<std::string> adapters;
+  std::string quantise;
   std::string file;
   std::string vocab;
   std::string separator;

@@ -11,8 +11,10 @@ namespace {
 rwkv::Verification replay(const rwkv::io::Checkpoint& checkpoint, rwkv::ThreadPool& pool,
                           rwkv::kernels::Inputs inputs) {
   rwkv::Verification result;
-  with_model(checkpoint, {}, pool, {.inputs = inputs},
-             [&](const auto& model, auto&&...) { result = rwkv::verify(model, checkpoint, pool); });
+  with_model(checkpoint, {}, pool, {.inputs = inputs}, [&](const rwkv::AnyModel& model, auto&&...) {
+    result = model.hybrid() != nullptr ? rwkv::verify(*model.hybrid(), checkpoint, pool)
+                                       : rwkv::verify(*model.rwkv7(), checkpoint, pool);
+  });
   return result;
 }
 

@@ -28,6 +28,13 @@ struct Slot {
   std::span<const std::size_t> positions = {};
 };
 
+/// A batch of one (for code that works with every kind of model).
+template <class Shape>
+[[nodiscard]] Slot<Shape> slot_of(State<Shape>& state, std::span<const Token> tokens,
+                                  std::span<const std::size_t> positions = {}) {
+  return {&state, tokens, positions};
+}
+
 /// The rows of a batch that somebody wants.
 enum class Logits : std::uint8_t {
   none,    ///< only advance the states

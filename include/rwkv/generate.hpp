@@ -7,6 +7,7 @@
 
 #include <rwkv/constraint.hpp>
 #include <rwkv/exec/cancellable.hpp>
+#include <rwkv/exec/serial.hpp>
 #include <rwkv/sampler.hpp>
 #include <rwkv/text/stop_matcher.hpp>
 #include <rwkv/tokenizer.hpp>
@@ -34,10 +35,15 @@ struct GenerateOptions {
   std::vector<std::string> stop_strings{};  ///< not shown, nor is any part of them
   /// Fed before the prompt. Token 0 tells a model with a fresh state that a text begins.
   std::optional<Token> leading_token{};
+  /// To go on without a prompt: the logits [V] after everything that the state has read, which the
+  /// first token is drawn from (`GenerateResult::logits`, or what `forward` returned). A state does
+  /// not tell them: with neither these nor a prompt nor a leading token, token 0 is fed if it has
+  /// no text, as in RWKV's vocabularies, where it begins one. Not used where there is something to
+  /// feed.
+  std::span<const float> logits{};
   /// Whether the tokenizer may belong to a model of another size (see `Tokenizer::require_fit`).
   bool any_vocabulary = false;
-  /// Asked before every forward pass, and before every layer of those that read the prompt; true
-  /// stops. Empty: never. Where there is one, the state is copied for every pass of the prompt.
+  /// Asked before every forward pass; true stops. Empty: never.
   std::function<bool()> cancelled{};
   /// What the text must look like (grammar.hpp), from its first token on. Stop tokens are drawn
   /// only where it is complete. Text that it forces is not sampled, but fed in passes of many
@@ -54,6 +60,11 @@ struct GenerateResult {
   StopReason reason = StopReason::none;
   /// All of `tokens` together satisfy the constraint. True if there is none.
   bool satisfied = true;
+  /// [V] after everything that was consumed, to go on from: see `GenerateOptions::logits`. Empty if
+  /// the call was cancelled within the prompt.
+  std::vector<float> logits;
+  /// The constraint after `tokens`, for a call that goes on.
+  Constraint constraint{};
   std::size_t prompt_tokens = 0;  ///< consumed, with the leading token
   double prompt_seconds = 0;      ///< for these
   double generate_seconds = 0;    ///< for `tokens`
@@ -101,18 +112,118 @@ class TokenStream {
 /// part of " \t0123456789".
 [[nodiscard]] RWKV_FUNCTION std::vector<Token> digits_and_spaces(const Tokenizer& tokenizer);
 
+/// The sampler that `generate` makes for itself: with `digits_and_spaces` uncounted unless the
+/// options say otherwise. One that is kept goes on from call to call. Throws `Error` (argument).
+[[nodiscard]] RWKV_FUNCTION Sampler make_sampler(SamplerOptions options,
+                                                 const Tokenizer& tokenizer);
+
 namespace detail {
 
 /// Feeds tokens and returns the logits after them. If `stoppable`, the call may come to nothing:
 /// the state is then as it was, and there are no logits.
 using Feed = std::function<std::span<const float>(std::span<const Token>, bool stoppable)>;
 
-/// The loop, for any model: `forward` takes at most `rows` tokens; `show` gets text and says
-/// whether to go on.
+/// Gets text, and says whether to go on.
+using Show = std::function<bool(std::string_view)>;
+
+/// The loop without the model: what a sequence wants to be fed, and what becomes of the logits. A
+/// value type, unless it has a sampler of the caller's.
+class Generation {
+ public:
+  /// `sampler`: null for one of its own, by the options.
+  Generation(std::size_t vocab, const Tokenizer& tokenizer, std::span<const Token> prompt,
+             const GenerateOptions& options, Sampler* sampler = nullptr);
+
+  /// The tokens to be fed now, at most `rows` of the prompt; none: it has ended.
+  [[nodiscard]] std::span<const Token> wanted(std::size_t rows);
+
+  /// True if a call of `fed` with so many of them needs the logits.
+  [[nodiscard]] bool needs_logits(std::size_t tokens) const noexcept {
+    return result_.prompt_tokens + tokens >= input_.size();
+  }
+
+  /// `tokens` of them were fed, and these are the logits after them (if they are needed): draws and
+  /// shows. `rows`: how many forced tokens may be fed at once. If it throws, the text has ended,
+  /// and what it threw out of is not part of the result.
+  void fed(std::size_t tokens, std::span<const float> logits, std::size_t rows, const Show& show);
+
+  /// The prompt is not read further.
+  void cancel();
+
+  /// `tokens` of them were fed, and nothing is to be drawn from the logits.
+  void stop(std::size_t tokens, std::span<const float> logits);
+
+  /// Without a prompt, instead of the first `fed`.
+  void begin(std::size_t rows, const Show& show) {
+    if (input_.empty()) fed(0, options_.logits, rows, show);
+  }
+
+  [[nodiscard]] bool reads_prompt() const noexcept { return result_.prompt_tokens < input_.size(); }
+
+  /// Precondition: it has ended.
+  [[nodiscard]] GenerateResult result() && { return std::move(result_); }
+
+ private:
+  [[nodiscard]] double seconds() const;
+  [[nodiscard]] bool cancelled() const { return options_.cancelled && options_.cancelled(); }
+  [[nodiscard]] Sampler& sampler() noexcept { return given_ != nullptr ? *given_ : *own_; }
+  [[nodiscard]] bool show_if_any(std::string_view piece, const Show& show);
+  void draw(std::span<const float> logits, std::size_t rows, const Show& show);
+  [[nodiscard]] bool take_forced(std::size_t known, std::size_t rows, const Show& show);
+  void end(std::span<const float> logits);
+  [[nodiscard]] bool count(std::size_t tokens);
+
+  GenerateOptions options_;
+  Tokenizer tokenizer_;
+  std::vector<Token> input_;
+  std::optional<Sampler> own_;
+  Sampler* given_;
+  TokenStream stream_;
+  TokenMask mask_;
+  GenerateResult result_;
+  std::size_t fed_ = 0;  // of the result's tokens
+  double started_ = 0;   // when the prompt, or the text, began
+  bool wanted_ = true;   // by `show`
+  bool ended_ = false;
+};
+
+/// The loop, for any model: `forward` takes at most `rows` tokens.
 RWKV_FUNCTION GenerateResult generate(const Feed& forward, std::size_t vocab, std::size_t rows,
                                       const Tokenizer& tokenizer, std::span<const Token> prompt,
-                                      const GenerateOptions& options,
-                                      const std::function<bool(std::string_view)>& show);
+                                      const GenerateOptions& options, const Show& show,
+                                      Sampler* sampler);
+
+/// A callback that may return nothing as one that returns whether to go on.
+template <class OnText>
+auto showing(OnText& on_text) {
+  return [&on_text](std::string_view piece) {
+    if constexpr (std::is_void_v<std::invoke_result_t<OnText&, std::string_view>>) {
+      on_text(piece);
+      return true;
+    } else {
+      return static_cast<bool>(on_text(piece));
+    }
+  };
+}
+
+/// The loop for a model.
+template <class Model, class State, class Work, class OnText>
+GenerateResult generate(const Model& model, State& state, Work& work, const Tokenizer& tokenizer,
+                        std::span<const Token> prompt, Sampler* sampler,
+                        const GenerateOptions& options, OnText& on_text, ExecutorRef exec) {
+  const auto forward = [&](std::span<const Token> tokens,
+                           bool stoppable) -> std::span<const float> {
+    if (!stoppable) return model.forward(state, tokens, work, exec);
+    State before = state;
+    Cancellable cancellable(exec, std::cref(options.cancelled));
+    const std::span<const float> logits = model.forward(state, tokens, work, cancellable);
+    if (!cancellable.stopped()) return logits;
+    state = std::move(before);
+    return {};
+  };
+  return generate(forward, model.shape().vocab(), work.rows(), tokenizer, prompt, options,
+                  showing(on_text), sampler);
+}
 
 }  // namespace detail
 
@@ -130,7 +241,10 @@ struct NoCallback {
 /// undone: `prompt_tokens` says how much of it was consumed. Tokens that the tokenizer does not
 /// know are never sampled. Same options, prompt and state give the same tokens.
 ///
-/// Throws `Error` (argument) when there is nothing to feed, for a token outside the model's
+/// Works with Model, HybridModel, AnyModel and StaticModel. A call with an empty prompt goes on
+/// from `GenerateOptions::logits`.
+///
+/// Throws `Error` (argument) when there is nothing to go on from, for a token outside the model's
 /// vocabulary, for a tokenizer of another model and for options out of range, before anything has
 /// changed; (numeric) when the model yields NaN; and (argument) when no token of the vocabulary
 /// fits what the constraint wants next. If `on_text` throws, the state lacks the last token.
@@ -139,26 +253,7 @@ requires std::invocable<OnText&, std::string_view> GenerateResult
 generate(const Model& model, State& state, Work& work, const Tokenizer& tokenizer,
          std::span<const Token> prompt, const GenerateOptions& options = {}, OnText&& on_text = {},
          ExecutorRef exec = {}) {
-  const auto forward = [&](std::span<const Token> tokens,
-                           bool stoppable) -> std::span<const float> {
-    if (!stoppable) return model.forward(state, tokens, work, exec);
-    State before = state;
-    Cancellable cancellable(exec, std::cref(options.cancelled));
-    const std::span<const float> logits = model.forward(state, tokens, work, cancellable);
-    if (!cancellable.stopped()) return logits;
-    state = std::move(before);
-    return {};
-  };
-  const auto show = [&](std::string_view piece) {
-    if constexpr (std::is_void_v<std::invoke_result_t<OnText&, std::string_view>>) {
-      on_text(piece);
-      return true;
-    } else {
-      return static_cast<bool>(on_text(piece));
-    }
-  };
-  return detail::generate(forward, model.shape().vocab(), work.rows(), tokenizer, prompt, options,
-                          show);
+  return detail::generate(model, state, work, tokenizer, prompt, nullptr, options, on_text, exec);
 }
 
 /// The same for a prompt in text.
@@ -168,8 +263,28 @@ generate(const Model& model, State& state, Work& work, const Tokenizer& tokenize
          std::string_view prompt, const GenerateOptions& options = {}, OnText&& on_text = {},
          ExecutorRef exec = {}) {
   const std::vector<Token> tokens = tokenizer.encode(prompt);
-  return generate(model, state, work, tokenizer, std::span<const Token>(tokens), options,
-                  std::forward<OnText>(on_text), exec);
+  return detail::generate(model, state, work, tokenizer, tokens, nullptr, options, on_text, exec);
+}
+
+/// The same with a sampler that the caller keeps (`options.sampler` is not used): its random
+/// numbers and what it has counted go on from call to call, so that two calls of 30 tokens, the
+/// second with the first one's `logits`, give what one of 60 gives. See `make_sampler`.
+template <class Model, class State, class Work, class OnText = NoCallback>
+requires std::invocable<OnText&, std::string_view> GenerateResult
+generate(const Model& model, State& state, Work& work, const Tokenizer& tokenizer,
+         std::span<const Token> prompt, Sampler& sampler, const GenerateOptions& options = {},
+         OnText&& on_text = {}, ExecutorRef exec = {}) {
+  return detail::generate(model, state, work, tokenizer, prompt, &sampler, options, on_text, exec);
+}
+
+/// The same for a prompt in text.
+template <class Model, class State, class Work, class OnText = NoCallback>
+requires std::invocable<OnText&, std::string_view> GenerateResult
+generate(const Model& model, State& state, Work& work, const Tokenizer& tokenizer,
+         std::string_view prompt, Sampler& sampler, const GenerateOptions& options = {},
+         OnText&& on_text = {}, ExecutorRef exec = {}) {
+  const std::vector<Token> tokens = tokenizer.encode(prompt);
+  return detail::generate(model, state, work, tokenizer, tokens, &sampler, options, on_text, exec);
 }
 
 }  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

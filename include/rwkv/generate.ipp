@@ -58,6 +58,11 @@ RWKV_FUNCTION std::vector<Token> digits_and_spaces(const Tokenizer& tokenizer) {
   return tokens;
 }
 
+RWKV_FUNCTION Sampler make_sampler(SamplerOptions options, const Tokenizer& tokenizer) {
+  if (!options.uncounted) options.uncounted = digits_and_spaces(tokenizer);
+  return Sampler(std::move(options));
+}
+
 namespace detail {
 
 /// Sets `mask` to the tokens that the constraint allows, stop tokens among them where the text may
@@ -76,99 +81,159 @@ namespace detail {
   return true;
 }
 
+RWKV_FUNCTION Generation::Generation(std::size_t vocab, const Tokenizer& tokenizer,
+                                     std::span<const Token> prompt, const GenerateOptions& options,
+                                     Sampler* sampler)
+    : options_(options), tokenizer_(tokenizer), given_(sampler), stream_(tokenizer, options) {
+  input_.reserve(prompt.size() + 1);
+  if (options_.leading_token) input_.push_back(*options_.leading_token);
+  input_.insert(input_.end(), prompt.begin(), prompt.end());
+  if (input_.empty() && options_.logits.empty()) {
+    if (tokenizer_.vocab_size() == 0 || !tokenizer_.token_bytes(0).empty())
+      fail(ErrorCategory::argument,
+           "there is nothing to go on from: neither a prompt nor a leading token nor logits");
+    input_.push_back(0);
+  }
+  if (input_.empty() && options_.logits.size() != vocab)
+    fail_with(ErrorCategory::argument, options_.logits.size(),
+              " logits to go on from, of a vocabulary of ", vocab);
+  for (std::size_t i = 0; i < input_.size(); ++i)
+    if (input_[i] >= vocab)
+      fail_with(ErrorCategory::argument, "token ", input_[i], " at position ", i,
+                " of the prompt is outside the model's vocabulary of ", vocab);
+  if (given_ == nullptr) {
+    options_.sampler.validate(vocab);
+    own_.emplace(make_sampler(options_.sampler, tokenizer_));
+  }
+  if (!options_.any_vocabulary) tokenizer_.require_fit(vocab);
+  result_.constraint = std::move(options_.constraint);
+  started_ = seconds();
+}
+
+RWKV_FUNCTION double Generation::seconds() const {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+RWKV_FUNCTION std::span<const Token> Generation::wanted(std::size_t rows) {
+  if (ended_) return {};
+  if (!reads_prompt()) return std::span<const Token>(result_.tokens).subspan(fed_);
+  if (cancelled()) {
+    cancel();
+    return {};
+  }
+  const auto rest = std::span<const Token>(input_).subspan(result_.prompt_tokens);
+  return rest.first((std::min)(rows, rest.size()));
+}
+
+RWKV_FUNCTION void Generation::cancel() {
+  result_.reason = StopReason::cancelled;
+  result_.prompt_seconds = seconds() - started_;
+  ended_ = true;
+}
+
+RWKV_FUNCTION bool Generation::show_if_any(std::string_view piece, const Show& show) {
+  if (piece.empty()) return true;
+  result_.text += piece;
+  return show(piece);
+}
+
+/// False if there is more of the prompt to be read.
+RWKV_FUNCTION bool Generation::count(std::size_t tokens) {
+  if (fed_ > 0 || !result_.tokens.empty()) {
+    fed_ += tokens;
+    return true;
+  }
+  result_.prompt_tokens += tokens;  // or there was none
+  if (reads_prompt()) return false;
+  const double now = seconds();
+  result_.prompt_seconds = now - started_;
+  started_ = now;
+  return true;
+}
+
+RWKV_FUNCTION void Generation::fed(std::size_t tokens, std::span<const float> logits,
+                                   std::size_t rows, const Show& show) {
+  if (!count(tokens)) return;
+  ended_ = true;  // unless all goes well
+  draw(logits, rows, show);
+}
+
+RWKV_FUNCTION void Generation::stop(std::size_t tokens, std::span<const float> logits) {
+  if (ended_) return;
+  if (!count(tokens)) return cancel();
+  ended_ = true;
+  end(logits);
+}
+
+RWKV_FUNCTION bool Generation::take_forced(std::size_t known, std::size_t rows, const Show& show) {
+  Constraint& constraint = result_.constraint;
+  const auto forced = constraint.forced_tokens(rows);
+  for (const Token token : forced) {
+    if (token >= known)
+      fail_with(ErrorCategory::argument, "the constraint forces token ", token,
+                ", which is outside the model's vocabulary of ", known);
+    constraint.accept(token);
+    sampler().observe(token);
+    wanted_ = show_if_any(stream_.push(token), show);
+    if (stream_.reason() == StopReason::stop_token) break;
+    result_.tokens.push_back(token);
+    if (stream_.reason() != StopReason::none || !wanted_) break;
+  }
+  return !forced.empty();
+}
+
+RWKV_FUNCTION void Generation::draw(std::span<const float> logits, std::size_t rows,
+                                    const Show& show) {
+  if (stream_.reason() != StopReason::none || !wanted_ || cancelled()) return end(logits);
+  Constraint& constraint = result_.constraint;
+  const auto known = logits.first((std::min)(logits.size(), tokenizer_.vocab_size()));
+  if (constraint) {
+    if (take_forced(known.size(), rows, show)) {
+      if (result_.tokens.size() == fed_) return end(logits);
+      ended_ = false;
+      return;
+    }
+    if (!allow(constraint, options_.stop_tokens, mask_)) {
+      result_.reason = StopReason::complete;
+      wanted_ = show_if_any(stream_.finish(), show);
+      return end(logits);
+    }
+  }
+  const Token token = constraint ? sampler().sample(known, mask_) : sampler().sample(known);
+  wanted_ = show_if_any(stream_.push(token), show);
+  if (stream_.reason() == StopReason::stop_token) return end(logits);
+  if (constraint) constraint.accept(token);
+  result_.tokens.push_back(token);
+  ended_ = false;
+}
+
+RWKV_FUNCTION void Generation::end(std::span<const float> logits) {
+  const bool constrained{result_.constraint};
+  if (result_.reason == StopReason::none)
+    result_.reason =
+        stream_.reason() == StopReason::none ? StopReason::cancelled : stream_.reason();
+  result_.satisfied = !constrained || result_.constraint.complete();
+  result_.overrun = stream_.pending();
+  result_.logits.assign(logits.begin(), logits.end());
+  result_.generate_seconds = seconds() - started_;
+}
+
 RWKV_FUNCTION GenerateResult generate(const Feed& forward, std::size_t vocab, std::size_t rows,
                                       const Tokenizer& tokenizer, std::span<const Token> prompt,
-                                      const GenerateOptions& options,
-                                      const std::function<bool(std::string_view)>& show) {
-  const auto now = [] { return std::chrono::steady_clock::now(); };
-  const auto seconds_since = [&](auto start) {
-    return std::chrono::duration<double>(now() - start).count();
-  };
-  const auto cancelled = [&] { return options.cancelled && options.cancelled(); };
-
-  std::vector<Token> input;
-  input.reserve(prompt.size() + 1);
-  if (options.leading_token) input.push_back(*options.leading_token);
-  input.insert(input.end(), prompt.begin(), prompt.end());
-  if (input.empty())
-    fail(ErrorCategory::argument, "the prompt is empty: the model has nothing to go on from");
-  for (std::size_t i = 0; i < input.size(); ++i)
-    if (input[i] >= vocab)
-      fail_with(ErrorCategory::argument, "token ", input[i], " at position ", i,
-                " of the prompt is outside the model's vocabulary of ", vocab);
-  SamplerOptions sampler_options = options.sampler;
-  sampler_options.validate(vocab);
-  if (!sampler_options.uncounted) sampler_options.uncounted = digits_and_spaces(tokenizer);
-  Sampler sampler(std::move(sampler_options));
-  TokenStream stream(tokenizer, options);
-  if (!options.any_vocabulary) tokenizer.require_fit(vocab);
-  GenerateResult result;
-
-  // In pieces of one pass, so that a long prompt can be cancelled.
-  const auto prompt_start = now();
-  std::span<const float> logits;
-  while (result.prompt_tokens < input.size()) {
-    const std::size_t some = (std::min)(rows, input.size() - result.prompt_tokens);
-    const auto tokens = std::span<const Token>(input).subspan(result.prompt_tokens, some);
-    logits = {};
-    if (!cancelled()) logits = forward(tokens, some > 1 && options.cancelled);
+                                      const GenerateOptions& options, const Show& show,
+                                      Sampler* sampler) {
+  Generation text(vocab, tokenizer, prompt, options, sampler);
+  text.begin(rows, show);
+  for (auto tokens = text.wanted(rows); !tokens.empty(); tokens = text.wanted(rows)) {
+    const bool stoppable = text.reads_prompt() && tokens.size() > 1 && options.cancelled;
+    const auto logits = forward(tokens, stoppable);
     if (logits.empty()) {
-      result.reason = StopReason::cancelled;
-      result.prompt_seconds = seconds_since(prompt_start);
-      return result;
+      text.cancel();
+      break;
     }
-    result.prompt_tokens += some;
+    text.fed(tokens.size(), logits, rows, show);
   }
-  result.prompt_seconds = seconds_since(prompt_start);
-
-  const auto show_if_any = [&](std::string_view piece) {
-    if (piece.empty()) return true;
-    result.text += piece;
-    return show(piece);
-  };
-  const auto generate_start = now();
-  bool wanted = true;
-  Constraint constraint = options.constraint;
-  TokenMask mask;
-  while (stream.reason() == StopReason::none && wanted && !cancelled()) {
-    const auto known = logits.first((std::min)(logits.size(), tokenizer.vocab_size()));
-    if (constraint) {
-      if (const auto forced = constraint.forced_tokens(rows); !forced.empty()) {
-        const std::size_t before = result.tokens.size();
-        for (const Token token : forced) {
-          if (token >= known.size())
-            fail_with(ErrorCategory::argument, "the constraint forces token ", token,
-                      ", which is outside the model's vocabulary of ", known.size());
-          constraint.accept(token);
-          sampler.observe(token);
-          wanted = show_if_any(stream.push(token));
-          if (stream.reason() == StopReason::stop_token) break;
-          result.tokens.push_back(token);
-          if (stream.reason() != StopReason::none || !wanted) break;
-        }
-        if (result.tokens.size() > before)
-          logits = forward(std::span<const Token>(result.tokens).subspan(before), false);
-        continue;
-      }
-      if (!allow(constraint, options.stop_tokens, mask)) {
-        result.reason = StopReason::complete;
-        wanted = show_if_any(stream.finish());
-        break;
-      }
-    }
-    const Token token = constraint ? sampler.sample(known, mask) : sampler.sample(known);
-    wanted = show_if_any(stream.push(token));
-    if (stream.reason() == StopReason::stop_token) break;
-    if (constraint) constraint.accept(token);
-    result.tokens.push_back(token);
-    logits = forward(std::span<const Token>(&token, 1), false);
-  }
-  if (result.reason == StopReason::none)
-    result.reason = stream.reason() == StopReason::none ? StopReason::cancelled : stream.reason();
-  result.satisfied = !constraint || constraint.complete();
-  result.overrun = stream.pending();
-  result.generate_seconds = seconds_since(generate_start);
-  return result;
+  return std::move(text).result();
 }
 
 }  // namespace detail

@@ -46,10 +46,8 @@
 #include <rwkv/io/stored_weights.hpp>
 
 #if !defined(RWKV_NO_IO)
-#include <rwkv/io/read.hpp>
-#if !defined(RWKV_NO_FILES)
 #include <rwkv/io/hybrid_state_file.hpp>
-#endif
+#include <rwkv/io/read.hpp>
 #endif
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
@@ -63,6 +61,12 @@ struct HybridSlot {
   /// `tokens`.
   std::span<const std::size_t> positions = {};
 };
+
+/// A batch of one (for code that works with every kind of model).
+[[nodiscard]] inline HybridSlot slot_of(HybridState& state, std::span<const Token> tokens,
+                                        std::span<const std::size_t> positions = {}) {
+  return {&state, tokens, positions};
+}
 
 /// Immutable weights, their shape and the hyper-parameters. Copies share the weights.
 class HybridModel {
@@ -111,6 +115,23 @@ class HybridModel {
                                        const io::StateOptions& options = {}) const {
     return io::hybrid_state_from(io::read_checkpoint(path), shape_, weights_->fingerprint(),
                                  options);
+  }
+#endif
+
+#if !defined(RWKV_NO_IO)
+  /// The bytes of the file that `save_state` writes.
+  [[nodiscard]] std::vector<std::byte> state_to_bytes(const HybridState& state,
+                                                      const io::Metadata& notes = {}) const {
+    return io::state_to_bytes(state, weights_->fingerprint(), notes);
+  }
+
+  /// The state in the bytes of a file that `load_state` would read, checked as it does. `source`
+  /// names them in messages. Throws Error.
+  [[nodiscard]] HybridState state_from_bytes(
+      std::span<const std::byte> bytes, const io::StateOptions& options = {},
+      const std::string& source = "the state in memory") const {
+    return io::hybrid_state_from(io::read_checkpoint(bytes, source), shape_,
+                                 weights_->fingerprint(), options);
   }
 #endif
 

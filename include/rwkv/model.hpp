@@ -19,9 +19,7 @@
 
 #if !defined(RWKV_NO_IO)
 #include <rwkv/io/read.hpp>
-#if !defined(RWKV_NO_FILES)
 #include <rwkv/io/state_file.hpp>
-#endif
 #endif
 
 #include <algorithm>
@@ -112,6 +110,31 @@ class Model {
                                         const io::StateOptions& options = {}) const {
     State<> state =
         io::read_state(path, DynamicShape(shape_.dimensions()), weights_->fingerprint(), options);
+    if constexpr (std::is_same_v<Shape, DynamicShape>)
+      return state;
+    else
+      return detail::state_of(shape_, state);
+  }
+#endif
+
+#if !defined(RWKV_NO_IO)
+  /// The bytes of the file that `save_state` writes: to be kept, or sent, without a file.
+  [[nodiscard]] std::vector<std::byte> state_to_bytes(const State<Shape>& state,
+                                                      const io::Metadata& notes = {}) const {
+    if constexpr (std::is_same_v<Shape, DynamicShape>)
+      return io::state_to_bytes(state, weights_->fingerprint(), notes);
+    else
+      return io::state_to_bytes(detail::state_of(DynamicShape(shape_.dimensions()), state),
+                                weights_->fingerprint(), notes);
+  }
+
+  /// The state in the bytes of a file that `load_state` would read, checked as it does. `source`
+  /// names them in messages. Throws Error.
+  [[nodiscard]] State<Shape> state_from_bytes(
+      std::span<const std::byte> bytes, const io::StateOptions& options = {},
+      const std::string& source = "the state in memory") const {
+    State<> state = io::state_from_bytes(bytes, DynamicShape(shape_.dimensions()),
+                                         weights_->fingerprint(), options, source);
     if constexpr (std::is_same_v<Shape, DynamicShape>)
       return state;
     else

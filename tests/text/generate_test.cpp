@@ -246,16 +246,41 @@ TEST_CASE("a long prompt is fed in passes of the workspace") {
   CHECK(result.text == "ok");
 }
 
-TEST_CASE("an empty prompt needs a leading token") {
-  const Reciter model{{'o', 'k'}, 1};
+TEST_CASE("without a prompt, token 0 begins a text, a leading token, or logits go on") {
+  const Reciter model{{7}, 1};
   Reciter::State state;
   Reciter::Workspace work;
-  GenerateOptions options = greedy(100);
-  test::check_error(ErrorCategory::argument, "the prompt is empty", [&] {
-    (void)rwkv::generate(model, state, work, Tokenizer::bytes(), "", options);
+  const auto nothing = std::span<const Token>();
+  GenerateOptions options = greedy(2);
+  auto result = rwkv::generate(model, state, work, reciter_tokenizer(), nothing, options);
+  CHECK(result.prompt_tokens == 1);
+  CHECK(state == Reciter::State{0, 7});
+  REQUIRE(result.logits.size() == model.vocab);
+  CHECK(result.logits[0] == 50);
+
+  options.logits = result.logits;  // which want the end
+  result = rwkv::generate(model, state, work, reciter_tokenizer(), nothing, options);
+  CHECK(result.reason == StopReason::stop_token);
+  CHECK(result.prompt_tokens == 0);
+  CHECK(state == Reciter::State{0, 7});
+  CHECK(result.logits[0] == 50);
+
+  state.clear();
+  options.logits = {};
+  options.leading_token = 5;
+  result = rwkv::generate(model, state, work, reciter_tokenizer(), nothing, options);
+  CHECK(state == Reciter::State{5, 7});
+
+  options.leading_token.reset();
+  state.clear();
+  test::check_error(ErrorCategory::argument, "nothing to go on from", [&] {  // 0 is a byte
+    rwkv::generate(model, state, work, Tokenizer::bytes(), "", options);
   });
-  options.leading_token = 0;
-  CHECK(rwkv::generate(model, state, work, Tokenizer::bytes(), "", options).text == "ok");
+  const std::vector<float> few(10);
+  options.logits = few;
+  test::check_error(ErrorCategory::argument, "10 logits to go on from, of a vocabulary of 300",
+                    [&] { rwkv::generate(model, state, work, reciter_tokenizer(), "", options); });
+  CHECK(state.empty());
 }
 
 TEST_CASE("what is wrong is found before the state changes") {
@@ -427,5 +452,36 @@ TEST_CASE("a constraint decides what may be written") {
     test::check_error(ErrorCategory::argument, "no token of the vocabulary", [&] {
       (void)rwkv::generate(model, state, work, few, std::span<const Token>(prompt), options);
     });
+  }
+}
+
+TEST_CASE("30 tokens and then 30 are 60: with a kept sampler, the logits and the constraint") {
+  const auto model = rwkv::Model<>::load(std::filesystem::path(RWKV_MODELS) / "tales");
+  const auto tokenizer = Tokenizer::bytes();
+  rwkv::Workspace work(model.shape());
+  const rwkv::SamplerOptions sampling{
+      .temperature = 0.9f, .presence_penalty = 0.3f, .frequency_penalty = 0.3f, .seed = 5};
+  const auto grammar = rwkv::Grammar::from_regex("[A-Za-z ,.\\n]*");
+  for (const bool constrained : {false, true}) {
+    GenerateOptions options{.max_tokens = 60, .sampler = sampling, .stop_tokens = {}};
+    if (constrained) options.constraint = grammar.constraint(tokenizer);
+    rwkv::State whole_state = model.initial_state();
+    const auto whole = rwkv::generate(model, whole_state, work, tokenizer, "The king", options);
+    REQUIRE(whole.tokens.size() == 60);
+
+    rwkv::State state = model.initial_state();
+    rwkv::Sampler sampler = rwkv::make_sampler(sampling, tokenizer);
+    options.max_tokens = 30;
+    options.sampler.seed = 77;  // not used
+    const auto first = rwkv::generate(model, state, work, tokenizer, "The king", sampler, options);
+    options.logits = first.logits;
+    options.constraint = first.constraint;
+    const auto second = rwkv::generate(model, state, work, tokenizer, "", sampler, options);
+    auto tokens = first.tokens;
+    tokens.insert(tokens.end(), second.tokens.begin(), second.tokens.end());
+    CHECK(tokens == whole.tokens);
+    CHECK(first.text + second.text == whole.text);
+    CHECK(second.logits == whole.logits);
+    CHECK(state == whole_state);
   }
 }

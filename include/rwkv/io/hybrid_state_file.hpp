@@ -11,7 +11,6 @@
 #include <rwkv/io/hybrid_config.hpp>
 #include <rwkv/io/state_file.hpp>
 
-#include <filesystem>
 #include <utility>
 #include <vector>
 
@@ -25,9 +24,16 @@ namespace detail {
 
 }  // namespace detail
 
+/// The bytes of the file of a state: what `save_state` writes.
+[[nodiscard]] RWKV_FUNCTION std::vector<std::byte> state_to_bytes(const HybridState& state,
+                                                                  std::uint64_t fingerprint,
+                                                                  const Metadata& notes = {});
+
+#if !defined(RWKV_NO_FILES)
 /// Writes the state to `path`, as a whole or not at all. Throws Error (io).
 RWKV_FUNCTION void save_state(const std::filesystem::path& path, const HybridState& state,
                               std::uint64_t fingerprint, const Metadata& notes = {});
+#endif
 
 /// The state in a checkpoint that was read from a state file. Throws Error: (shape) tensors of
 /// another model shape, (argument) a state made by another model or with other hyper-parameters,

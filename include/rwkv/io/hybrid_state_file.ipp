@@ -60,31 +60,56 @@ inline void fill_cache(KvCache& cache, const Checkpoint& c, std::size_t j) {
 
 }  // namespace detail
 
-RWKV_FUNCTION void save_state(const std::filesystem::path& path, const HybridState& state,
-                              std::uint64_t fingerprint, const Metadata& notes) {
+namespace detail {
+
+/// Calls f(tensors, metadata) with what the file of a state holds.
+template <class F>
+auto with_tensors(const HybridState& state, std::uint64_t fingerprint, const Metadata& notes,
+                  F&& f) {
   std::vector<std::vector<float>> kept;  // what the tensors view
-  std::vector<NamedTensor> tensors = detail::state_tensors(state.rwkv(), kept);
+  std::vector<NamedTensor> tensors = state_tensors(state.rwkv(), kept);
   const std::size_t channels = state.shape().embed();
   std::vector<std::pair<std::vector<float>, std::vector<float>>> caches;
   caches.reserve(state.shape().sparse_blocks());
   for (std::size_t j = 0; j < state.shape().sparse_blocks(); ++j) {
     const KvCache& cache = state.cache(j);
-    const auto& [keys, values] = caches.emplace_back(detail::cache_values(cache));
-    tensors.push_back(named_tensor(detail::sparse_name(j, "k_cache"), {cache.size(), channels},
+    const auto& [keys, values] = caches.emplace_back(cache_values(cache));
+    tensors.push_back(named_tensor(sparse_name(j, "k_cache"), {cache.size(), channels},
                                    std::span<const float>(keys)));
-    tensors.push_back(named_tensor(detail::sparse_name(j, "v_cache"), {cache.size(), channels},
+    tensors.push_back(named_tensor(sparse_name(j, "v_cache"), {cache.size(), channels},
                                    std::span<const float>(values)));
     tensors.push_back(
-        named_tensor(detail::sparse_name(j, "ffn.x_prev"), {channels}, state.sparse_ffn_x_prev(j)));
+        named_tensor(sparse_name(j, "ffn.x_prev"), {channels}, state.sparse_ffn_x_prev(j)));
     if (cache.observing())
-      tensors.push_back(named_tensor(detail::sparse_name(j, "votes"), {cache.heads(), cache.past()},
-                                     cache.votes()));
+      tensors.push_back(
+          named_tensor(sparse_name(j, "votes"), {cache.heads(), cache.past()}, cache.votes()));
   }
-  Metadata metadata = detail::state_metadata(fingerprint);
+  Metadata metadata = state_metadata(fingerprint);
   add_hybrid_config(metadata, state.shape().config());
   metadata.insert(notes.begin(), notes.end());
-  write_safetensors(path, tensors, metadata);
+  return f(std::as_const(tensors), std::as_const(metadata));
 }
+
+}  // namespace detail
+
+RWKV_FUNCTION std::vector<std::byte> state_to_bytes(const HybridState& state,
+                                                    std::uint64_t fingerprint,
+                                                    const Metadata& notes) {
+  return detail::with_tensors(state, fingerprint, notes,
+                              [](std::span<const NamedTensor> tensors, const Metadata& metadata) {
+                                return serialize_safetensors(tensors, metadata);
+                              });
+}
+
+#if !defined(RWKV_NO_FILES)
+RWKV_FUNCTION void save_state(const std::filesystem::path& path, const HybridState& state,
+                              std::uint64_t fingerprint, const Metadata& notes) {
+  detail::with_tensors(state, fingerprint, notes,
+                       [&](std::span<const NamedTensor> tensors, const Metadata& metadata) {
+                         write_safetensors(path, tensors, metadata);
+                       });
+}
+#endif
 
 RWKV_FUNCTION HybridState hybrid_state_from(const Checkpoint& c, const HybridShape& shape,
                                             std::uint64_t fingerprint,

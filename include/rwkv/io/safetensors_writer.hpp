@@ -3,13 +3,17 @@
 // not at all.
 #pragma once
 
-#include <rwkv/io/atomic_file.hpp>
 #include <rwkv/io/safetensors_header.hpp>
 #include <rwkv/io/tensor_entry.hpp>
 
 #include <nlohmann/json.hpp>
 
+#if !defined(RWKV_NO_FILES)
+#include <rwkv/io/atomic_file.hpp>
+#endif
+
 #include <algorithm>
+#include <bit>
 #include <numeric>
 
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
@@ -128,6 +132,7 @@ struct SafetensorsPlan {
   return out;
 }
 
+#if !defined(RWKV_NO_FILES)
 /// Writes the bytes of `serialize_safetensors` to `path`, as a whole or not at all. Throws `Error`
 /// (io) when the file cannot be written; an earlier file of that name is then unchanged.
 inline void write_safetensors(const std::filesystem::path& path,
@@ -192,5 +197,6 @@ class SafetensorsWriter {
   std::string source_;
   std::size_t missing_ = 0;
 };
+#endif
 
 }  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// States in files. This library writes safetensors with, per layer i and all F32,
+// States in files, and as the bytes of such files. This library writes safetensors with, per layer i and all F32,
 //   blocks.<i>.att.x_prev [C] · blocks.<i>.att.wkv [H, N value, N key] · blocks.<i>.ffn.x_prev [C]
 // whose metadata carry the version of this layout and the fingerprint of the model the state
 // belongs to. Files without metadata are accepted on the strength of their shapes. Also read are
@@ -15,7 +15,9 @@
 #include <rwkv/io/checkpoint.hpp>
 #include <rwkv/state.hpp>
 
+#if !defined(RWKV_NO_FILES)
 #include <filesystem>
+#endif
 
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
@@ -27,10 +29,11 @@ struct StateOptions {
   std::optional<bool> transposed = {};
 };
 
-/// Writes the state to `path`, as a whole or not at all. `fingerprint` is that of the model
-/// (StoredWeights::fingerprint); `notes` are further metadata. Throws Error (io).
-RWKV_FUNCTION void save_state(const std::filesystem::path& path, const State<>& state,
-                              std::uint64_t fingerprint, const Metadata& notes = {});
+/// The bytes of the file of a state: what `save_state` writes. `fingerprint` is that of the model
+/// (StoredWeights::fingerprint); `notes` are further metadata.
+[[nodiscard]] RWKV_FUNCTION std::vector<std::byte> state_to_bytes(const State<>& state,
+                                                                  std::uint64_t fingerprint,
+                                                                  const Metadata& notes = {});
 
 /// The state in a checkpoint that was read from a file of tensors. Throws Error: (shape) tensors of
 /// another model shape, (argument) a state made by another model, or options for a state that this
@@ -39,10 +42,24 @@ RWKV_FUNCTION void save_state(const std::filesystem::path& path, const State<>& 
                                                std::uint64_t fingerprint,
                                                const StateOptions& options = {});
 
+/// The state in the bytes of a file of any of these kinds, which `source` names in messages. Throws
+/// Error as above, and (format).
+[[nodiscard]] RWKV_FUNCTION State<> state_from_bytes(std::span<const std::byte> bytes,
+                                                     const DynamicShape& shape,
+                                                     std::uint64_t fingerprint,
+                                                     const StateOptions& options,
+                                                     const std::string& source);
+
+#if !defined(RWKV_NO_FILES)
+/// Writes the state to `path`, as a whole or not at all. Throws Error (io).
+RWKV_FUNCTION void save_state(const std::filesystem::path& path, const State<>& state,
+                              std::uint64_t fingerprint, const Metadata& notes = {});
+
 /// The state in a file of any of these kinds. Throws Error as above, and (io, format).
 [[nodiscard]] RWKV_FUNCTION State<> read_state(const std::filesystem::path& path,
                                                const DynamicShape& shape, std::uint64_t fingerprint,
                                                const StateOptions& options = {});
+#endif
 
 }  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA
 

@@ -2,19 +2,22 @@
 // The definitions of io/state_file.hpp.
 #pragma once
 
-#include <rwkv/io/keep_open.hpp>
 #include <rwkv/io/read.hpp>
 #include <rwkv/io/state_file.hpp>
 #include <rwkv/io/state_tensors.hpp>
 
+#if !defined(RWKV_NO_FILES)
+#include <rwkv/io/keep_open.hpp>
+#endif
+
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
-RWKV_FUNCTION void save_state(const std::filesystem::path& path, const State<>& state,
-                              std::uint64_t fingerprint, const Metadata& notes) {
+RWKV_FUNCTION std::vector<std::byte> state_to_bytes(const State<>& state, std::uint64_t fingerprint,
+                                                    const Metadata& notes) {
   std::vector<std::vector<float>> matrices;
   Metadata metadata = detail::state_metadata(fingerprint);
   metadata.insert(notes.begin(), notes.end());
-  write_safetensors(path, detail::state_tensors(state, matrices), metadata);
+  return serialize_safetensors(detail::state_tensors(state, matrices), metadata);
 }
 
 namespace detail {
@@ -134,6 +137,23 @@ RWKV_FUNCTION State<> state_from(const Checkpoint& c, const DynamicShape& shape,
   return state;
 }
 
+RWKV_FUNCTION State<> state_from_bytes(std::span<const std::byte> bytes, const DynamicShape& shape,
+                                       std::uint64_t fingerprint, const StateOptions& options,
+                                       const std::string& source) {
+  if (!has_known_format(bytes))
+    return detail::raw_state(bytes, shape, source, options.transposed.value_or(false));
+  return state_from(read_checkpoint(bytes, source), shape, fingerprint, options);
+}
+
+#if !defined(RWKV_NO_FILES)
+RWKV_FUNCTION void save_state(const std::filesystem::path& path, const State<>& state,
+                              std::uint64_t fingerprint, const Metadata& notes) {
+  std::vector<std::vector<float>> matrices;
+  Metadata metadata = detail::state_metadata(fingerprint);
+  metadata.insert(notes.begin(), notes.end());
+  write_safetensors(path, detail::state_tensors(state, matrices), metadata);
+}
+
 RWKV_FUNCTION State<> read_state(const std::filesystem::path& path, const DynamicShape& shape,
                                  std::uint64_t fingerprint, const StateOptions& options) {
   std::error_code ignored;
@@ -145,5 +165,6 @@ RWKV_FUNCTION State<> read_state(const std::filesystem::path& path, const Dynami
   }
   return state_from(read_checkpoint(path), shape, fingerprint, options);
 }
+#endif
 
 }  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

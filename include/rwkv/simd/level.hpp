@@ -4,6 +4,10 @@
 
 #include <rwkv/core/config.hpp>
 
+#include <optional>
+#include <span>
+#include <string_view>
+
 namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA {
 
 enum class Level : std::uint8_t {
@@ -36,9 +40,32 @@ enum class Level : std::uint8_t {
   return "compiled";
 }
 
-/// The best level that this processor and this operating system run. Always `compiled` where
-/// nothing is chosen at run time (RWKV_DISPATCH). Thread-safe; asks the processor once.
-RWKV_FUNCTION Level level() noexcept;
+/// The level of that name, if there is one.
+[[nodiscard]] constexpr std::optional<Level> level_named(std::string_view name) noexcept {
+  for (std::uint8_t i = 0; i <= static_cast<std::uint8_t>(Level::i8mm); ++i)
+    if (name_of(static_cast<Level>(i)) == name) return static_cast<Level>(i);
+  return std::nullopt;
+}
+
+/// The levels that this program has kernels for, the best one last. `compiled` alone where nothing
+/// is chosen at run time (RWKV_DISPATCH).
+[[nodiscard]] RWKV_FUNCTION std::span<const Level> compiled_levels() noexcept;
+
+/// The best of these that this processor and this operating system run. Thread-safe; asks the
+/// processor once.
+[[nodiscard]] RWKV_FUNCTION Level best_level() noexcept;
+
+/// Those of the compiled levels that run here, the best one last.
+[[nodiscard]] RWKV_FUNCTION std::span<const Level> available_levels() noexcept;
+
+/// The level that kernels are taken from: the best one, unless another one was chosen. Thread-safe.
+[[nodiscard]] RWKV_FUNCTION Level level() noexcept;
+
+/// From now on kernels of this level run, in the whole program: to measure or test them, or to get
+/// the bits of another machine. Models that are loaded go on with it; while one is running its pass
+/// may mix both. Throws Error (argument), naming those that there are, for a level that is not
+/// available.
+RWKV_FUNCTION void use_level(Level level);
 
 }  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA
 

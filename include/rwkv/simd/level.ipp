@@ -2,8 +2,12 @@
 // The definition of simd/level.hpp.
 #pragma once
 
+#include <rwkv/core/error.hpp>
 #include <rwkv/simd/level.hpp>
 #include <rwkv/simd/target.hpp>
+
+#include <algorithm>
+#include <atomic>
 
 #if RWKV_DISPATCH && RWKV_TARGET_DOTPROD
 #include <sys/auxv.h>
@@ -11,7 +15,19 @@
 
 namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA {
 
-RWKV_FUNCTION Level level() noexcept {
+RWKV_FUNCTION std::span<const Level> compiled_levels() noexcept {
+#if RWKV_DISPATCH && RWKV_TARGET_AVX2
+  static constexpr Level levels[] = {Level::compiled, Level::avx2, Level::avx512,
+                                     Level::avx512_vnni, Level::avx512_bf16};
+#elif RWKV_DISPATCH
+  static constexpr Level levels[] = {Level::compiled, Level::dotprod, Level::i8mm};
+#else
+  static constexpr Level levels[] = {Level::compiled};
+#endif
+  return levels;
+}
+
+RWKV_FUNCTION Level best_level() noexcept {
 #if RWKV_DISPATCH
   static const Level best = [] {
 #if RWKV_TARGET_DOTPROD
@@ -32,6 +48,36 @@ RWKV_FUNCTION Level level() noexcept {
 #else
   return Level::compiled;
 #endif
+}
+
+RWKV_FUNCTION std::span<const Level> available_levels() noexcept {
+  const std::span<const Level> all = compiled_levels();
+  const auto best = std::find(all.begin(), all.end(), best_level());
+  return all.first(static_cast<std::size_t>(best - all.begin()) + 1);
+}
+
+namespace detail {
+
+[[nodiscard]] inline std::atomic<Level>& level_in_use() noexcept {
+  static std::atomic<Level> level{best_level()};
+  return level;
+}
+
+}  // namespace detail
+
+RWKV_FUNCTION Level level() noexcept {
+  return detail::level_in_use().load(std::memory_order_relaxed);
+}
+
+RWKV_FUNCTION void use_level(Level level) {
+  const std::span<const Level> available = available_levels();
+  if (std::find(available.begin(), available.end(), level) == available.end()) {
+    std::string names;
+    for (const Level there : available) (names += names.empty() ? "" : ", ") += name_of(there);
+    fail_with(ErrorCategory::argument, "the instruction-set level ", name_of(level),
+              " is not available in this program and on this processor; there are: ", names);
+  }
+  detail::level_in_use().store(level, std::memory_order_relaxed);
 }
 
 }  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA
