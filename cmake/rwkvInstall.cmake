@@ -39,3 +39,13 @@ if(RWKV_USE_THREADS)
 endif()
 configure_file(cmake/rwkv.pc.in ${PROJECT_BINARY_DIR}/rwkv.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/rwkv.pc DESTINATION ${pkgconfig_dir})
+
+if(TARGET rwkv_c)
+  install(TARGETS rwkv_c OPTIONAL  # if it was built
+    RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR}
+    LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+    ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  file(RELATIVE_PATH pc_c_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
+  configure_file(cmake/rwkv-c.pc.in ${PROJECT_BINARY_DIR}/rwkv-c.pc @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/rwkv-c.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig OPTIONAL)
+endif()

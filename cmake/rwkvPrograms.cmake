@@ -34,7 +34,7 @@ if(RWKV_NATIVE)
   endforeach()
 endif()
 
-foreach(target IN ITEMS rwkv_compiled rwkv_compiled_training)
+foreach(target IN ITEMS rwkv_compiled rwkv_compiled_training rwkv_c)
   if(TARGET ${target})
     target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:rwkv_warnings> rwkv_native)
   endif()

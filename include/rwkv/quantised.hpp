@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A model of floats, held in blocks: quantised as it is loaded, without a file.
 //
-//   const auto model = rwkv::load("rwkv7-g1-1.5b.pth", rwkv::quantised(rwkv::DType::q4_k), pool);
+//     const auto model = rwkv::load("rwkv7-g1-1.5b.pth", rwkv::quantised(rwkv::DType::q4_k), pool);
 #pragma once
 
 #include <rwkv/io/narrow.hpp>

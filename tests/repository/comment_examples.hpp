@@ -4,19 +4,23 @@
 #pragma once
 
 #include <rwkv/adapter.hpp>
+#include <rwkv/any_model.hpp>
 #include <rwkv/automata.hpp>
 #include <rwkv/calibrate.hpp>
 #include <rwkv/chat.hpp>
 #include <rwkv/convert.hpp>
 #include <rwkv/exec/thread_pool.hpp>
 #include <rwkv/generate.hpp>
+#include <rwkv/generate_batch.hpp>
 #include <rwkv/grammar.hpp>
 #include <rwkv/hybrid.hpp>
 #include <rwkv/io/gguf_writer.hpp>
 #include <rwkv/io/npy.hpp>
 #include <rwkv/io/safetensors_writer.hpp>
 #include <rwkv/memory.hpp>
+#include <rwkv/mix_states.hpp>
 #include <rwkv/model.hpp>
+#include <rwkv/quantised.hpp>
 #include <rwkv/static_model.hpp>
 #include <rwkv/train.hpp>
 #include <rwkv/train/longce.hpp>
@@ -32,7 +36,10 @@ extern rwkv::ThreadPool pool;
 extern std::vector<rwkv::Token> tokens;
 extern rwkv::Token token;
 extern std::string prompt;
+extern std::filesystem::path path;
+extern rwkv::State<> formal, brief;
 void print(std::string_view piece);
+bool show(std::string_view piece);
 
 extern const rwkv::io::Checkpoint checkpoint;
 extern std::optional<rwkv::io::Vocabulary> vocabulary;

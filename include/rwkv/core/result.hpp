@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A value, or the sentence that says why there is none: for programs that want no exceptions.
 //
-//     rwkv::Result<rwkv::AnyModel> model = rwkv::try_open(path);   // any_model.hpp
-//     if (!model) return show(model.failure().sentence);
-//     use(*model);
-//
-//     const auto logits = rwkv::attempt([&] { return m.forward(state, tokens, work); });
+//     rwkv::Result<rwkv::Opened> opened = rwkv::try_open(path);   // any_model.hpp
+//     if (!opened) print(opened.failure().sentence);
+//     auto logits = rwkv::attempt([&] { return model.forward(state, tokens, work); });
 //
 // Errors are caught by the code that the library was compiled with: header-only where the program
 // has exceptions; with rwkv::compiled (which has them, unless it is told otherwise) also in programs

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+// Texts of many sequences at once, each of which begins and ends when it does: their tokens are fed
+// together, so that the weights are streamed once per step for all of them.
+//
+//     rwkv::GenerateBatch batch(model, tokenizer);
+//     const std::size_t first = batch.add(state, prompt, {.max_tokens = 100}, show);
+//     while (batch.step(work, pool)) continue;   // or add others, and take those that have ended
+//     rwkv::GenerateResult result = batch.take(first);
+//
+// Every text is what `generate` makes of the same sequence alone, bit for bit. (Not with the
+// semantics of the published RWKV-X package, where the cut of a prompt is part of the input.)
+#pragma once
+
+#include <rwkv/forward.hpp>
+#include <rwkv/generate.hpp>
+
+#include <map>
+
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
+
+/// Sequences of one model in the making. Model is Model, HybridModel or AnyModel, State its state.
+/// The model, the tokenizer's copies and the states must live as long as a sequence runs. One thread
+/// at a time.
+template <class Model, class State = decltype(std::declval<const Model&>().initial_state())>
+class GenerateBatch {
+ public:
+  /// Gets every piece of text as soon as it is certain; returns whether to go on. Empty: nothing.
+  using OnText = std::function<bool(std::string_view)>;
+
+  GenerateBatch(const Model& model, Tokenizer tokenizer)
+      : model_(&model), tokenizer_(std::move(tokenizer)) {}
+
+  /// Adds a sequence, which goes on from `state` as `generate` would, with a `sampler` of the
+  /// caller's or (null) one of its own. Nothing is fed before the next step. Returns its number.
+  /// Throws as `generate` does before anything has changed.
+  std::size_t add(State& state, std::span<const Token> prompt, const GenerateOptions& options = {},
+                  OnText on_text = {}, Sampler* sampler = nullptr) {
+    auto logits =
+        std::make_unique<std::vector<float>>(options.logits.begin(), options.logits.end());
+    GenerateOptions kept = options;
+    kept.logits = *logits;
+    detail::Generation text(model_->shape().vocab(), tokenizer_, prompt, kept, sampler);
+    if (!on_text) on_text = [](std::string_view) { return true; };
+    sequences_.emplace(next_,
+                       Sequence{&state, std::move(text), std::move(on_text), std::move(logits)});
+    return next_++;
+  }
+  std::size_t add(State& state, std::string_view prompt, const GenerateOptions& options = {},
+                  OnText on_text = {}, Sampler* sampler = nullptr) {
+    return add(state, std::span<const Token>(tokenizer_.encode(prompt)), options,
+               std::move(on_text), sampler);
+  }
+
+  /// One pass: draws a token for every sequence whose logits are there, then feeds what all of them
+  /// want; prompts share the rows that are left. False once nothing is wanted any more. If a
+  /// callback or a sampler throws, its sequence has ended, and the others go on with the next step;
+  /// if the model throws, nothing was fed.
+  template <class Work>
+  bool step(Work& work, ExecutorRef exec = {}) {
+    for (auto& [number, sequence] : sequences_) draw(sequence, work.rows());
+    gather(work.rows());
+    if (fed_.empty()) return false;
+    using Slot = decltype(slot_of(std::declval<State&>(), std::span<const Token>()));
+    std::vector<Slot> slots;
+    std::size_t asked = 0;
+    for (Sequence* const sequence : fed_) {
+      sequence->asked = sequence->text.needs_logits(sequence->tokens.size());
+      sequence->last = sequence->tokens.size() - 1;
+      sequence->row = asked;
+      asked += sequence->asked ? 1 : 0;
+      slots.push_back(
+          slot_of(*sequence->state, sequence->tokens,
+                  std::span<const std::size_t>(&sequence->last, sequence->asked ? 1 : 0)));
+    }
+    const std::size_t vocab = model_->shape().vocab();
+    logits_.resize(asked * vocab);
+    model_->forward(std::span<const Slot>(slots), asked > 0 ? Logits::chosen : Logits::none,
+                    asked > 0 ? Outputs(std::span<float>(logits_)) : Outputs(), work, exec);
+    for (Sequence* const sequence : fed_) {
+      sequence->ready = sequence->asked;
+      if (!sequence->asked)
+        sequence->text.fed(sequence->tokens.size(), {}, work.rows(), sequence->on_text);
+    }
+    return true;
+  }
+
+  /// Steps until nothing is wanted any more.
+  template <class Work>
+  void run(Work& work, ExecutorRef exec = {}) {
+    while (step(work, exec)) continue;
+  }
+
+  /// Sequences that have been added and not taken.
+  [[nodiscard]] std::size_t size() const noexcept { return sequences_.size(); }
+
+  /// Throws Error (argument) for a number that is none of a sequence here.
+  [[nodiscard]] bool ended(std::size_t number) const { return find(number)->second.ended; }
+
+  /// Takes a sequence out of the batch: what it has come to, with the reason `cancelled` if it had
+  /// not ended. Its state has consumed what the result says. Throws Error (argument) as `ended`.
+  GenerateResult take(std::size_t number) {
+    const auto it = find(number);
+    Sequence& sequence = it->second;
+    sequence.text.stop(sequence.ready ? sequence.tokens.size() : 0, logits_of(sequence));
+    GenerateResult result = std::move(sequence.text).result();
+    sequences_.erase(it);
+    return result;
+  }
+
+ private:
+  struct Sequence {
+    State* state;
+    detail::Generation text;
+    OnText on_text;
+    std::unique_ptr<std::vector<float>> first_logits;
+    std::span<const Token> tokens{};  // fed in the last pass
+    std::size_t last = 0;             // of these
+    std::size_t row = 0;              // of the logits after them
+    bool asked = false;               // for these
+    bool ready = false;               // they are there, and nothing has been drawn from them yet
+    bool begun = false;
+    bool ended = false;
+  };
+
+  [[nodiscard]] auto find(std::size_t number) const { return find_in(sequences_, number); }
+  [[nodiscard]] auto find(std::size_t number) { return find_in(sequences_, number); }
+  template <class Map>
+  [[nodiscard]] static auto find_in(Map& sequences, std::size_t number) {
+    const auto it = sequences.find(number);
+    if (it == sequences.end())
+      fail_with(ErrorCategory::argument, "there is no sequence ", number, " in this batch");
+    return it;
+  }
+
+  void draw(Sequence& sequence, std::size_t rows) {
+    if (!std::exchange(sequence.begun, true)) sequence.text.begin(rows, sequence.on_text);
+    if (!sequence.ready) return;
+    const auto logits = logits_of(sequence);
+    sequence.ready = false;
+    sequence.text.fed(sequence.tokens.size(), logits, rows, sequence.on_text);
+  }
+
+  [[nodiscard]] std::span<const float> logits_of(const Sequence& sequence) const {
+    const std::size_t vocab = model_->shape().vocab();
+    if (!sequence.ready) return {};
+    return std::span<const float>(logits_).subspan(sequence.row * vocab, vocab);
+  }
+
+  /// Those that want something, and what: first whoever is past the prompt.
+  void gather(std::size_t rows) {
+    fed_.clear();
+    std::size_t used = 0;
+    for (const bool prompts : {false, true})
+      for (auto& [number, sequence] : sequences_) {
+        if (sequence.ended || sequence.text.reads_prompt() != prompts) continue;
+        const std::size_t room = rows > used ? rows - used : 1;
+        sequence.tokens = sequence.text.wanted(prompts ? room : rows);
+        sequence.ended = sequence.tokens.empty();
+        if (sequence.ended) continue;
+        used += sequence.tokens.size();
+        fed_.push_back(&sequence);
+      }
+  }
+
+  const Model* model_;
+  Tokenizer tokenizer_;
+  std::map<std::size_t, Sequence> sequences_;  // by number, so in order
+  std::size_t next_ = 0;
+  std::vector<float> logits_;
+  std::vector<Sequence*> fed_;
+};
+
+/// Texts of several sequences, one per state, each as `generate` makes it, with the same options.
+/// `on_text(sequence, piece)` gets their pieces; it may return bool, where false ends that sequence.
+/// Throws as `generate`; Error (argument) also for another number of prompts than of states.
+template <class Model, class State, class Work, class OnText>
+requires std::invocable<OnText&, std::size_t, std::string_view> std::vector<GenerateResult>
+generate_batch(const Model& model, std::span<State> states, Work& work, const Tokenizer& tokenizer,
+               std::span<const std::vector<Token>> prompts, const GenerateOptions& options,
+               OnText&& on_text, ExecutorRef exec = {}) {
+  if (prompts.size() != states.size())
+    fail_with(ErrorCategory::argument, prompts.size(), " prompts for ", states.size(), " states");
+  GenerateBatch<Model, State> batch(model, tokenizer);
+  for (std::size_t s = 0; s < states.size(); ++s)
+    batch.add(states[s], prompts[s], options, [&on_text, s](std::string_view piece) {
+      if constexpr (std::is_void_v<std::invoke_result_t<OnText&, std::size_t, std::string_view>>) {
+        on_text(s, piece);
+        return true;
+      } else {
+        return static_cast<bool>(on_text(s, piece));
+      }
+    });
+  batch.run(work, exec);
+  std::vector<GenerateResult> results;
+  for (std::size_t s = 0; s < states.size(); ++s) results.push_back(batch.take(s));
+  return results;
+}
+
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA
