@@ -22,6 +22,7 @@
 #include <rwkv/model.hpp>
 #include <rwkv/sampler.hpp>
 
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <memory>
@@ -37,13 +38,16 @@ namespace detail {
 class CudaPacking {
  public:
   explicit CudaPacking(const io::StoredWeights& weights);
+  /// Of these dimensions, without numbers.
+  CudaPacking(const Dimensions& dimensions, DType type);
   [[nodiscard]] const cuda::Plan& plan() const noexcept { return plan_; }
   void copy(cuda::Upload& to) const;
+  void random(cuda::Upload& to, std::uint64_t seed, bool sparse) const;
 
  private:
   struct Part {
     cuda::Matrix to;
-    const AnyMatrix* from;
+    AnyMatrix from;
   };
   struct Row {
     cuda::Vector to;
@@ -51,11 +55,14 @@ class CudaPacking {
     std::size_t size;
   };
 
+  void set(const Dimensions& dimensions, DType table, const NormWeights& ln0);
+  void add(const BlockWeights<AnyMatrix>& block);
+  void finish(const NormWeights& ln_out, const AnyMatrix& head);
   cuda::Vector vector(const float* from, std::size_t size);
   cuda::Matrix matrix(const AnyMatrix& from, cuda::Layout layout, const char* what);
   std::uint64_t take(std::uint64_t bytes);
 
-  const io::StoredWeights& weights_;
+  AnyTable table_;
   cuda::Plan plan_;
   std::vector<Part> parts_;
   std::vector<Row> rows_;
@@ -194,6 +201,12 @@ class CudaModel {
                      const CudaOptions& options = {}, ExecutorRef exec = {})
       : CudaModel(io::StoredWeights(checkpoint, load, exec), options) {}
 
+  /// A model for measurements, whose numbers (f32, f16 or bf16) are made on the device. `sparse`:
+  /// nearly nine tenths of the inputs of ffn.value are zero, as in released models, not half.
+  [[nodiscard]] static CudaModel random(const Dimensions& dimensions, DType type,
+                                        std::uint64_t seed = 1, bool sparse = true,
+                                        const CudaOptions& options = {});
+
 #if !defined(RWKV_NO_IO) && !defined(RWKV_NO_FILES)
   /// Any supported file or folder, as Model::load.
   [[nodiscard]] static CudaModel load(const std::filesystem::path& path,
@@ -263,6 +276,7 @@ class CudaModel {
                             CudaWorkspace& work) const;
 
  private:
+  CudaModel() = default;
   void check(std::span<const CudaSlot> slots, Logits which, std::span<float> logits,
              const CudaWorkspace& work) const;
   void run(std::span<const CudaSlot> slots, Logits which, std::span<float> logits,
@@ -354,15 +368,11 @@ inline cuda::Matrix CudaPacking::matrix(const AnyMatrix& from, cuda::Layout layo
   to.outputs = from.rows;
   to.inputs = from.cols;
   to.at = take(to.bytes());
-  parts_.push_back({to, &from});
+  parts_.push_back({to, from});
   return to;
 }
 
-inline CudaPacking::CudaPacking(const io::StoredWeights& weights) : weights_(weights) {
-  const Dimensions& d = weights.dimensions();
-  const std::size_t c = d.embed;
-  if (weights.sparse_blocks() > 0)
-    fail(ErrorCategory::unsupported, "RWKV-X models do not run on a CUDA device");
+inline void CudaPacking::set(const Dimensions& d, DType table, const NormWeights& ln0) {
   plan_.layers = d.layers;
   plan_.embed = d.embed;
   plan_.head_size = d.head_size;
@@ -372,61 +382,107 @@ inline CudaPacking::CudaPacking(const io::StoredWeights& weights) : weights_(wei
   plan_.icl_rank = d.icl_rank;
   plan_.value_rank = d.value_rank;
   plan_.gate_rank = d.gate_rank;
-  plan_.layer_norm_epsilon = weights.norms().layer_norm_epsilon;
-  plan_.group_norm_epsilon = weights.norms().group_norm_epsilon;
-  plan_.extended = weights.eigenvalues() == Eigenvalues::extended;
-  const DType table = weights.emb().type;
   plan_.table_kind = table == DType::f16    ? cuda::Kind::f16
                      : table == DType::bf16 ? cuda::Kind::bf16
                                             : cuda::Kind::f32;
-  plan_.table = take(std::uint64_t{d.vocab} * c * (plan_.table_kind == cuda::Kind::f32 ? 4 : 2));
-  plan_.ln0_weight = vector(weights.ln0().weight, c);
-  plan_.ln0_bias = vector(weights.ln0().bias, c);
-  for (std::size_t i = 0; i < d.layers; ++i) {
-    const BlockWeights<AnyMatrix>& from = weights.block(i);
-    const TimeMixWeights<AnyMatrix>& a = from.att;
-    using enum cuda::Layout;
-    cuda::Block to;
-    to.ln1_weight = vector(from.ln1.weight, c);
-    to.ln1_bias = vector(from.ln1.bias, c);
-    to.ln2_weight = vector(from.ln2.weight, c);
-    to.ln2_bias = vector(from.ln2.bias, c);
-    to.x_r = vector(a.x_r, c);
-    to.x_w = vector(a.x_w, c);
-    to.x_k = vector(a.x_k, c);
-    to.x_v = vector(a.x_v, c);
-    to.x_a = vector(a.x_a, c);
-    to.x_g = vector(a.x_g, c);
-    to.w0 = vector(a.w0, c);
-    to.a0 = vector(a.a0, c);
-    to.v0 = vector(a.v0, c);
-    to.k_k = vector(a.k_k, c);
-    to.k_a = vector(a.k_a, c);
-    to.r_k = vector(a.r_k, c);
-    to.ln_x_weight = vector(a.ln_x.weight, c);
-    to.ln_x_bias = vector(a.ln_x.bias, c);
-    to.ffn_x_k = vector(from.ffn.x_k, c);
-    to.receptance = matrix(a.receptance, panels, "att.receptance");
-    to.key = matrix(a.key, panels, "att.key");
-    to.value = matrix(a.value, panels, "att.value");
-    to.output = matrix(a.output, panels, "att.output");
-    to.w1 = matrix(a.w1, panels, "att.w1");
-    to.a1 = matrix(a.a1, panels, "att.a1");
-    to.g1 = matrix(a.g1, panels, "att.g1");
-    to.w2 = matrix(a.w2, panels, "att.w2");
-    to.a2 = matrix(a.a2, panels, "att.a2");
-    to.g2 = matrix(a.g2, panels, "att.g2");
-    if (a.v0 != nullptr) {
-      to.v1 = matrix(a.v1, panels, "att.v1");
-      to.v2 = matrix(a.v2, panels, "att.v2");
-    }
-    to.ffn_key = matrix(from.ffn.key, panels, "ffn.key");
-    to.ffn_value = matrix(from.ffn.value, by_input, "ffn.value");
-    plan_.blocks.push_back(to);
+  plan_.table =
+      take(std::uint64_t{d.vocab} * d.embed * (plan_.table_kind == cuda::Kind::f32 ? 4 : 2));
+  plan_.ln0_weight = vector(ln0.weight, d.embed);
+  plan_.ln0_bias = vector(ln0.bias, d.embed);
+}
+
+inline void CudaPacking::add(const BlockWeights<AnyMatrix>& from) {
+  const TimeMixWeights<AnyMatrix>& a = from.att;
+  const std::size_t c = plan_.embed;
+  using enum cuda::Layout;
+  cuda::Block to;
+  to.ln1_weight = vector(from.ln1.weight, c);
+  to.ln1_bias = vector(from.ln1.bias, c);
+  to.ln2_weight = vector(from.ln2.weight, c);
+  to.ln2_bias = vector(from.ln2.bias, c);
+  to.x_r = vector(a.x_r, c);
+  to.x_w = vector(a.x_w, c);
+  to.x_k = vector(a.x_k, c);
+  to.x_v = vector(a.x_v, c);
+  to.x_a = vector(a.x_a, c);
+  to.x_g = vector(a.x_g, c);
+  to.w0 = vector(a.w0, c);
+  to.a0 = vector(a.a0, c);
+  to.v0 = vector(a.v0, c);
+  to.k_k = vector(a.k_k, c);
+  to.k_a = vector(a.k_a, c);
+  to.r_k = vector(a.r_k, c);
+  to.ln_x_weight = vector(a.ln_x.weight, c);
+  to.ln_x_bias = vector(a.ln_x.bias, c);
+  to.ffn_x_k = vector(from.ffn.x_k, c);
+  to.receptance = matrix(a.receptance, panels, "att.receptance");
+  to.key = matrix(a.key, panels, "att.key");
+  to.value = matrix(a.value, panels, "att.value");
+  to.output = matrix(a.output, panels, "att.output");
+  to.w1 = matrix(a.w1, panels, "att.w1");
+  to.a1 = matrix(a.a1, panels, "att.a1");
+  to.g1 = matrix(a.g1, panels, "att.g1");
+  to.w2 = matrix(a.w2, panels, "att.w2");
+  to.a2 = matrix(a.a2, panels, "att.a2");
+  to.g2 = matrix(a.g2, panels, "att.g2");
+  if (a.v0 != nullptr) {
+    to.v1 = matrix(a.v1, panels, "att.v1");
+    to.v2 = matrix(a.v2, panels, "att.v2");
   }
-  plan_.ln_out_weight = vector(weights.ln_out().weight, c);
-  plan_.ln_out_bias = vector(weights.ln_out().bias, c);
-  plan_.head = matrix(weights.head(), cuda::Layout::panels, "head");
+  to.ffn_key = matrix(from.ffn.key, panels, "ffn.key");
+  to.ffn_value = matrix(from.ffn.value, by_input, "ffn.value");
+  plan_.blocks.push_back(to);
+}
+
+inline void CudaPacking::finish(const NormWeights& ln_out, const AnyMatrix& head) {
+  plan_.ln_out_weight = vector(ln_out.weight, plan_.embed);
+  plan_.ln_out_bias = vector(ln_out.bias, plan_.embed);
+  plan_.head = matrix(head, cuda::Layout::panels, "head");
+}
+
+inline CudaPacking::CudaPacking(const io::StoredWeights& weights) : table_(weights.emb()) {
+  if (weights.sparse_blocks() > 0)
+    fail(ErrorCategory::unsupported, "RWKV-X models do not run on a CUDA device");
+  plan_.layer_norm_epsilon = weights.norms().layer_norm_epsilon;
+  plan_.group_norm_epsilon = weights.norms().group_norm_epsilon;
+  plan_.extended = weights.eigenvalues() == Eigenvalues::extended;
+  set(weights.dimensions(), weights.emb().type, weights.ln0());
+  for (std::size_t i = 0; i < plan_.layers; ++i) add(weights.block(i));
+  finish(weights.ln_out(), weights.head());
+}
+
+inline CudaPacking::CudaPacking(const Dimensions& d, DType type) {
+  plan_.layer_norm_epsilon = kernels::layer_norm_epsilon;
+  plan_.group_norm_epsilon = kernels::group_norm_epsilon;
+  static constexpr float there = 0;  // only that it is there counts
+  const float* const p = &there;
+  const NormWeights norm{p, p};
+  const std::size_t c = d.embed;
+  const auto matrix_of = [type](std::size_t outputs, std::size_t inputs) {
+    return AnyMatrix{type, nullptr, outputs, inputs};
+  };
+  set(d, type, norm);
+  for (std::size_t i = 0; i < d.layers; ++i) {
+    BlockWeights<AnyMatrix> b{};
+    b.ln1 = b.ln2 = b.att.ln_x = norm;
+    auto& a = b.att;
+    a.x_r = a.x_w = a.x_k = a.x_v = a.x_a = a.x_g = a.w0 = a.a0 = p;
+    a.k_k = a.k_a = a.r_k = b.ffn.x_k = p;
+    a.v0 = i > 0 ? p : nullptr;
+    a.receptance = a.key = a.value = a.output = matrix_of(c, c);
+    a.w1 = matrix_of(d.decay_rank, c);
+    a.a1 = matrix_of(d.icl_rank, c);
+    a.v1 = matrix_of(d.value_rank, c);
+    a.g1 = matrix_of(d.gate_rank, c);
+    a.w2 = matrix_of(c, d.decay_rank);
+    a.a2 = matrix_of(c, d.icl_rank);
+    a.v2 = matrix_of(c, d.value_rank);
+    a.g2 = matrix_of(c, d.gate_rank);
+    b.ffn.key = matrix_of(d.ffn, c);
+    b.ffn.value = matrix_of(c, d.ffn);
+    add(b);
+  }
+  finish(norm, matrix_of(d.vocab, c));
 }
 
 /// Where element W[o][i] of a packed matrix of floats begins.
@@ -505,17 +561,16 @@ inline void pack_steps(const AnyMatrix& from, const cuda::Matrix& to, std::size_
 }
 
 inline void CudaPacking::copy(cuda::Upload& to) const {
-  const Dimensions& d = weights_.dimensions();
-  const AnyTable& table = weights_.emb();
+  const std::size_t c = plan_.embed;
   if (plan_.table_kind == cuda::Kind::f32) {
-    std::vector<float> row(d.embed);
-    for (std::size_t token = 0; token < d.vocab; ++token) {
-      table.row(token, d.embed, row.data());
-      to.write(plan_.table + std::uint64_t{token} * d.embed * sizeof(float), row.data(),
-               d.embed * sizeof(float));
+    std::vector<float> row(c);
+    for (std::size_t token = 0; token < plan_.vocab; ++token) {
+      table_.row(token, c, row.data());
+      to.write(plan_.table + std::uint64_t{token} * c * sizeof(float), row.data(),
+               c * sizeof(float));
     }
   } else {
-    to.write(plan_.table, table.data, d.vocab * d.embed * 2);
+    to.write(plan_.table, table_.data, plan_.vocab * c * 2);
   }
   for (const Row& row : rows_) to.write(row.to, row.from, row.size * sizeof(float));
   std::vector<std::byte> packed;
@@ -531,7 +586,7 @@ inline void CudaPacking::copy(cuda::Upload& to) const {
         const std::size_t end = groups > 1 ? steps : (std::min)(step + most, steps);
         packed.assign(groups * (end - step) * bytes, std::byte{});
         for (std::size_t g = 0; g < groups; ++g)
-          pack_steps(*part.from, part.to, group + g, step, end,
+          pack_steps(part.from, part.to, group + g, step, end,
                      packed.data() + g * (end - step) * bytes);
         to.write(part.to.at + group * part.to.group_bytes() + step * bytes, packed.data(),
                  packed.size());
@@ -540,7 +595,34 @@ inline void CudaPacking::copy(cuda::Upload& to) const {
   }
 }
 
+inline void CudaPacking::random(cuda::Upload& to, std::uint64_t seed, bool sparse) const {
+  to.random(plan_.table, plan_.table_kind, std::uint64_t{plan_.vocab} * plan_.embed, ++seed, 0, 1);
+  for (const Row& row : rows_) to.random(row.to, cuda::Kind::f32, row.size, ++seed, 0.5f, 0.25f);
+  for (const Part& part : parts_) {
+    const auto inputs = static_cast<float>(part.to.inputs);
+    const float scale = 1.0f / std::sqrt(inputs);
+    // Channels of a released model's channel mix are mostly below zero. Here all inputs have a
+    // mean of 0.5 and a spread of about 0.5, and a common negative part of the weights does it.
+    const bool key = part.to.outputs == plan_.ffn && part.to.inputs == plan_.embed;
+    const float centre = sparse && key ? -0.95f * scale / std::sqrt(inputs) : 0.0f;
+    to.random(part.to.at, part.to.kind, part.to.bytes() / (part.to.kind == cuda::Kind::f32 ? 4 : 2),
+              ++seed, centre, scale);
+  }
+}
+
 }  // namespace detail
+
+inline CudaModel CudaModel::random(const Dimensions& dimensions, DType type, std::uint64_t seed,
+                                   bool sparse, const CudaOptions& options) {
+  if (type != DType::f32 && type != DType::f16 && type != DType::bf16)
+    fail_with(ErrorCategory::argument, "random weights cannot be ", std::string(name_of(type)));
+  const detail::CudaPacking packing(dimensions, type);
+  CudaModel model;
+  model.shape_ = DynamicShape(dimensions);
+  model.loaded_ = cuda::load(packing.plan(), options.device,
+                             [&](cuda::Upload& upload) { packing.random(upload, seed, sparse); });
+  return model;
+}
 
 inline CudaModel::CudaModel(const io::StoredWeights& weights, const CudaOptions& options)
     : shape_(weights.dimensions()), fingerprint_(weights.fingerprint()) {

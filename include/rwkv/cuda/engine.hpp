@@ -181,6 +181,8 @@ struct Sequence {
 // device or its driver say.
 [[nodiscard]] int device_count();
 [[nodiscard]] DeviceInfo device_info(int device);
+/// Bytes per second that a device reads and writes together when it copies `bytes` within its memory.
+[[nodiscard]] double copy_speed(int device, std::uint64_t bytes);
 [[nodiscard]] std::shared_ptr<const Loaded> load(Plan plan, int device,
                                                  const std::function<void(Upload&)>& fill);
 [[nodiscard]] const Plan& plan_of(const Loaded& model);

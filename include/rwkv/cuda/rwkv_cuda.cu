@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -331,6 +332,25 @@ DeviceInfo device_info(int device) {
   check(cudaDriverGetVersion(&info.driver), "asking for the driver's version");
   check(cudaRuntimeGetVersion(&info.runtime), "asking for the runtime's version");
   return info;
+}
+
+double copy_speed(int device, std::uint64_t bytes) {
+  check_device(device);
+  const OnDevice on(device);
+  const DeviceMemory from(bytes, device, "a copy");
+  const DeviceMemory to(bytes, device, "a copy");
+  const Stream stream;
+  const auto copies = [&](int count) {
+    const auto start = std::chrono::steady_clock::now();
+    for (int i = 0; i < count; ++i)
+      check(cudaMemcpyAsync(to.data(), from.data(), bytes, cudaMemcpyDeviceToDevice, stream),
+            "copying");
+    stream.wait();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  };
+  copies(2);
+  constexpr int count = 10;
+  return 2.0 * count * static_cast<double>(bytes) / copies(count);
 }
 
 namespace unit {
