@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // A lanes type of any width, made of scalars: kernels choose their blocking by the width, and so
-// every machine can test the blocking of every other.
+// every machine can test the blocking of every other. `Fused`: with the one rounding of fma that
+// wider instruction sets have, whatever the test is compiled for.
 #pragma once
 
 #include <rwkv/simd/pairs.hpp>
 #include <rwkv/simd/scalar.hpp>
 
 #include <array>
+#include <cmath>
 
 namespace test {
 
-template <std::size_t Width>
+template <std::size_t Width, bool Fused = false>
 struct WideLanes {
   using Scalar = rwkv::simd::Scalar;
   static constexpr std::size_t width = Width;
@@ -42,7 +44,12 @@ struct WideLanes {
     return make([&](std::size_t i) { return a.v[i] / b.v[i]; });
   }
   friend WideLanes fma(WideLanes a, WideLanes b, WideLanes c) noexcept {
-    return make([&](std::size_t i) { return fma(a.v[i], b.v[i], c.v[i]); });
+    return make([&](std::size_t i) {
+      if constexpr (Fused)
+        return Scalar{std::fma(a.v[i].v, b.v[i].v, c.v[i].v)};
+      else
+        return fma(a.v[i], b.v[i], c.v[i]);
+    });
   }
   friend WideLanes lesser(WideLanes a, WideLanes b) noexcept {
     return make([&](std::size_t i) { return lesser(a.v[i], b.v[i]); });

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every instruction-set level that this machine has, chosen by name: the same bits as plain loops
+// of that width. No emulator is needed for what the machine has.
+#include "support/packed.hpp"
+#include "support/wide_lanes.hpp"
+#include <rwkv/core/error.hpp>
+#include <rwkv/kernels/all_kernels.hpp>
+#include <rwkv/kernels/chosen.hpp>
+#include <rwkv/kernels/quantised_formats.hpp>
+#include <rwkv/quant/quantise.hpp>
+#include <rwkv/simd/level.hpp>
+#include <rwkv/simd/native.hpp>
+
+#include <doctest/doctest.h>
+
+#include <string>
+
+namespace {
+
+namespace kernels = rwkv::kernels;
+namespace simd = rwkv::simd;
+using rwkv::AnyMatrix;
+using rwkv::DType;
+using simd::Chosen;
+using simd::Level;
+
+/// Calls f(level, reference lanes) with every level in use, and puts the best one back.
+template <class F>
+void at_every_level(F&& f) {
+  struct Back {
+    ~Back() { simd::use_level(simd::best_level()); }
+  } back;
+  for (const Level level : simd::available_levels()) {
+    simd::use_level(level);
+    REQUIRE(simd::level() == level);
+    CAPTURE(simd::name_of(level));
+    if (level >= Level::avx512 && level <= Level::avx512_bf16)
+      f.template operator()<test::WideLanes<16, true>>();
+    else if (level == Level::avx2)
+      f.template operator()<test::WideLanes<8, true>>();
+    else
+      f.template operator()<test::WideLanes<simd::Native::width>>();
+  }
+}
+
+bool same(const test::Misaligned<float>& a, const test::Misaligned<float>& b) {
+  return test::same_bits({a.data(), a.size()}, {b.data(), b.size()});
+}
+
+}  // namespace
+
+TEST_CASE("levels have names, and those that are not there are refused") {
+  const auto available = simd::available_levels();
+  const auto compiled = simd::compiled_levels();
+  REQUIRE(available.size() >= 1);
+  REQUIRE(available.size() <= compiled.size());
+  CHECK(available[0] == Level::compiled);
+  CHECK(available.back() == simd::best_level());
+  CHECK(simd::level() == simd::best_level());
+  for (const Level level : compiled) CHECK(simd::level_named(simd::name_of(level)) == level);
+  CHECK_FALSE(simd::level_named("avx1024"));
+  CHECK_FALSE(simd::level_named(""));
+  for (const Level level : {Level::avx2, Level::avx512, Level::avx512_vnni, Level::avx512_bf16,
+                            Level::dotprod, Level::i8mm}) {
+    if (std::find(available.begin(), available.end(), level) != available.end()) continue;
+    try {
+      simd::use_level(level);
+      FAIL("used");
+    } catch (const rwkv::Error& error) {
+      CHECK(error.category() == rwkv::ErrorCategory::argument);
+      CHECK(std::string(error.what()).find(simd::name_of(level)) != std::string::npos);
+      CHECK(std::string(error.what()).find("there are: compiled") != std::string::npos);
+    }
+    CHECK(simd::level() == simd::best_level());
+  }
+}
+
+TEST_CASE_TEMPLATE("products of floats, at every level", T, float, rwkv::half, rwkv::bfloat16) {
+  test::Random random(1);
+  for (const std::size_t outputs : {1u, 40u, 129u})
+    for (const std::size_t cols : {1u, 33u, 300u}) {
+      const test::Packed<T> packed(outputs, cols, random);
+      const AnyMatrix w{rwkv::dtype_of<T>, packed.data.data(), outputs, cols};
+      for (const std::size_t rows : {1u, 3u, 7u, 13u}) {
+        test::Misaligned<float> x(rows * cols);
+        test::fill(x, random);
+        const kernels::ProductInputs inputs{x.data(), cols, {}};
+        at_every_level([&]<class L>() {
+          auto chosen = test::untouched(rows * outputs), plain = chosen;
+          kernels::multiply<Chosen>(w, {0, packed.panels()}, inputs, rows, chosen.data(), outputs);
+          kernels::compiled::multiply_floats<L>(w, {0, packed.panels()}, inputs, rows, plain.data(),
+                                                outputs);
+          CHECK(same(chosen, plain));
+        });
+      }
+    }
+}
+
+TEST_CASE("products of blocks, at every level") {
+  test::Random random(2);
+  constexpr std::size_t outputs = 40, cols = 512;
+  for (const DType type :
+       {DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q8_0, DType::q2_k, DType::q3_k,
+        DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_nl})
+    for (const auto how : {kernels::Inputs::rounded, kernels::Inputs::exact}) {
+      CAPTURE(rwkv::name_of(type));
+      std::vector<float> numbers(outputs * cols);
+      test::fill(numbers, random);
+      const auto blocks = rwkv::quant::quantise(numbers, outputs, cols, type);
+      rwkv::Buffer<std::byte, rwkv::dynamic> packed(kernels::packed_bytes(type, outputs, cols));
+      const rwkv::Range panels{0, kernels::panels_for(outputs)};
+      kernels::pack_quantised(type, blocks.data(), rwkv::bytes_of(type, cols), outputs, cols,
+                              panels, packed.data());
+      const AnyMatrix w{type, packed.data(), outputs, cols, how};
+      for (const std::size_t rows : {1u, 9u}) {
+        test::Misaligned<float> x(rows * cols);
+        test::fill(x, random);
+        at_every_level([&]<class L>() {
+          const std::size_t stride = kernels::QuantisedActivations::bytes_for(cols);
+          std::vector<std::byte> memory(2 * rows * stride);
+          const kernels::QuantisedActivations a{memory.data(), stride, cols};
+          const kernels::QuantisedActivations b{memory.data() + rows * stride, stride, cols};
+          const auto format = kernels::activation_format<Chosen>(w);
+          for (std::size_t m = 0; m < rows; ++m) {
+            kernels::quantise_row<Chosen>(format, x.data() + m * cols, a, m);
+            kernels::compiled::quantise_row<L>(format, x.data() + m * cols, b, m);
+          }
+          auto chosen = test::untouched(rows * outputs), plain = chosen;
+          kernels::multiply<Chosen>(w, panels, {x.data(), cols, a}, rows, chosen.data(), outputs);
+          kernels::compiled::multiply_blocks<L>(w, panels, {x.data(), cols, b}, rows, plain.data(),
+                                                outputs);
+          CHECK(same(chosen, plain));
+        });
+      }
+    }
+}
+
+TEST_CASE("what surrounds products, at every level") {
+  for (const std::size_t n : {1u, 16u, 40u, 64u, 769u}) {
+    CAPTURE(n);
+    test::Random random(static_cast<std::uint32_t>(n));
+    const auto numbers = [&] {
+      test::Misaligned<float> x(n);
+      test::fill(x, random, -4.0f, 4.0f);
+      return x;
+    };
+    const auto x = numbers(), z = numbers(), mu = numbers(), weight = numbers(), bias = numbers();
+    at_every_level([&]<class L>() {
+      const auto both = [&](auto&& chosen, auto&& plain) {
+        auto a = x, b = x;
+        chosen(a.data());
+        plain(b.data());
+        return same(a, b);
+      };
+      using kernels::Activation;
+      for (const auto f : {Activation::tanh, Activation::sigmoid, Activation::relu_squared})
+        CHECK(both(
+            [&](float* y) {
+              kernels::activate<Chosen>(f, y, {0, n});
+            },
+            [&](float* y) {
+              kernels::compiled::activate<L>(f, y, {0, n});
+            }));
+      CHECK(both([&](float* y) { kernels::add<Chosen>(z.data(), y, n); },
+                 [&](float* y) { kernels::compiled::add<L>(z.data(), y, n); }));
+      CHECK(
+          both([&](float* y) { kernels::token_shift<Chosen>(x.data(), z.data(), mu.data(), y, n); },
+               [&](float* y) {
+                 kernels::compiled::token_shift<L>(x.data(), z.data(), mu.data(), y, n);
+               }));
+      CHECK(both(
+          [&](float* y) {
+            kernels::normalise<Chosen>(x.data(), weight.data(), bias.data(), 1e-5f, y, n);
+          },
+          [&](float* y) {
+            kernels::compiled::normalise<L>(x.data(), weight.data(), bias.data(), 1e-5f, y, n);
+          }));
+    });
+  }
+}
+
+TEST_CASE("the recurrence, at every level") {
+  for (const std::size_t n : {8u, 12u, 16u, 64u}) {
+    CAPTURE(n);
+    constexpr std::size_t count = 9;
+    test::Random random(static_cast<std::uint32_t>(n));
+    test::Misaligned<float> r(count * n), w(count * n), k(count * n), v(count * n), a(count * n),
+        b(count * n), state(n * n);
+    for (auto* x : {&r, &k, &v, &state}) test::fill(*x, random);
+    test::fill(w, random, 0.5f, 1.0f);
+    const float unit = 1.0f / std::sqrt(static_cast<float>(n));
+    test::fill(a, random, -unit, unit);
+    for (std::size_t i = 0; i < b.size(); ++i) b[i] = -0.5f * a[i];
+    at_every_level([&]<class L>() {
+      const auto run = [&](auto&& step) {
+        auto s = state;
+        auto y = test::untouched(count * n);
+        step(kernels::WkvTokens{r.data(), w.data(), k.data(), v.data(), a.data(), b.data(),
+                                y.data(), n, count},
+             n, s.data());
+        return std::pair{s, y};
+      };
+      const auto chosen = run(kernels::advance<Chosen>), plain = run(kernels::compiled::wkv<L>);
+      CHECK(same(chosen.first, plain.first));
+      CHECK(same(chosen.second, plain.second));
+    });
+  }
+}
