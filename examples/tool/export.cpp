@@ -1,30 +1,65 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common.hpp"
 #include <rwkv/io/atomic_file.hpp>
+#include <rwkv/io/static_blob_writer.hpp>
 #include <rwkv/io/static_source.hpp>
+#include <rwkv/quantised.hpp>
+
+#include <filesystem>
 
 namespace tool {
 
+namespace {
+
+void write(const std::filesystem::path& path, std::span<const std::byte> bytes) {
+  rwkv::io::AtomicFile file(path);
+  file.write(bytes);
+  file.commit();
+}
+
+}  // namespace
+
 void run(const Export& options) {
+  using rwkv::ErrorCategory;
+  const bool blob = options.format == "blob";
+  if (!blob && !(options.blob.empty() && options.tables.empty()))
+    rwkv::fail(ErrorCategory::argument, "--blob and --tables are for --format blob");
+  const auto type = rwkv::type_named(options.type);
+  if (!blob && type && is_block(*type))
+    rwkv::fail_with(ErrorCategory::argument, "matrices of ", options.type,
+                    " need --format blob: source has one type of numbers");
+  std::filesystem::path blob_path = options.blob;
+  if (blob && blob_path.empty())
+    blob_path = std::filesystem::path(options.out).replace_extension(".bin");
   check_writable(options.out);
+  if (blob) check_writable(blob_path.string());
+  if (!options.tables.empty()) check_writable(options.tables);
+
   rwkv::LoadOptions load_options;
-  load_options.adapters = read_adapters(options.adapters);
-  if (!options.type.empty()) {
-    load_options.matrix_type = options.type == "f16"    ? rwkv::DType::f16
-                               : options.type == "bf16" ? rwkv::DType::bf16
-                                                        : rwkv::DType::f32;
-    load_options.table_type = load_options.matrix_type;
+  if (type && is_block(*type)) {
+    load_options = rwkv::quantised(*type);
+  } else if (type) {
+    load_options.matrix_type = type;
+    load_options.table_type = type;
   }
+  load_options.adapters = read_adapters(options.adapters);
   rwkv::ThreadPool pool;
   const auto checkpoint = rwkv::io::read_checkpoint(options.model);
   if (rwkv::io::sparse_blocks_of(checkpoint) > 0)
-    rwkv::fail_with(rwkv::ErrorCategory::unsupported, options.model,
+    rwkv::fail_with(ErrorCategory::unsupported, options.model,
                     ": static models have no sparse-attention blocks, and this is an RWKV-X model");
   const auto model = load(checkpoint, pool, load_options);
-  const std::string source = rwkv::io::static_source(model.weights(), options.name);
-  rwkv::io::AtomicFile file(options.out);
-  file.write(std::as_bytes(std::span(source)));
-  file.commit();
+  std::string source;
+  if (blob) {
+    const auto blobs =
+        rwkv::io::static_blob(model.weights(), {.tables_apart = !options.tables.empty()});
+    write(blob_path, blobs.core);
+    if (!options.tables.empty()) write(options.tables, blobs.tables);
+    source = rwkv::io::static_blob_header(model.weights(), blobs, options.name);
+  } else {
+    source = rwkv::io::static_source(model.weights(), options.name);
+  }
+  write(options.out, std::as_bytes(std::span(source)));
 }
 
 }  // namespace tool

@@ -401,7 +401,19 @@ int parse_and_run(int argc, char** argv) {
       })
       ->capture_default_str();
   add_adapters(sub, exported.adapters);
-  sub->add_option("--type", exported.type, "type of matrices and table")->check(type);
+  sub->add_option(
+         "--type", exported.type,
+         "type of matrices and table: f32, f16, bf16, and of a blob any that `rwkv convert` "
+         "knows; default: as they are")
+      ->check(any_type);
+  sub->add_option("--format", exported.format,
+                  "source: weights as numbers in the header; blob: in a file of their own, for "
+                  "rwkv/static_blob.hpp, in any types")
+      ->check(CLI::IsMember({"source", "blob"}))
+      ->capture_default_str();
+  sub->add_option("--blob", exported.blob, "that file; default: the header's name with .bin");
+  sub->add_option("--tables", exported.tables,
+                  "file for the embedding table and the head, if they are to lie elsewhere");
 
   tool::Gradients gradients;
   sub = add(app, "gradients", "loss and exact gradients of given tokens", gradients);

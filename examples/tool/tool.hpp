@@ -152,6 +152,9 @@ struct Export {
   std::string out;
   std::string name = "model";
   std::string type;
+  std::string format = "source";
+  std::string blob;
+  std::string tables;
 };
 void run(const Export&);
 

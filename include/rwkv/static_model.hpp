@@ -88,16 +88,54 @@ struct StaticWeights {
   bool normalised_table = false;  // ln0 is not used
 };
 
-/// A model over constant weights, which must outlive it. Immutable and freely shared. `Lanes` is
-/// the vector type of the kernels: simd::Scalar, or simd::Native on a processor with vectors
-/// (include simd/native.hpp).
+namespace detail {
+
+/// Weights as the stages want to see them: of a constant object here, of a blob in
+/// static_blob.hpp.
+template <class Weights>
+struct StaticView {
+  using Shape = typename Weights::Shape;
+  using Matrix = kernels::PanelMatrix<typename Weights::Element>;
+
+  const Weights* w;
+
+  constexpr explicit StaticView(const Weights& weights) noexcept : w(&weights) {}
+
+  constexpr NormWeights norm(const typename Weights::Norm& n) const noexcept {
+    return {n.weight, n.bias, w->layer_norm_epsilon};
+  }
+  Table<typename Weights::Element> emb() const noexcept { return {w->emb}; }
+  NormWeights ln0() const noexcept { return w->normalised_table ? NormWeights{} : norm(w->ln0); }
+  NormWeights ln_out() const noexcept { return norm(w->ln_out); }
+  Matrix head() const noexcept { return {w->head, Weights::V, Weights::C}; }
+  Eigenvalues eigenvalues() const noexcept { return w->eigenvalues; }
+
+  BlockWeights<Matrix> block(std::size_t i) const noexcept {
+    const auto view = [](const TensorSpec& spec, const auto& from, auto& to) {
+      if constexpr (std::is_same_v<decltype(to), Matrix&>)
+        to = {from, spec.outputs(Shape{}.dimensions()), spec.inputs(Shape{}.dimensions())};
+      else
+        to = from;
+    };
+    BlockWeights<Matrix> out{};
+    for_each_block_tensor<false>(view, w->blocks[i], out);
+    if (i > 0) for_each_value_residual_tensor(view, w->residuals[i - 1], out);
+    set_epsilons(out, w->layer_norm_epsilon, w->group_norm_epsilon);
+    return out;
+  }
+};
+
+}  // namespace detail
+
+/// A model over constant weights (StaticWeights, or StaticBlob of static_blob.hpp), which must
+/// outlive it. Immutable and freely shared. `Lanes` is the vector type of the kernels:
+/// simd::Scalar, or simd::Native on a processor with vectors (include simd/native.hpp).
 template <class Weights, class Lanes = simd::Scalar>
 class StaticModel {
  public:
   using Shape = typename Weights::Shape;
-  using Matrix = kernels::PanelMatrix<typename Weights::Element>;
 
-  constexpr explicit StaticModel(const Weights& weights) noexcept : view_{&weights} {}
+  constexpr explicit StaticModel(const Weights& weights) noexcept : view_(weights) {}
 
   [[nodiscard]] static constexpr Shape shape() noexcept { return {}; }
 
@@ -110,7 +148,7 @@ class StaticModel {
                                  Workspace<Shape, Rows>& work,
                                  Exec&& exec = Exec{}) const noexcept {
     RWKV_ASSERT(!tokens.empty());
-    for ([[maybe_unused]] const Token t : tokens) RWKV_ASSERT(t < Weights::V);
+    for ([[maybe_unused]] const Token t : tokens) RWKV_ASSERT(t < Shape{}.vocab());
     const Slot<Shape> slot{&state, tokens};
     detail::forward<Lanes>(view_, std::span(&slot, 1), Logits::last, Outputs(work.logits()), work,
                            exec);
@@ -118,35 +156,7 @@ class StaticModel {
   }
 
  private:
-  // The constant object as the stages want to see it.
-  struct View {
-    const Weights* w;
-
-    constexpr NormWeights norm(const typename Weights::Norm& n) const noexcept {
-      return {n.weight, n.bias, w->layer_norm_epsilon};
-    }
-    Table<typename Weights::Element> emb() const noexcept { return {w->emb}; }
-    NormWeights ln0() const noexcept { return w->normalised_table ? NormWeights{} : norm(w->ln0); }
-    NormWeights ln_out() const noexcept { return norm(w->ln_out); }
-    Matrix head() const noexcept { return {w->head, Weights::V, Weights::C}; }
-    Eigenvalues eigenvalues() const noexcept { return w->eigenvalues; }
-
-    BlockWeights<Matrix> block(std::size_t i) const noexcept {
-      const auto view = [](const TensorSpec& spec, const auto& from, auto& to) {
-        if constexpr (std::is_same_v<decltype(to), Matrix&>)
-          to = {from, spec.outputs(Shape{}.dimensions()), spec.inputs(Shape{}.dimensions())};
-        else
-          to = from;
-      };
-      BlockWeights<Matrix> out{};
-      for_each_block_tensor<false>(view, w->blocks[i], out);
-      if (i > 0) for_each_value_residual_tensor(view, w->residuals[i - 1], out);
-      set_epsilons(out, w->layer_norm_epsilon, w->group_norm_epsilon);
-      return out;
-    }
-  };
-
-  View view_;
+  detail::StaticView<Weights> view_;
 };
 
 template <class Weights>

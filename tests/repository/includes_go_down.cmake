@@ -10,11 +10,11 @@ cmake_minimum_required(VERSION 3.25)
 set(floors  # from the roof to the ground
   "compiled\\.cpp|rwkv\\.h|(compiled|c)/.*"
   "(tokenizer|sampler|generate|generate_batch|any_model|chat|constraint|grammar|cuda)\\.[hi]pp|(text|grammar)/.*"
-  "(model|quantised|memory|adapter|batch|forward|hybrid|static_model|verify|calibrate|convert|train|automata)\\.[hi]pp|(train|automata)/.*"
+  "(model|quantised|memory|adapter|batch|forward|hybrid|static_model|static_blob|verify|calibrate|convert|train|automata)\\.[hi]pp|(train|automata)/.*"
   "(embedding|block|sparse_block|time_mix|sparse_attention|channel_mix|head|pass)\\.[hi]pp"
   "io/.*"  # also of states, so above them
   "(state|mix_states|kv_cache|workspace|hybrid_state|hybrid_workspace)\\.[hi]pp"
-  "(weights|tensors|shape|hybrid_shape)\\.[hi]pp"
+  "(weights|tensors|shape|hybrid_shape|static_blob_format)\\.[hi]pp"
   "(kernels|quant|exec|simd|core|cuda)/.*")
 set(kernels_may_include kernels quant exec simd core)
 set(quant_may_include quant exec simd core)

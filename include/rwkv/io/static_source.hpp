@@ -118,6 +118,10 @@ class SourceWriter {
     fail_with(ErrorCategory::unsupported, "the embedding table is ",
               std::string(name_of(w.emb().type)), " but the head is ", std::string(name_of(type)),
               ": static models have one element type");
+  if (is_block(type))
+    fail_with(ErrorCategory::unsupported, "the head is ", std::string(name_of(type)),
+              ": source has one type of numbers; models with matrices of blocks become blobs "
+              "(rwkv export --format blob), or are widened (--type f16)");
   const char* element = type == DType::f16    ? "rwkv::half"
                         : type == DType::bf16 ? "rwkv::bfloat16"
                                               : "float";

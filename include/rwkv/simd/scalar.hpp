@@ -48,7 +48,8 @@ struct Scalar {
 #if defined(__clang__)
 #pragma clang fp contract(off) reassociate(off)  // see add_exponent_bias
 #endif
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__AVX512F__)
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__AVX512F__) || \
+    defined(__FP_FAST_FMAF)
     return {fused_multiply_add(a.v, b.v, c.v)};
 #else
     return {a.v * b.v + c.v};

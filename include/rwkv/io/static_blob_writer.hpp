@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+// Writes a model as a blob for static_blob.hpp, and the header that goes with it.
+#pragma once
+
+#include <rwkv/io/stored_weights.hpp>
+#include <rwkv/static_blob_format.hpp>
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <set>
+
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
+
+struct StaticBlobOptions {
+  /// Puts the embedding table and the head into a blob of their own, for memory that is larger and
+  /// slower.
+  bool tables_apart = false;
+};
+
+/// A model as `rwkv::StaticBlob` reads it.
+struct StaticBlobs {
+  std::vector<std::byte> core;
+  std::vector<std::byte> tables;  ///< empty unless apart
+  std::set<DType> types;          ///< of matrices and table
+};
+
+namespace detail {
+
+class BlobWriter {
+ public:
+  BlobWriter(const StoredWeights& w, const StaticBlobOptions& options) : w_(w) {
+    const Dimensions& d = w.dimensions();
+    const std::size_t count = global_tensors.size() + d.layers * block_tensors.size();
+    blobs_.core.resize(sizeof(StaticBlobHeader) + count * sizeof(StaticBlobEntry));
+    std::vector<std::byte>& tables = options.tables_apart ? blobs_.tables : blobs_.core;
+    const AnyTable& emb = w.emb();
+    put(tables, emb.type, emb.data, bytes_of(emb.type, d.vocab * d.embed));
+    norm(w.ln0());
+    norm(w.ln_out());
+    matrix(tables, w.head(), "head.weight");
+    for (std::size_t i = 0; i < d.layers; ++i)
+      for_each_block_tensor(
+          [&](const TensorSpec& spec, const auto& from) {
+            if (i == 0 && is_value_residual(spec.name))
+              put(blobs_.core, DType::f32, nullptr, 0);
+            else if constexpr (std::is_same_v<decltype(from), const AnyMatrix&>)
+              matrix(blobs_.core, from,
+                     "blocks." + std::to_string(i) + '.' + std::string(spec.name));
+            else
+              put(blobs_.core, DType::f32, from, spec.size(d) * sizeof(float));
+          },
+          w.block(i));
+    finish(count);
+  }
+
+  [[nodiscard]] StaticBlobs take() { return std::move(blobs_); }
+
+ private:
+  void put(std::vector<std::byte>& blob, DType type, const void* data, std::size_t bytes) {
+    StaticBlobEntry e{StaticBlobEntry::absent, 0};
+    if (data != nullptr) {
+      constexpr std::size_t line = internal::blob_line;
+      const std::size_t begin = (blob.size() + line - 1) / line * line;
+      if (begin / line > (std::numeric_limits<std::uint32_t>::max)())
+        fail(ErrorCategory::unsupported, "the model is too large for a blob: 256 GiB");
+      e = {static_cast<std::uint32_t>(internal::traits_of(type).gguf) |
+               (&blob == &blobs_.tables ? StaticBlobEntry::in_tables : 0u),
+           static_cast<std::uint32_t>(begin / line)};
+      blob.resize(begin + bytes);
+      std::memcpy(blob.data() + begin, data, bytes);
+    }
+    std::memcpy(blobs_.core.data() + sizeof(StaticBlobHeader) + next_++ * sizeof e, &e, sizeof e);
+  }
+  void norm(const NormWeights& n) {
+    const std::size_t bytes = w_.dimensions().embed * sizeof(float);
+    put(blobs_.core, DType::f32, n.weight, bytes);
+    put(blobs_.core, DType::f32, n.bias, bytes);
+  }
+  void matrix(std::vector<std::byte>& blob, const AnyMatrix& m, const std::string& name) {
+    if (m.low_rank != nullptr)
+      fail_with(ErrorCategory::unsupported, "an adapter stands beside ", name,
+                ", which is held as ", std::string(name_of(m.type)),
+                ": bake it in with `rwkv convert` first");
+    blobs_.types.insert(m.type);
+    put(blob, m.type, m.data, kernels::packed_bytes(m.type, m.rows, m.cols));
+  }
+
+  void finish(std::size_t count) {
+    const Dimensions& d = w_.dimensions();
+    blobs_.types.insert(w_.emb().type);
+    StaticBlobHeader h{};
+    std::copy(std::begin(h.right_magic), std::end(h.right_magic), h.magic);
+    h.version = h.right_version;
+    h.layout = std::uint32_t{kernels::panel_layout};
+    h.bytes = blobs_.core.size();
+    h.table_bytes = blobs_.tables.size();
+    h.fingerprint = w_.fingerprint();
+    h.checksum = internal::blob_checksum(
+        blobs_.tables, internal::blob_checksum(std::span(blobs_.core).subspan(sizeof h)));
+    const std::size_t dimensions[] = {d.layers,     d.embed,    d.head_size,  d.ffn,      d.vocab,
+                                      d.decay_rank, d.icl_rank, d.value_rank, d.gate_rank};
+    for (std::size_t i = 0; i < std::size(dimensions); ++i)
+      h.dimensions[i] = static_cast<std::uint32_t>(dimensions[i]);
+    h.layer_norm_epsilon = w_.norms().layer_norm_epsilon;
+    h.group_norm_epsilon = w_.norms().group_norm_epsilon;
+    h.flags = (w_.eigenvalues() == Eigenvalues::extended ? h.extended_eigenvalues : 0u) |
+              (w_.norms().normalised_table ? h.normalised_table : 0u);
+    h.tensors = static_cast<std::uint32_t>(count);
+    std::memcpy(blobs_.core.data(), &h, sizeof h);
+  }
+
+  const StoredWeights& w_;
+  StaticBlobs blobs_;
+  std::size_t next_ = 0;
+};
+
+}  // namespace detail
+
+/// The model as it is held: every tensor in its type. Throws Error (unsupported) where adapters
+/// stand beside matrices of blocks. Time and memory O(bytes).
+[[nodiscard]] inline StaticBlobs static_blob(const StoredWeights& w,
+                                             const StaticBlobOptions& options = {}) {
+  return detail::BlobWriter(w, options).take();
+}
+
+/// C++ source that names the Shape and the Weights of such a blob in namespace `name`.
+[[nodiscard]] inline std::string static_blob_header(const StoredWeights& w,
+                                                    const StaticBlobs& blobs,
+                                                    const std::string& name) {
+  const Dimensions& d = w.dimensions();
+  std::string out =
+      "// Written by `rwkv export`. Do not edit.\n#pragma once\n\n#include "
+      "<rwkv/static_blob.hpp>\n\nnamespace " +
+      name + " {\n\nusing Shape = rwkv::Shape<";
+  const std::size_t dims[] = {d.layers,     d.embed,    d.head_size,  d.ffn,      d.vocab,
+                              d.decay_rank, d.icl_rank, d.value_rank, d.gate_rank};
+  for (std::size_t i = 0; i < std::size(dims); ++i)
+    out += (i ? ", " : "") + std::to_string(dims[i]);
+  out += ">;\nusing Weights = rwkv::StaticBlob<Shape";
+  for (const DType type : blobs.types) out += ", rwkv::DType::" + std::string(name_of(type));
+  out += ">;\ninline constexpr std::uint64_t fingerprint = " + std::to_string(w.fingerprint()) +
+         "u;\n\n}  // namespace " + name + "\n";
+  return out;
+}
+
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

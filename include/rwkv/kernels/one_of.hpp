@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+// A packed matrix whose type is one of a few that a program names: only their kernels are linked.
+// Freestanding.
+#pragma once
+
+#include <rwkv/kernels/lanes.hpp>
+#include <rwkv/kernels/product.hpp>
+#include <rwkv/kernels/table.hpp>
+#include <rwkv/quant/format.hpp>
+
+#include <type_traits>
+
+namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
+
+template <DType... Types>
+struct OneOfMatrix {
+  DType type = DType::f32;  ///< one of Types
+  const void* data = nullptr;
+  std::size_t rows = 0;
+  std::size_t cols = 0;
+};
+
+namespace detail {
+
+template <DType Type>
+using ElementOf = std::conditional_t<Type == DType::f16, half,
+                                     std::conditional_t<Type == DType::bf16, bfloat16, float>>;
+
+/// Calls f(std::integral_constant<DType, T>) for the T among Types that is `type`.
+template <DType... Types, class F>
+RWKV_INLINE void with_type([[maybe_unused]] DType type, F&& f) noexcept {
+  static_assert(sizeof...(Types) > 0, "a matrix has a type");
+  [[maybe_unused]] const bool found =
+      ((type == Types && (f(std::integral_constant<DType, Types>{}), true)) || ...);
+  RWKV_ASSERT(found);
+}
+
+}  // namespace detail
+
+template <DType... Types>
+[[nodiscard]] constexpr std::size_t weight_cost(const OneOfMatrix<Types...>& w) noexcept {
+  return block_bytes(w.type) * (256 / block_elements(w.type));
+}
+template <class L, DType... Types>
+[[nodiscard]] constexpr ActivationFormat activation_format(
+    const OneOfMatrix<Types...>& w) noexcept {
+  return is_block(w.type) ? ActivationFormat::codes : ActivationFormat::none;
+}
+template <DType... Types>
+[[nodiscard]] constexpr const LowRank* low_rank(const OneOfMatrix<Types...>&) noexcept {
+  return nullptr;
+}
+
+template <class L, DType... Types>
+void multiply(const OneOfMatrix<Types...>& w, Range panels, const ProductInputs& x,
+              std::size_t rows, float* y, std::size_t ldy) noexcept {
+  if constexpr (std::is_same_v<L, simd::Chosen>) {
+    multiply<L>(AnyMatrix{w.type, w.data, w.rows, w.cols}, panels, x, rows, y, ldy);
+  } else {
+    detail::with_type<Types...>(w.type, [&]<DType Type>(std::integral_constant<DType, Type>) {
+      if constexpr (!is_block(Type)) {
+        using T = detail::ElementOf<Type>;
+        compiled::matmul<L>(PanelMatrix<T>{static_cast<const T*>(w.data), w.rows, w.cols}, panels,
+                            x.x, x.ldx, rows, y, ldy);
+      } else {
+        const QuantisedMatrix m{layout_of(Type), static_cast<const std::byte*>(w.data), w.rows,
+                                w.cols};
+        if constexpr (compiled::detail::plain<typename L::Bytes>)
+          compiled::detail::quantised_plain<L>(m, panels, x.quantised, rows, y, ldy);
+        else
+          compiled::quantised_matmul<L>(m, Inputs::rounded, panels, x, rows, y, ldy);
+      }
+    });
+  }
+}
+
+}  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA
+
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
+
+/// An embedding table whose type is one of a few: [V][C] in C order.
+template <DType... Types>
+struct OneOfTable {
+  DType type = DType::f32;
+  const void* data = nullptr;
+
+  /// Row `token` of `n` numbers, as floats.
+  void row(std::size_t token, std::size_t n, float* out) const noexcept {
+    kernels::detail::with_type<Types...>(
+        type, [&]<DType Type>(std::integral_constant<DType, Type>) {
+          if constexpr (!is_block(Type)) {
+            using T = kernels::detail::ElementOf<Type>;
+            Table<T>{static_cast<const T*>(data)}.row(token, n, out);
+          } else {
+            const std::byte* block =
+                static_cast<const std::byte*>(data) + bytes_of(Type, token * n);
+            quant::visit_format(Type, [&]<class Format>(Format) {
+              for (std::size_t i = 0; i < n; i += Format::elements, block += Format::bytes)
+                Format::decode(block, out + i);
+            });
+          }
+        });
+  }
+};
+
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

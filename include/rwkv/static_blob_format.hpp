@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a blob of a static model (static_blob.hpp) begins. Freestanding.
+#pragma once
+
+#include <rwkv/core/config.hpp>
+
+#include <cstddef>
+#include <span>
+
+namespace rwkv::inline RWKV_ABI {
+
+/// What a blob begins with; then come `tensors` entries, then the tensors. Numbers are
+/// little-endian.
+struct StaticBlobHeader {
+  static constexpr char right_magic[8] = {'R', 'W', 'K', 'V', 'b', 'l', 'o', 'b'};
+  static constexpr std::uint32_t right_version = 1;
+  /// `flags`
+  static constexpr std::uint32_t extended_eigenvalues = 1;
+  static constexpr std::uint32_t normalised_table = 2;
+  static constexpr std::uint32_t known_flags = 3;
+
+  char magic[8];
+  std::uint32_t version;
+  std::uint32_t layout;         ///< kernels::panel_layout
+  std::uint64_t bytes;          ///< of the whole blob
+  std::uint64_t table_bytes;    ///< of the second blob, with the table and the head; 0: none
+  std::uint64_t fingerprint;    ///< of the weights: the same as the host's model has
+  std::uint64_t checksum;       ///< of what follows the header, and of the second blob
+  std::uint32_t dimensions[9];  ///< L, C, N, F, V and the ranks of decay, icl, value and gate
+  float layer_norm_epsilon;
+  float group_norm_epsilon;
+  std::uint32_t flags;
+  std::uint32_t tensors;
+  std::byte reserved[28];
+};
+static_assert(sizeof(StaticBlobHeader) == 128);
+
+/// Where a tensor lies. Tensors are in the order of tensors.hpp: those outside the blocks, then
+/// block after block.
+struct StaticBlobEntry {
+  static constexpr std::uint32_t absent = 0xffffffffu;
+  static constexpr std::uint32_t in_tables = 0x80000000u;  ///< in the second blob
+
+  std::uint32_t type;  ///< number of the type in GGUF files
+  std::uint32_t line;  ///< offset / 64
+};
+
+namespace internal {
+
+inline constexpr std::size_t blob_line = 64;
+
+/// FNV-1a over bytes, continued from `hash`.
+[[nodiscard]] constexpr std::uint64_t blob_checksum(
+    std::span<const std::byte> bytes, std::uint64_t hash = 0xcbf29ce484222325u) noexcept {
+  for (const std::byte b : bytes)
+    hash = (hash ^ std::to_integer<std::uint64_t>(b)) * 0x100000001b3u;
+  return hash;
+}
+
+}  // namespace internal
+
+}  // namespace rwkv::inline RWKV_ABI
