@@ -18,6 +18,7 @@
 #include <rwkv/static_blob_format.hpp>
 #include <rwkv/static_model.hpp>
 
+#include <array>
 #include <cstring>
 #include <optional>
 
@@ -106,6 +107,12 @@ class StaticBlob {
  private:
   static constexpr std::size_t globals = global_tensors.size();
   static constexpr std::size_t entries = globals + Shape{}.layers() * block_tensors.size();
+  /// Of the tensors of a block, those that block 0 lacks.
+  static constexpr auto value_residual = [] {
+    std::array<bool, block_tensors.size()> is{};
+    for (std::size_t k = 0; k < is.size(); ++k) is[k] = is_value_residual(block_tensors[k].name);
+    return is;
+  }();
   static_assert(global_tensors[0].name == "emb.weight" &&
                 global_tensors[1].name == "blocks.0.ln0.weight" &&
                 global_tensors[3].name == "ln_out.weight" &&
@@ -195,8 +202,9 @@ class StaticBlob {
     if (apart(bytes.data()) || apart(tables.data()))
       return "the blob does not begin at a multiple of 64 bytes";
     const StaticBlobHeader h = header_at(bytes.data());
-    if (std::memcmp(h.magic, StaticBlobHeader::right_magic, sizeof h.magic) != 0)
-      return "this is no blob of a static model";
+    for (std::size_t i = 0; i < sizeof h.magic; ++i)
+      if (h.magic[i] != StaticBlobHeader::right_magic[i])
+        return "this is no blob of a static model";
     if (h.version != StaticBlobHeader::right_version ||
         h.layout != std::uint32_t{kernels::panel_layout})
       return "the blob was written by another version of rwkv: export the model again";
@@ -229,9 +237,9 @@ class StaticBlob {
       check(spec);
     }
     for (std::size_t i = 0; i < d.layers; ++i)
-      for (const TensorSpec& spec : block_tensors) {
-        may_be_absent = i == 0 && is_value_residual(spec.name);
-        check(spec);
+      for (std::size_t k = 0; k < block_tensors.size(); ++k) {
+        may_be_absent = i == 0 && value_residual[k];
+        check(block_tensors[k]);
       }
     return problem;
   }
