@@ -7,6 +7,7 @@
 #include <rwkv/core/config.hpp>
 
 #include <bit>
+#include <type_traits>
 
 namespace rwkv::inline RWKV_ABI {
 
@@ -24,6 +25,13 @@ struct bfloat16 {
 
 /// Exact. Signalling NaNs stay NaNs.
 constexpr float to_float(half h) noexcept {
+#if defined(__ARM_FP) && defined(__ARM_FEATURE_FMA) && !defined(__aarch64__)  // VFPv4 has it
+  if (!std::is_constant_evaluated()) {
+    float f;
+    asm("vcvtb.f32.f16 %0, %1" : "=t"(f) : "t"(std::bit_cast<float>(std::uint32_t{h.bits})));
+    return f;
+  }
+#endif
   const std::uint32_t sign = (h.bits & 0x8000u) << 16;
   const std::uint32_t magnitude = h.bits & 0x7fffu;
   if (magnitude >= 0x7c00u)  // infinity, NaN

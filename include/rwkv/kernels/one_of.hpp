@@ -5,6 +5,7 @@
 
 #include <rwkv/kernels/lanes.hpp>
 #include <rwkv/kernels/product.hpp>
+#include <rwkv/kernels/quantised_words.hpp>
 #include <rwkv/kernels/table.hpp>
 #include <rwkv/quant/format.hpp>
 
@@ -65,7 +66,12 @@ void multiply(const OneOfMatrix<Types...>& w, Range panels, const ProductInputs&
       } else {
         const QuantisedMatrix m{layout_of(Type), static_cast<const std::byte*>(w.data), w.rows,
                                 w.cols};
-        if constexpr (compiled::detail::plain<typename L::Bytes>)
+        constexpr bool plain = compiled::detail::plain<typename L::Bytes>;
+        constexpr QuantisedLayout layout = layout_of(Type);
+        if constexpr (plain && words_are_faster && layout.form == ScaleForm::halves &&
+                      (layout.bits == 8 || layout.bits == 4))
+          detail::quantised_words<layout.bits>(m, panels, x.quantised, rows, y, ldy);
+        else if constexpr (plain)
           compiled::detail::quantised_plain<L>(m, panels, x.quantised, rows, y, ldy);
         else
           compiled::quantised_matmul<L>(m, Inputs::rounded, panels, x, rows, y, ldy);
