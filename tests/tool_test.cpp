@@ -74,6 +74,42 @@ std::string some_tokens(std::size_t n) {
 
 }  // namespace
 
+TEST_CASE("levels: listed, and chosen by name") {
+  const Shell shell;
+  const auto list = shell.run("levels");
+  REQUIRE(list.status == 0);
+  CHECK(list.out.find("compiled") == 0);
+  CHECK(list.out.find(" used\n") != std::string::npos);
+  const std::string generate = "generate --prompt 'The king' --tokens 10 --temperature 0 --level ";
+  const auto compiled = shell.run(generate + "compiled");
+  CHECK(compiled.status == 0);
+  CHECK(compiled.out.starts_with("The king"));
+  CHECK(shell.run(generate + "avx1024").status == 2);
+#if defined(__x86_64__)
+  check_refused(shell.run(generate + "i8mm"));
+#endif
+}
+
+TEST_CASE("a model is quantised as it is loaded: what its conversion says") {
+  const Shell shell;
+  const std::string tales = quoted(std::string(RWKV_MODELS) + "/tales/tales.safetensors");
+  REQUIRE(shell.run("convert " + tales + " small.gguf --type q8_0 --no-self-test").status == 0);
+  const std::string options = " --prompt 'The king' --tokens 40 --seed 3";
+  const auto file = shell.run("generate small.gguf" + options);
+  const auto loaded = shell.run("generate " + tales + " --quantise q8_0" + options);
+  REQUIRE(file.status == 0);
+  REQUIRE(loaded.status == 0);
+  CHECK(loaded.out == file.out);
+  CHECK(shell.run("generate " + tales + " --quantise q9_0" + options).status == 2);
+}
+
+TEST_CASE("without a prompt a text begins") {
+  const Shell shell;
+  const auto o = shell.run("generate --prompt '' --tokens 20 --seed 1");
+  CHECK(o.status == 0);
+  CHECK(o.out.size() > 10);
+}
+
 TEST_CASE("info describes a model") {
   const Shell shell;
   const auto o = shell.run("info " + quoted(model) + " --json");

@@ -71,9 +71,11 @@ RWKV_FUNCTION AnyWorkspace AnyModel::workspace(std::size_t rows, std::size_t lon
 RWKV_FUNCTION std::span<const float> AnyModel::forward(AnyState& state,
                                                        std::span<const Token> tokens,
                                                        AnyWorkspace& work, ExecutorRef exec) const {
-  const AnySlot slot{&state, tokens};
-  forward(std::span(&slot, 1), Logits::last, work.logits(), work, exec);
-  return work.logits();
+  if (const Model<>* const model = rwkv7())
+    return model->forward(detail::rwkv7_state(state), tokens,
+                          detail::expect(work.rwkv(), detail::a_workspace), exec);
+  return hybrid()->forward(detail::expect(state.hybrid(), detail::a_state), tokens,
+                           detail::expect(work.hybrid(), detail::a_workspace), exec);
 }
 
 RWKV_FUNCTION void AnyModel::forward(std::span<const AnySlot> slots, Logits which,

@@ -126,11 +126,10 @@ using Feed = std::function<std::span<const float>(std::span<const Token>, bool s
 /// Gets text, and says whether to go on.
 using Show = std::function<bool(std::string_view)>;
 
-/// The loop without the model: what a sequence wants to be fed, and what becomes of the logits. A
-/// value type, unless it has a sampler of the caller's.
+/// The loop without the model: what a sequence wants to be fed, and what becomes of the logits.
 class Generation {
  public:
-  /// `sampler`: null for one of its own, by the options.
+  /// The options must outlive it. `sampler`: null for one of its own, by the options.
   Generation(std::size_t vocab, const Tokenizer& tokenizer, std::span<const Token> prompt,
              const GenerateOptions& options, Sampler* sampler = nullptr);
 
@@ -155,7 +154,7 @@ class Generation {
 
   /// Without a prompt, instead of the first `fed`.
   void begin(std::size_t rows, const Show& show) {
-    if (input_.empty()) fed(0, options_.logits, rows, show);
+    if (input_.empty()) fed(0, options_->logits, rows, show);
   }
 
   [[nodiscard]] bool reads_prompt() const noexcept { return result_.prompt_tokens < input_.size(); }
@@ -165,7 +164,7 @@ class Generation {
 
  private:
   [[nodiscard]] double seconds() const;
-  [[nodiscard]] bool cancelled() const { return options_.cancelled && options_.cancelled(); }
+  [[nodiscard]] bool cancelled() const { return options_->cancelled && options_->cancelled(); }
   [[nodiscard]] Sampler& sampler() noexcept { return given_ != nullptr ? *given_ : *own_; }
   [[nodiscard]] bool show_if_any(std::string_view piece, const Show& show);
   void draw(std::span<const float> logits, std::size_t rows, const Show& show);
@@ -173,7 +172,7 @@ class Generation {
   void end(std::span<const float> logits);
   [[nodiscard]] bool count(std::size_t tokens);
 
-  GenerateOptions options_;
+  const GenerateOptions* options_;
   Tokenizer tokenizer_;
   std::vector<Token> input_;
   std::optional<Sampler> own_;

@@ -84,29 +84,29 @@ namespace detail {
 RWKV_FUNCTION Generation::Generation(std::size_t vocab, const Tokenizer& tokenizer,
                                      std::span<const Token> prompt, const GenerateOptions& options,
                                      Sampler* sampler)
-    : options_(options), tokenizer_(tokenizer), given_(sampler), stream_(tokenizer, options) {
+    : options_(&options), tokenizer_(tokenizer), given_(sampler), stream_(tokenizer, options) {
   input_.reserve(prompt.size() + 1);
-  if (options_.leading_token) input_.push_back(*options_.leading_token);
+  if (options.leading_token) input_.push_back(*options.leading_token);
   input_.insert(input_.end(), prompt.begin(), prompt.end());
-  if (input_.empty() && options_.logits.empty()) {
+  if (input_.empty() && options.logits.empty()) {
     if (tokenizer_.vocab_size() == 0 || !tokenizer_.token_bytes(0).empty())
       fail(ErrorCategory::argument,
            "there is nothing to go on from: neither a prompt nor a leading token nor logits");
     input_.push_back(0);
   }
-  if (input_.empty() && options_.logits.size() != vocab)
-    fail_with(ErrorCategory::argument, options_.logits.size(),
+  if (input_.empty() && options.logits.size() != vocab)
+    fail_with(ErrorCategory::argument, options.logits.size(),
               " logits to go on from, of a vocabulary of ", vocab);
   for (std::size_t i = 0; i < input_.size(); ++i)
     if (input_[i] >= vocab)
       fail_with(ErrorCategory::argument, "token ", input_[i], " at position ", i,
                 " of the prompt is outside the model's vocabulary of ", vocab);
   if (given_ == nullptr) {
-    options_.sampler.validate(vocab);
-    own_.emplace(make_sampler(options_.sampler, tokenizer_));
+    options.sampler.validate(vocab);
+    own_.emplace(make_sampler(options.sampler, tokenizer_));
   }
-  if (!options_.any_vocabulary) tokenizer_.require_fit(vocab);
-  result_.constraint = std::move(options_.constraint);
+  if (!options.any_vocabulary) tokenizer_.require_fit(vocab);
+  result_.constraint = options.constraint;
   started_ = seconds();
 }
 
@@ -193,7 +193,7 @@ RWKV_FUNCTION void Generation::draw(std::span<const float> logits, std::size_t r
       ended_ = false;
       return;
     }
-    if (!allow(constraint, options_.stop_tokens, mask_)) {
+    if (!allow(constraint, options_->stop_tokens, mask_)) {
       result_.reason = StopReason::complete;
       wanted_ = show_if_any(stream_.finish(), show);
       return end(logits);

@@ -35,14 +35,13 @@ class GenerateBatch {
   /// Throws as `generate` does before anything has changed.
   std::size_t add(State& state, std::span<const Token> prompt, const GenerateOptions& options = {},
                   OnText on_text = {}, Sampler* sampler = nullptr) {
-    auto logits =
-        std::make_unique<std::vector<float>>(options.logits.begin(), options.logits.end());
-    GenerateOptions kept = options;
-    kept.logits = *logits;
-    detail::Generation text(model_->shape().vocab(), tokenizer_, prompt, kept, sampler);
+    auto kept =
+        std::make_unique<Kept>(Kept{options, {options.logits.begin(), options.logits.end()}});
+    kept->options.logits = kept->logits;
+    detail::Generation text(model_->shape().vocab(), tokenizer_, prompt, kept->options, sampler);
     if (!on_text) on_text = [](std::string_view) { return true; };
     sequences_.emplace(next_,
-                       Sequence{&state, std::move(text), std::move(on_text), std::move(logits)});
+                       Sequence{&state, std::move(text), std::move(on_text), std::move(kept)});
     return next_++;
   }
   std::size_t add(State& state, std::string_view prompt, const GenerateOptions& options = {},
@@ -108,11 +107,15 @@ class GenerateBatch {
   }
 
  private:
+  struct Kept {
+    GenerateOptions options;
+    std::vector<float> logits;  // which the options view
+  };
   struct Sequence {
     State* state;
     detail::Generation text;
     OnText on_text;
-    std::unique_ptr<std::vector<float>> first_logits;
+    std::unique_ptr<Kept> kept;
     std::span<const Token> tokens{};  // fed in the last pass
     std::size_t last = 0;             // of these
     std::size_t row = 0;              // of the logits after them

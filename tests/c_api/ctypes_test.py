@@ -10,6 +10,7 @@ import math
 import subprocess
 import sys
 import tempfile
+import threading
 from ctypes import POINTER, byref, c_char_p, c_double, c_float, c_int, c_size_t, c_uint32, c_void_p
 
 LIBRARY, TOOL, MODEL = sys.argv[1:4]
@@ -195,6 +196,24 @@ with tempfile.TemporaryDirectory() as folder:
     check(open(path, "rb").read() == data, "the file has these bytes")
     check(state_bytes(made(lib.rwkv_state_load, model, path)) == data, "load")
 refused(lib.rwkv_state_from_bytes(model, data, len(data) - 1, byref(c_void_p())), FORMAT, "memory")
+
+# Two threads of the caller's at once, each with a state, share the model and its threads.
+together = {}
+
+
+def run(prompt):
+    together[prompt] = generate(made(lib.rwkv_state_new, model), new_sampler(model, 3), prompt, 40)[0]
+
+
+prompts = [b"The king", b"A fox", b"Once"]
+threads = [threading.Thread(target=run, args=(prompt,)) for prompt in prompts]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+for prompt in prompts:
+    alone_text, _ = generate(made(lib.rwkv_state_new, model), new_sampler(model, 3), prompt, 40)
+    check(together[prompt] == alone_text, "callers at once get what each gets alone")
 
 # Stopping, other threads, other types, other levels.
 text, result = generate(made(lib.rwkv_state_new, model), None, b"The king", 60, stop_after=3)

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "../support/golden.hpp"
+#include "../support/static_cases.hpp"
+#include "../support/static_weights.hpp"
 #include "support.hpp"
 #include <rwkv/generate.hpp>
 #include <rwkv/grammar.hpp>
+#include <rwkv/static_model.hpp>
 
 #include <stop_token>
 
@@ -484,4 +487,28 @@ TEST_CASE("30 tokens and then 30 are 60: with a kept sampler, the logits and the
     CHECK(second.logits == whole.logits);
     CHECK(state == whole_state);
   }
+}
+
+TEST_CASE("a StaticModel generates what the model in memory does") {
+  using Shape = test::F32::Shape;
+  const rwkv::Model<> model(test::checkpoint_of<test::F32>());
+  const auto weights = test::static_weights<Shape, float>(model.weights());
+  using Weights = std::remove_reference_t<decltype(*weights)>;
+  const rwkv::StaticModel<Weights, rwkv::simd::Chosen> constant(*weights);
+  rwkv::io::Vocabulary vocabulary;
+  for (std::size_t id = 0; id < model.shape().vocab(); ++id)
+    vocabulary.emplace_back(1, static_cast<char>('0' + id));
+  const Tokenizer tokenizer(vocabulary);
+  GenerateOptions options{.max_tokens = 12, .stop_tokens = {}};
+  options.cancelled = [] { return false; };
+  rwkv::State state(model.shape());
+  rwkv::Workspace work(model.shape());
+  const auto want = rwkv::generate(model, state, work, tokenizer, "0123456789", options);
+  rwkv::State<Shape> static_state;
+  rwkv::Workspace<Shape, 4> static_work;
+  const auto got =
+      rwkv::generate(constant, static_state, static_work, tokenizer, "0123456789", options);
+  CHECK(got.tokens == want.tokens);
+  CHECK(got.text == want.text);
+  CHECK(got.logits == want.logits);
 }

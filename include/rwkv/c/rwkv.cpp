@@ -250,11 +250,15 @@ void eval(std::span<rwkv_state* const> states, std::span<const rwkv::AnySlot> sl
   std::vector<float> own(slots.size() * shape.vocab());
   const std::span<float> hidden_rows(hidden, hidden == nullptr ? 0 : slots.size() * shape.embed());
   core.opened.model.forward(slots, rwkv::Logits::last, {own, hidden_rows}, *work, *core.pool);
+  if (logits != nullptr) std::copy(own.begin(), own.end(), logits);
+  if (slots.size() == 1) {
+    states[0]->logits = std::move(own);
+    return;
+  }
   for (std::size_t s = 0; s < slots.size(); ++s) {
     const auto row = std::span<const float>(own).subspan(s * shape.vocab(), shape.vocab());
     states[s]->logits.assign(row.begin(), row.end());
   }
-  if (logits != nullptr) std::copy(own.begin(), own.end(), logits);
 }
 
 }  // namespace
