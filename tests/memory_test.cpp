@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Models whose files are in memory, and how much memory a model takes.
+// Models whose files are in memory, how much memory a model takes, and whose; files that change.
 #include "support/format_writers.hpp"
 #include "support/sample_hybrid.hpp"
 #include "support/temporary_directory.hpp"
@@ -10,7 +10,14 @@
 
 #include <doctest/doctest.h>
 
+#include <memory_resource>
+
+#if __has_include(<unistd.h>)
+#include <unistd.h>
+#endif
+
 using rwkv::DType;
+using rwkv::ErrorCategory;
 using rwkv::memory_needed;
 using test::Bytes;
 
@@ -30,6 +37,73 @@ Bytes hybrid_bytes() {
   for (auto& tensor : test::sample_sparse_blocks(1, 128, 160)) tensors.push_back(tensor);
   return test::to_safetensors(tensors, DType::f16);
 }
+
+/// The sentence with which f refuses.
+template <class F>
+std::string refusal(ErrorCategory category, F&& f) {
+  try {
+    f();
+  } catch (const rwkv::Error& e) {
+    CHECK(e.category() == category);
+    return e.what();
+  }
+  FAIL("no error");
+  return {};
+}
+
+bool contains(const std::string& text, const std::string& part) {
+  const bool found = text.find(part) != std::string::npos;
+  if (!found) MESSAGE(text);
+  return found;
+}
+
+bool lies_in(const void* p, std::span<const std::byte> bytes) {
+  const auto at = reinterpret_cast<std::uintptr_t>(p);
+  const auto begin = reinterpret_cast<std::uintptr_t>(bytes.data());
+  return at >= begin && at < begin + bytes.size();
+}
+
+/// Files in several formats, and the sample model in blocks.
+std::vector<Bytes> some_files() {
+  const test::TemporaryDirectory directory;
+  const auto sample = test::sample_model();
+  std::vector<Bytes> files{test::to_safetensors(sample, DType::f16),
+                           test::to_pth(sample, DType::bf16),
+                           test::gguf_of(sample, DType::f16, 4).finish(), test::to_ggmf(sample, 1),
+                           test::to_safetensors(test::with_fla_names(sample, false))};
+  const auto wide = test::sample_checkpoint({.layers = 2, .embed = 64, .head_size = 32, .ffn = 96});
+  rwkv::convert(wide, directory / "q", {.type = DType::q8_0, .self_test = false});
+  const std::string quantised = test::read_file(directory / "q");
+  const auto bytes = std::as_bytes(std::span(quantised));
+  files.emplace_back(bytes.begin(), bytes.end());
+  return files;
+}
+
+/// Counts, and refuses on request.
+class Memory : public std::pmr::memory_resource {
+ public:
+  std::size_t bytes = 0, blocks = 0, ever = 0;
+  bool full = false;
+  bool broken = false;  // throws what is no std::bad_alloc
+
+ private:
+  void* do_allocate(std::size_t n, std::size_t align) override {
+    if (full) throw std::bad_alloc();
+    if (broken) throw std::runtime_error("broken");
+    void* const p = ::operator new (n, std::align_val_t{align});
+    std::fill_n(static_cast<std::byte*>(p), n, std::byte{0xff});
+    CHECK(align >= rwkv::alignment);
+    bytes += n, ever += n, ++blocks;
+    return p;
+  }
+  void do_deallocate(void* p, std::size_t n, std::size_t align) override {
+    bytes -= n, --blocks;
+    ::operator delete (p, std::align_val_t{align});
+  }
+  [[nodiscard]] bool do_is_equal(const memory_resource& other) const noexcept override {
+    return this == &other;
+  }
+};
 
 }  // namespace
 
@@ -118,8 +192,192 @@ TEST_CASE("a model that cannot be loaded needs nothing but a sentence") {
   bool told = false;
   (void)memory_needed(checkpoint, {.progress = [&](double) { told = true; }});
   CHECK_FALSE(told);
-  CHECK_THROWS_AS((void)memory_needed(checkpoint, {.matrix_type = DType::q4_0}), rwkv::Error);
+  CHECK_THROWS_AS((void)memory_needed(checkpoint, {.matrix_type = DType::i8}), rwkv::Error);
   checkpoint.tensors.erase("blocks.1.ffn.key.weight");
   CHECK_THROWS_WITH_AS((void)memory_needed(checkpoint),
                        doctest::Contains("blocks.1.ffn.key.weight is missing"), rwkv::Error);
+}
+
+TEST_CASE("nothing that is made of a span needs its bytes") {
+  for (const Bytes& file : some_files()) {
+    const auto expected = logits(rwkv::Model(rwkv::io::View{file}));
+    Bytes bytes = file;
+    const rwkv::Model<> model{std::span<const std::byte>(bytes)};
+    const auto checkpoint = rwkv::io::read_checkpoint(std::span<const std::byte>(bytes), "span");
+    std::fill(bytes.begin(), bytes.end(), std::byte{0xff});
+    CHECK(logits(model) == expected);
+    CHECK(logits(rwkv::Model(checkpoint)) == expected);
+    CHECK(!lies_in(model.weights().emb().data, bytes));
+    // A table that is copied keeps its type: it takes as much memory as it did in the file.
+    CHECK(model.weights().bytes() == rwkv::Model(rwkv::io::View{file}).weights().bytes());
+  }
+}
+
+TEST_CASE("nor does a hybrid model") {
+  Bytes bytes = hybrid_bytes();
+  const rwkv::HybridModel model{std::span<const std::byte>(bytes)};
+  const rwkv::HybridModel view{rwkv::io::View{bytes}};
+  CHECK(lies_in(view.weights().emb().data, bytes));
+  const auto run = [](const rwkv::HybridModel& m) {
+    rwkv::HybridState state(m.shape());
+    rwkv::HybridWorkspace work(m.shape(), 4);
+    const rwkv::Token tokens[] = {1, 7, 3};
+    const auto row = m.forward(state, tokens, work);
+    return std::vector<float>(row.begin(), row.end());
+  };
+  const auto expected = run(view);
+  std::fill(bytes.begin(), bytes.end(), std::byte{0xff});
+  CHECK(run(model) == expected);
+}
+
+TEST_CASE("a view stays where it is, and says so in its type") {
+  const Bytes bytes = test::to_safetensors(test::sample_model(), DType::f16);
+  const rwkv::Model<> model{rwkv::io::View{bytes}};
+  CHECK(lies_in(model.weights().emb().data, bytes));
+  const auto checkpoint = rwkv::io::read_checkpoint(rwkv::io::View{bytes}, "view");
+  CHECK(checkpoint.in_place);
+  CHECK(memory_needed(checkpoint).in_place > 0);
+  CHECK(memory_needed(rwkv::io::read_checkpoint(bytes, "copy")).in_place == 0);
+}
+
+TEST_CASE("a file that is read, not mapped, is not needed afterwards") {
+  const test::TemporaryDirectory directory;
+  for (const Bytes& file : some_files()) {
+    test::write_file(directory / "m", file);
+    const auto expected = logits(rwkv::load(directory / "m"));
+    const rwkv::Model<> model = rwkv::load(directory / "m", {.map = false});
+    const auto checkpoint = rwkv::io::read_checkpoint(directory / "m", rwkv::io::FileAccess::read);
+    CHECK(memory_needed(checkpoint).in_place == 0);
+    CHECK(memory_needed(checkpoint).weights == model.weights().bytes());
+    test::write_file(directory / "m", Bytes(10));
+    CHECK(logits(model) == expected);
+    CHECK(logits(rwkv::Model(checkpoint)) == expected);
+  }
+}
+
+#if __has_include(<unistd.h>)
+TEST_CASE("a mapped file that becomes shorter is an error, not a signal") {
+  const test::TemporaryDirectory directory;
+  const auto path = directory / "m";
+  // Pages beyond the end of a file kill who reads them: several of them, and the table at the end.
+  const auto sample = test::sample_model({.layers = 2, .embed = 64, .head_size = 32, .vocab = 900});
+  const Bytes file = test::to_safetensors(sample, DType::f32);
+  const auto cut = [&] { REQUIRE(::truncate(path.c_str(), 4096) == 0); };
+  const auto says = [](auto&& f) {
+    return contains(refusal(ErrorCategory::io, f), "cut to 4096 bytes");
+  };
+
+  test::write_file(path, file);
+  const auto checkpoint = rwkv::io::read_checkpoint(path);
+  cut();
+  CHECK(says([&] { rwkv::Model<> model(checkpoint); }));
+  CHECK(says([&] { (void)checkpoint.get("head.weight"); }));
+  CHECK(says([&] { (void)memory_needed(checkpoint); }));
+
+  test::write_file(directory / "n", file);  // another file: the first one is still open
+  std::filesystem::rename(directory / "n", path);
+  int told = 0;
+  CHECK(says([&] {
+    (void)rwkv::load(path, {.progress = [&](double) {
+                       if (++told == 5) cut();
+                     }});
+  }));
+  CHECK(told == 5);
+
+  test::write_file(directory / "n", file);
+  std::filesystem::rename(directory / "n", path);
+  const auto model = rwkv::load(path);
+  const auto expected = logits(model);
+  rwkv::State state = model.initial_state();
+  const rwkv::State<> before = state;
+  rwkv::Workspace work(model.shape(), 4);
+  const std::vector<rwkv::Token> tokens{899, 450};
+  cut();
+  CHECK(says([&] { model.forward(state, tokens, work); }));
+  CHECK(state == before);
+  std::filesystem::rename(path, directory / "o");  // the same file, whole again
+  {
+    std::FILE* const out = std::fopen((directory / "o").c_str(), "r+b");
+    REQUIRE(out != nullptr);
+    CHECK(std::fwrite(file.data(), 1, file.size(), out) == file.size());
+    std::fclose(out);
+  }
+  CHECK(logits(model) == expected);
+}
+#endif
+
+TEST_CASE("weights are where the program wants them, in one block as large as foretold") {
+  for (const Bytes& file : some_files()) {
+    for (const bool in_place : {false, true}) {
+      Memory memory;
+      const rwkv::LoadOptions options{.memory = &memory};
+      auto checkpoint = rwkv::io::read_checkpoint(rwkv::io::View{file}, "file");
+      checkpoint.in_place = in_place;
+      const auto needed = memory_needed(checkpoint, options);
+      CHECK(memory.ever == 0);
+      const auto expected = logits(rwkv::Model(checkpoint));
+      {
+        std::optional<rwkv::Model<>> model(std::in_place, checkpoint, options);
+        CHECK(memory.blocks == 1);
+        CHECK(memory.bytes == needed.allocated);
+        CHECK(needed.allocated >= needed.weights - needed.in_place);
+        CHECK(needed.allocated < needed.weights - needed.in_place + 64 * 100);
+        const rwkv::Model<> copy = *model;
+        model.reset();
+        CHECK(memory.blocks == 1);
+        CHECK(logits(copy) == expected);
+      }
+      CHECK(memory.blocks == 0);
+      CHECK(memory.bytes == 0);
+    }
+  }
+}
+
+TEST_CASE("memory that refuses, and models that turn out to be none") {
+  auto checkpoint = test::sample_checkpoint();
+  Memory memory;
+  memory.full = true;
+  CHECK(contains(
+      refusal(ErrorCategory::memory, [&] { rwkv::Model<> m(checkpoint, {.memory = &memory}); }),
+      std::to_string(memory_needed(checkpoint).allocated) + " bytes of weights"));
+  memory.full = false;
+  memory.broken = true;
+  CHECK_THROWS_AS(rwkv::Model<>(checkpoint, {.memory = &memory}), std::runtime_error);
+  memory.broken = false;
+  CHECK_THROWS_AS(
+      rwkv::Model<>(checkpoint, {.progress = [](double) { throw std::runtime_error("enough"); },
+                                 .memory = &memory}),
+      std::runtime_error);
+  CHECK(memory.ever > 0);
+  CHECK(memory.bytes == 0);
+  const rwkv::HybridModel hybrid(test::sample_hybrid(), {}, {.memory = &memory});
+  CHECK(memory.bytes == memory_needed(test::sample_hybrid()).allocated);
+}
+
+TEST_CASE("what many sequences and threads need, and caches with room for their tokens") {
+  const auto checkpoint = test::sample_checkpoint();
+  const auto one = memory_needed(checkpoint, {}, 16);
+  const auto many =
+      memory_needed(checkpoint, {}, {.rows = 16, .workspaces = 3, .sequences = 50, .tokens = 1000});
+  CHECK(many.state == one.state);
+  CHECK(many.workspace == one.workspace);
+  CHECK(many.total() == one.weights - one.in_place + 50 * one.state + 3 * one.workspace);
+
+  for (const std::size_t max_cache : {0u, 100u, 700u})
+    for (const auto semantics : {rwkv::HybridSemantics::paper, rwkv::HybridSemantics::package})
+      for (const auto type : {rwkv::CacheType::f32, rwkv::CacheType::f16, rwkv::CacheType::int8}) {
+        rwkv::HybridConfig config{.semantics = semantics, .chunk = 3, .cache_type = type};
+        config.max_cache = max_cache;
+        config.min_cache = 60;
+        config.window = 7;
+        auto file = test::sample_hybrid();
+        for (const auto& [key, value] : config.items()) file.metadata["rwkv.hybrid." + key] = value;
+        const rwkv::HybridModel model(file);
+        REQUIRE(model.config() == config);
+        for (const std::size_t tokens : {0u, 1u, 64u, 93u, 94u, 500u, 5000u}) {
+          rwkv::HybridState state(model.shape());
+          state.reserve(tokens);
+          CHECK(memory_needed(file, {}, {.tokens = tokens}).state == state.bytes());
+        }
+      }
 }

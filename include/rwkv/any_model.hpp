@@ -109,7 +109,7 @@ class AnyModel {
   }
 
   [[nodiscard]] const DynamicShape& shape() const noexcept;
-  [[nodiscard]] const io::StoredWeights& weights() const noexcept;
+  [[nodiscard]] const io::StoredWeights& weights() const;
 
   /// The state before the first token; see Model.
   [[nodiscard]] AnyState initial_state() const;
@@ -182,12 +182,12 @@ struct Opened {
   }
 };
 
-/// The model whose file, of any supported format, is in memory, which must outlive it: see Model.
+/// The model whose file, of any supported format, is in memory; copies what it keeps: see Model.
 [[nodiscard]] RWKV_FUNCTION Opened open(std::span<const std::byte> bytes,
                                         const OpenOptions& options = {}, ExecutorRef exec = {},
                                         const std::string& source = "the model in memory");
 
-/// The same for bytes that the model keeps as long as it needs them.
+/// The same for bytes that are given up: they are freed when the model is loaded.
 [[nodiscard]] RWKV_FUNCTION Opened open(std::vector<std::byte>&& bytes,
                                         const OpenOptions& options = {}, ExecutorRef exec = {},
                                         const std::string& source = "the model in memory");

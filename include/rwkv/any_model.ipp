@@ -51,7 +51,7 @@ RWKV_FUNCTION const DynamicShape& AnyModel::shape() const noexcept {
   return hybrid()->shape();
 }
 
-RWKV_FUNCTION const io::StoredWeights& AnyModel::weights() const noexcept {
+RWKV_FUNCTION const io::StoredWeights& AnyModel::weights() const {
   if (const Model<>* const model = rwkv7()) return model->weights();
   return hybrid()->weights();
 }
@@ -157,7 +157,7 @@ namespace detail {
 
 RWKV_FUNCTION Opened open(std::span<const std::byte> bytes, const OpenOptions& options,
                           ExecutorRef exec, const std::string& source) {
-  return detail::opened_from_memory(io::read_checkpoint(bytes, source), options, exec);
+  return detail::opened_from_memory(io::detail::look_at(bytes, source), options, exec);
 }
 
 RWKV_FUNCTION Opened open(std::vector<std::byte>&& bytes, const OpenOptions& options,
@@ -168,7 +168,8 @@ RWKV_FUNCTION Opened open(std::vector<std::byte>&& bytes, const OpenOptions& opt
 #if !defined(RWKV_NO_FILES)
 RWKV_FUNCTION Opened open(const std::filesystem::path& path, const OpenOptions& options,
                           ExecutorRef exec) {
-  const io::Checkpoint checkpoint = io::read_checkpoint(path);
+  const io::Checkpoint checkpoint =
+      io::read_checkpoint(path, options.load.map ? io::FileAccess::map : io::FileAccess::read);
   chat::Choice choice = chat::chat_template_of(path, checkpoint.metadata);
   Opened opened = detail::opened(checkpoint, options, exec);
   opened.chat_template = std::move(choice);

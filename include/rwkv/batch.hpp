@@ -4,6 +4,7 @@
 
 #include <rwkv/core/error.hpp>
 #include <rwkv/forward.hpp>
+#include <rwkv/shape_difference.hpp>
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA::detail {
 
@@ -11,14 +12,20 @@ namespace rwkv::inline RWKV_ABI::inline RWKV_ISA::detail {
 template <class Shape, class SlotT, class Work>
 void check_batch(const Shape& shape, std::span<const SlotT> slots, Logits which, const Outputs& out,
                  const Work& work) {
+  if (!work.intact())
+    fail(ErrorCategory::argument, "the workspace was moved away, or an assignment to it failed");
   if (!(work.shape() == shape))
-    fail(ErrorCategory::shape, "the workspace was made for a model of another shape");
+    fail_with(ErrorCategory::shape, "the workspace was made for a model of another shape: ",
+              shape_difference(work.shape(), shape));
   std::size_t tokens = 0;
   std::size_t chosen = 0;
   for (std::size_t s = 0; s < slots.size(); ++s) {
-    if (!(slots[s].state->shape() == shape))
-      fail_with(ErrorCategory::shape, "the state of slot ", s,
-                " belongs to a model of another shape");
+    if (slots[s].state == nullptr) fail_with(ErrorCategory::argument, "slot ", s, " has no state");
+    internal::check_state(shape, *slots[s].state, "the state of slot ", s);
+    for (std::size_t other = 0; other < s; ++other)  // a pass per token costs far more
+      if (slots[other].state == slots[s].state)
+        fail_with(ErrorCategory::argument, "slots ", other, " and ", s,
+                  " have the same state: a sequence is in one slot of a batch");
     if (slots[s].tokens.empty()) fail_with(ErrorCategory::argument, "slot ", s, " has no tokens");
     for (std::size_t t = 0; t < slots[s].tokens.size(); ++t)
       if (slots[s].tokens[t] >= shape.vocab())

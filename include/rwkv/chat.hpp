@@ -16,6 +16,7 @@
 #pragma once
 
 #include <rwkv/generate.hpp>
+#include <rwkv/shape_difference.hpp>
 #include <rwkv/text/chat_template.hpp>
 
 #if !defined(RWKV_NO_IO) && !defined(RWKV_NO_FILES)
@@ -181,7 +182,7 @@ template <class Model, class State>
 class Conversation {
  public:
   /// Begins with `start`, a fresh or a tuned state. Throws `Error` (argument) for a mode that the
-  /// template does not have, and as `Grammar::from_tools`.
+  /// template does not have, (shape) for a state of another model, and as `Grammar::from_tools`.
   Conversation(Model model, State start, Tokenizer tokenizer, ChatSettings settings = {})
       : model_(std::move(model)),
         tokenizer_(std::move(tokenizer)),
@@ -189,13 +190,19 @@ class Conversation {
         start_(std::move(start)),
         state_(start_) {
     chat::detail::check(settings_);
+    if constexpr (requires { state_.intact(); })
+      internal::check_state(model_.shape(), state_, "the state that a conversation begins with");
     constraint_ = chat::detail::constraint_for(settings_, tokenizer_);
     after_ = chat::detail::first_border(settings_);
   }
 
   [[nodiscard]] const ChatSettings& settings() const noexcept { return settings_; }
   [[nodiscard]] std::size_t size() const noexcept { return turns_.size(); }
-  [[nodiscard]] const ChatTurn& turn(std::size_t i) const noexcept { return turns_[i].record.turn; }
+  /// Throws `Error` (argument) if there is no such turn.
+  [[nodiscard]] const ChatTurn& turn(std::size_t i) const {
+    if (i >= turns_.size()) fail_with(ErrorCategory::argument, "turn ", i, " of ", turns_.size());
+    return turns_[i].record.turn;
+  }
   /// After everything that was said.
   [[nodiscard]] const State& state() const noexcept { return state_; }
   /// What the next answer begins with, before the model says anything.

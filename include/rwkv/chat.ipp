@@ -89,7 +89,13 @@ RWKV_FUNCTION std::optional<std::string> settle(const ChatSettings& settings, co
   return whole;
 }
 
+inline void require_form(const ChatSettings& settings) {
+  if (settings.form == nullptr)
+    fail(ErrorCategory::argument, "these settings have no chat template");
+}
+
 RWKV_FUNCTION void check(const ChatSettings& settings) {
+  require_form(settings);
   const Mode& mode = mode_of(*settings.form, settings.think);
   if (settings.tools.empty()) return;
   if (mode.fence.empty())
@@ -139,6 +145,7 @@ RWKV_FUNCTION std::string prompt_of(const ChatSettings& settings, std::span<cons
 
 RWKV_FUNCTION GenerateOptions with_stops(GenerateOptions options, const ChatSettings& settings,
                                          const Tokenizer& tokenizer) {
+  detail::require_form(settings);
   for (const std::string_view stop : settings.form->stops) {
     if (stop.empty()) continue;
     options.stop_strings.emplace_back(stop);

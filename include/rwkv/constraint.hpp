@@ -38,7 +38,7 @@ class Constraint {
     Rules& operator=(const Rules&) = default;
   };
 
-  /// No constraint: converts to false, and none of the functions below may be called.
+  /// No constraint: converts to false; the functions below throw `Error` (argument).
   Constraint() = default;
   explicit Constraint(std::unique_ptr<Rules> rules) noexcept : rules_(std::move(rules)) {}
   Constraint(const Constraint& other) : rules_(other.rules_ ? other.rules_->clone() : nullptr) {}
@@ -57,24 +57,30 @@ class Constraint {
   /// tokenizer makes of it; so every way of feeding forced text gives the same tokens. Tokens that
   /// end a text (they have no bytes) are not in it: they are the caller's, where `complete`. Empty
   /// if the text is complete and nothing can follow, or if the vocabulary lacks what must follow.
-  void allowed(TokenMask& mask) { rules_->allowed(mask); }
+  void allowed(TokenMask& mask) { rules().allowed(mask); }
 
   /// Goes on by a token. Throws `Error` (argument), with nothing changed, if its bytes do not fit,
   /// whether or not it was in the mask that forced text leaves.
-  void accept(Token token) { rules_->accept(token); }
+  void accept(Token token) { rules().accept(token); }
 
   /// The bytes that must follow, whatever is chosen: as many as are certain, up to 64 KiB.
-  [[nodiscard]] std::string forced() { return rules_->forced(); }
+  [[nodiscard]] std::string forced() { return rules().forced(); }
 
   /// The tokens, at most `most`, that `allowed` would give one by one for forced text.
   [[nodiscard]] std::vector<Token> forced_tokens(std::size_t most = 4096) {
-    return rules_->forced_tokens(most);
+    return rules().forced_tokens(most);
   }
 
   /// True if the text may end here.
-  [[nodiscard]] bool complete() const { return rules_->complete(); }
+  [[nodiscard]] bool complete() const { return rules().complete(); }
 
  private:
+  [[nodiscard]] Rules& rules() const {
+    if (rules_ == nullptr)
+      fail(ErrorCategory::argument, "this is no constraint, or was moved away");
+    return *rules_;
+  }
+
   std::unique_ptr<Rules> rules_;
 };
 

@@ -144,6 +144,7 @@ void write_tensor(Writer& out, const io::Checkpoint& checkpoint, const io::Plann
   if (const auto it = options.importance.find(tensor.official); it != options.importance.end())
     narrow_options.importance = it->second;
   for (const io::Tensor& part : tensor.parts) {
+    if (checkpoint.check) checkpoint.check();
     const auto write = [&](const io::Tensor& t) {
       const auto all = static_cast<double>(bytes_of(tensor.entry.dtype, t.size()));
       double written = 0;
@@ -172,7 +173,7 @@ void write_tensor(Writer& out, const io::Checkpoint& checkpoint, const io::Plann
 template <class Writer>
 void add_self_test(Writer& out, ExecutorRef exec) {
   const auto file = std::make_shared<const io::MappedFile>(out.readable());
-  io::Checkpoint written = io::read_checkpoint(file->bytes(), "the converted model");
+  io::Checkpoint written = io::read_checkpoint(io::View{file->bytes()}, "the converted model");
   io::detail::keep_open(written, file);
   const LoadOptions exact{.inputs = kernels::Inputs::exact};
   const SelfTest test = io::sparse_blocks_of(written) == 0

@@ -212,7 +212,9 @@ class CudaModel {
   [[nodiscard]] static CudaModel load(const std::filesystem::path& path,
                                       const LoadOptions& load = {}, const CudaOptions& options = {},
                                       ExecutorRef exec = {}) {
-    return CudaModel(io::read_checkpoint(path), load, options, exec);
+    return CudaModel(
+        io::read_checkpoint(path, load.map ? io::FileAccess::map : io::FileAccess::read), load,
+        options, exec);
   }
 
   /// As Model::save_state: the file is the same.

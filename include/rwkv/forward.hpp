@@ -18,7 +18,7 @@
 namespace rwkv::inline RWKV_ABI {
 
 /// Tokens to append to a sequence, and the sequence's state, which is advanced. The states of a
-/// batch are distinct objects.
+/// batch are distinct objects: models refuse others.
 template <class Shape = DynamicShape>
 struct Slot {
   State<Shape>* state = nullptr;

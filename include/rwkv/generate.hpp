@@ -88,7 +88,7 @@ class TokenStream {
 
   /// Takes a sampled token and returns the text that is certain with it; valid until the next call.
   /// When this token is the last one, that includes everything held back but a stop string. Throws
-  /// `Error` (argument) for a token past the vocabulary. Precondition: reason() is none.
+  /// `Error` (argument) for a token past the vocabulary, and if reason() is not none.
   std::string_view push(Token token);
 
   /// Says that no token follows: returns everything held back but a stop string. Valid until the

@@ -17,7 +17,8 @@ RWKV_FUNCTION TokenStream::TokenStream(Tokenizer tokenizer, const GenerateOption
       reason_(left_ == 0 ? StopReason::max_tokens : StopReason::none) {}
 
 RWKV_FUNCTION std::string_view TokenStream::push(Token token) {
-  RWKV_ASSERT(reason_ == StopReason::none);
+  if (reason_ != StopReason::none)
+    fail_with(ErrorCategory::argument, "token ", token, " for a text that has ended");
   if (std::find(stop_tokens_.begin(), stop_tokens_.end(), token) != stop_tokens_.end()) {
     reason_ = StopReason::stop_token;
     piece_ = utf8_.push(matcher_.flush());

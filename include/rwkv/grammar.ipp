@@ -47,6 +47,7 @@ RWKV_FUNCTION Grammar Grammar::from_regex(std::string_view pattern, const std::s
 }
 
 RWKV_FUNCTION bool Grammar::matches(std::string_view text) const {
+  if (program_ == nullptr) fail(ErrorCategory::argument, "this grammar was moved away");
   grammar::Machine machine(*program_);
   grammar::State state;
   grammar::State next;
@@ -60,6 +61,8 @@ RWKV_FUNCTION bool Grammar::matches(std::string_view text) const {
 }
 
 RWKV_FUNCTION Constraint Grammar::constraint(const TokenTrie& tokens) const {
+  if (program_ == nullptr) fail(ErrorCategory::argument, "this grammar was moved away");
+  if (tokens.data_ == nullptr) fail(ErrorCategory::argument, "this token trie was moved away");
   return Constraint(std::make_unique<grammar::Position>(
       std::make_shared<grammar::Masks>(program_, tokens.data_), tokens.tokenizer()));
 }

@@ -41,7 +41,7 @@
 //     the outputs of ln1 stand in for them.
 #pragma once
 
-#include <rwkv/forward.hpp>
+#include <rwkv/batch.hpp>
 #include <rwkv/hybrid_workspace.hpp>
 #include <rwkv/io/stored_weights.hpp>
 
@@ -53,7 +53,7 @@
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
 /// Tokens to append to a sequence, and the sequence's state, which is advanced. The states of a
-/// batch are distinct objects.
+/// batch are distinct objects: models refuse others.
 struct HybridSlot {
   HybridState* state = nullptr;
   std::span<const Token> tokens;
@@ -79,42 +79,51 @@ class HybridModel {
                        const LoadOptions& options = {}, ExecutorRef exec = {});
 
 #if !defined(RWKV_NO_IO)
-  /// The model whose file is in memory; see Model. `bytes` must outlive the model.
+  /// The model whose file is in memory; see Model. Copies what it keeps.
   explicit HybridModel(std::span<const std::byte> bytes,
                        const std::optional<HybridConfig>& config = {},
                        const LoadOptions& options = {}, ExecutorRef exec = {},
                        const std::string& source = "the model in memory")
-      : HybridModel(io::read_checkpoint(bytes, source), config, options, exec) {}
-  /// The same for bytes that the model keeps as long as it needs them.
+      : HybridModel(io::detail::look_at(bytes, source), config, options, exec) {}
+  /// The same for bytes that are given up: they are freed when the model is loaded.
   explicit HybridModel(std::vector<std::byte>&& bytes,
                        const std::optional<HybridConfig>& config = {},
                        const LoadOptions& options = {}, ExecutorRef exec = {},
                        const std::string& source = "the model in memory")
       : HybridModel(io::read_checkpoint(std::move(bytes), source), config, options, exec) {}
+  /// The same for bytes that must outlive the model and its copies.
+  explicit HybridModel(io::View bytes, const std::optional<HybridConfig>& config = {},
+                       const LoadOptions& options = {}, ExecutorRef exec = {},
+                       const std::string& source = "the model in memory")
+      : HybridModel(io::read_checkpoint(bytes, source), config, options, exec) {}
 #endif
 
 #if !defined(RWKV_NO_IO) && !defined(RWKV_NO_FILES)
-  /// Reads any supported file or folder; the format is recognised by content. The file must not
-  /// change while the model lives (its embedding table stays mapped). Throws Error.
+  /// Reads any supported file or folder, as Model::load does: the file must not change while the
+  /// model lives, unless LoadOptions::map is false. Throws Error.
   [[nodiscard]] static HybridModel load(const std::filesystem::path& path,
                                         const std::optional<HybridConfig>& config = {},
                                         const LoadOptions& options = {}, ExecutorRef exec = {}) {
-    return HybridModel(io::read_checkpoint(path), config, options, exec);
+    return HybridModel(
+        io::read_checkpoint(path, options.map ? io::FileAccess::map : io::FileAccess::read), config,
+        options, exec);
   }
 
   /// Writes a state of this model to `path`, as a whole or not at all; `notes` are further
-  /// metadata. Throws Error (io).
+  /// metadata. Throws Error (io), and (shape, argument) for a state of another shape or none.
   void save_state(const std::filesystem::path& path, const HybridState& state,
                   const io::Metadata& notes = {}) const {
-    io::save_state(path, state, weights_->fingerprint(), notes);
+    const std::uint64_t fingerprint = weights().fingerprint();
+    internal::check_state(shape_, state, "the state");
+    io::save_state(path, state, fingerprint, notes);
   }
 
   /// Reads a state written by `save_state`, or one trained by state tuning. Throws Error if the
   /// file is damaged or the state belongs to another model or other hyper-parameters.
   [[nodiscard]] HybridState load_state(const std::filesystem::path& path,
                                        const io::StateOptions& options = {}) const {
-    return io::hybrid_state_from(io::read_checkpoint(path), shape_, weights_->fingerprint(),
-                                 options);
+    const std::uint64_t fingerprint = weights().fingerprint();
+    return io::hybrid_state_from(io::read_checkpoint(path), shape_, fingerprint, options);
   }
 #endif
 
@@ -122,7 +131,9 @@ class HybridModel {
   /// The bytes of the file that `save_state` writes.
   [[nodiscard]] std::vector<std::byte> state_to_bytes(const HybridState& state,
                                                       const io::Metadata& notes = {}) const {
-    return io::state_to_bytes(state, weights_->fingerprint(), notes);
+    const std::uint64_t fingerprint = weights().fingerprint();
+    internal::check_state(shape_, state, "the state");
+    return io::state_to_bytes(state, fingerprint, notes);
   }
 
   /// The state in the bytes of a file that `load_state` would read, checked as it does. `source`
@@ -131,19 +142,23 @@ class HybridModel {
       std::span<const std::byte> bytes, const io::StateOptions& options = {},
       const std::string& source = "the state in memory") const {
     return io::hybrid_state_from(io::read_checkpoint(bytes, source), shape_,
-                                 weights_->fingerprint(), options);
+                                 weights().fingerprint(), options);
   }
 #endif
 
   [[nodiscard]] const HybridShape& shape() const noexcept { return shape_; }
   [[nodiscard]] const HybridConfig& config() const noexcept { return shape_.config(); }
-  [[nodiscard]] const io::StoredWeights& weights() const noexcept { return *weights_; }
+  /// Throws Error (argument), as everything that needs them, if this model was moved away.
+  [[nodiscard]] const io::StoredWeights& weights() const {
+    if (weights_ == nullptr) fail(ErrorCategory::argument, "this model was moved away");
+    return *weights_;
+  }
 
   /// The state before the first token: empty, unless the file has a tuned state for the RWKV-7
   /// blocks.
   [[nodiscard]] HybridState initial_state() const {
     HybridState state(shape_);
-    weights_->start(state);
+    weights().start(state);
     return state;
   }
 

@@ -2,7 +2,6 @@
 // The definitions of hybrid.hpp.
 #pragma once
 
-#include <rwkv/batch.hpp>
 #include <rwkv/hybrid.hpp>
 #include <rwkv/io/hybrid_config.hpp>
 #include <rwkv/kernels/chosen.hpp>
@@ -30,23 +29,23 @@ RWKV_FUNCTION std::span<const float> HybridModel::forward(HybridState& state,
 RWKV_FUNCTION void HybridModel::forward(std::span<const HybridSlot> slots, Logits which,
                                         const Outputs& out, HybridWorkspace& work,
                                         ExecutorRef exec) const {
+  const io::StoredWeights& all = weights();
   detail::check_batch(shape_, slots, which, out, work);
   check_calls(slots, work.rows());
+  all.check_file();
   for (const HybridSlot& slot : slots) slot.state->reserve(slot.tokens.size());
-  detail::forward<simd::Chosen>(
-      *weights_, slots, which, out, work, exec, [&](const detail::Pass& pass) {
-        // As many sparse blocks as fit: blocks left over do not run (see HybridShape::interval).
-        const std::size_t interval = shape_.interval();
-        const std::size_t sparse = shape_.sparse_blocks();
-        for (std::size_t i = 0; i < (sparse == 0 ? 1 : sparse) * interval; ++i) {
-          if (!exec.proceed()) return false;
-          block<simd::Chosen>(weights_->block(i), weights_->eigenvalues(), i, pass, work, exec);
-          if (sparse != 0 && (i + 1) % interval == 0)
-            sparse_block<simd::Chosen>(weights_->sparse_block(i / interval), i / interval, pass,
-                                       work, exec);
-        }
-        return true;
-      });
+  detail::forward<simd::Chosen>(all, slots, which, out, work, exec, [&](const detail::Pass& pass) {
+    // As many sparse blocks as fit: blocks left over do not run (see HybridShape::interval).
+    const std::size_t interval = shape_.interval();
+    const std::size_t sparse = shape_.sparse_blocks();
+    for (std::size_t i = 0; i < (sparse == 0 ? 1 : sparse) * interval; ++i) {
+      if (!exec.proceed()) return false;
+      block<simd::Chosen>(all.block(i), all.eigenvalues(), i, pass, work, exec);
+      if (sparse != 0 && (i + 1) % interval == 0)
+        sparse_block<simd::Chosen>(all.sparse_block(i / interval), i / interval, pass, work, exec);
+    }
+    return true;
+  });
 }
 
 RWKV_FUNCTION void HybridModel::check_calls(std::span<const HybridSlot> slots,

@@ -5,7 +5,7 @@
 
 #include <rwkv/core/error.hpp>
 #include <rwkv/core/parse.hpp>
-#include <rwkv/shape.hpp>
+#include <rwkv/shape_difference.hpp>
 
 #include <string_view>
 #include <utility>
@@ -147,5 +147,24 @@ class HybridShape : public DynamicShape {
   std::size_t sparse_ffn_;
   HybridConfig config_;
 };
+
+/// As of other shapes; also "max 25 where 24 was expected".
+[[nodiscard]] inline std::string shape_difference(const HybridShape& is,
+                                                  const HybridShape& expected) {
+  const auto numbers = [](std::size_t a, std::size_t b, const char* name) {
+    return std::to_string(a) + name + " where " + std::to_string(b) + " were expected";
+  };
+  if (is.dimensions() != expected.dimensions())
+    return shape_difference(is.dimensions(), expected.dimensions());
+  if (is.sparse_blocks() != expected.sparse_blocks())
+    return numbers(is.sparse_blocks(), expected.sparse_blocks(), " sparse blocks");
+  if (is.sparse_ffn() != expected.sparse_ffn())
+    return numbers(is.sparse_ffn(), expected.sparse_ffn(), " channels of the sparse ffn");
+  const auto a = is.config().items(), b = expected.config().items();
+  for (std::size_t i = 0; i < a.size(); ++i)
+    if (a[i] != b[i])
+      return a[i].first + ' ' + a[i].second + " where " + b[i].second + " was expected";
+  return "no difference";
+}
 
 }  // namespace rwkv::inline RWKV_ABI

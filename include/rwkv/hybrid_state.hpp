@@ -9,7 +9,8 @@
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
-/// A regular value type: a copy is a fork, assigning it back a rewind.
+/// A regular value type: a copy is a fork, assigning it back a rewind, which needs no memory.
+/// Assignment does what it says or, if memory is missing, nothing.
 class HybridState {
  public:
   /// The state before the first token.
@@ -18,8 +19,25 @@ class HybridState {
         rwkv_(shape),
         caches_(shape.sparse_blocks(), KvCache(shape.attention_heads(), shape.config())),
         shifts_(shape.sparse_blocks() * shape.embed()) {}
+  HybridState(const HybridState&) = default;
+  HybridState(HybridState&&) noexcept = default;
+  HybridState& operator=(const HybridState& other) {
+    if (this == &other) return *this;
+    if (!can_take(other)) return *this = HybridState(other);
+    shape_ = other.shape_;
+    rwkv_ = other.rwkv_;
+    for (std::size_t j = 0; j < caches_.size(); ++j) caches_[j] = other.caches_[j];
+    shifts_ = other.shifts_;
+    return *this;
+  }
+  HybridState& operator=(HybridState&&) noexcept = default;
+  ~HybridState() = default;
 
   [[nodiscard]] const HybridShape& shape() const noexcept { return shape_; }
+  /// False for a state that was moved away.
+  [[nodiscard]] bool intact() const noexcept {
+    return rwkv_.intact() && caches_.size() == shape_.sparse_blocks();
+  }
 
   /// The part of the RWKV-7 blocks.
   [[nodiscard]] State<>& rwkv() noexcept { return rwkv_; }
@@ -66,6 +84,14 @@ class HybridState {
     return total;
   }
 
+  /// What `bytes` says of an empty state for which so many tokens were reserved.
+  [[nodiscard]] static std::size_t bytes_for(const HybridShape& shape, std::size_t tokens) {
+    return State<>::bytes_for(shape) +
+           shape.sparse_blocks() *
+               (shape.embed() * sizeof(float) +
+                KvCache::bytes_for(shape.attention_heads(), shape.config(), tokens));
+  }
+
   /// Same shape and the same bits.
   friend bool operator==(const HybridState& a, const HybridState& b) noexcept {
     return a.shape_ == b.shape_ && a.rwkv_ == b.rwkv_ && a.caches_ == b.caches_ &&
@@ -75,6 +101,15 @@ class HybridState {
   }
 
  private:
+  // Whether assigning `other` needs no memory.
+  [[nodiscard]] bool can_take(const HybridState& other) const noexcept {
+    bool can = rwkv_.bytes() == other.rwkv_.bytes() && caches_.size() == other.caches_.size() &&
+               shifts_.size() == other.shifts_.size();
+    for (std::size_t j = 0; can && j < caches_.size(); ++j)
+      can = caches_[j].can_take(other.caches_[j]);
+    return can;
+  }
+
   HybridShape shape_;
   State<> rwkv_;
   std::vector<KvCache> caches_;

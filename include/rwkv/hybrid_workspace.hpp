@@ -47,6 +47,10 @@ class HybridWorkspace : public Workspace<DynamicShape> {
         calls_(this->rows()) {}
 
   [[nodiscard]] const HybridShape& shape() const noexcept { return shape_; }
+  /// False for a workspace that was moved away, or to which an assignment failed.
+  [[nodiscard]] bool intact() const noexcept {
+    return Workspace::intact() && segments_.size() == rows() && calls_.size() == rows();
+  }
   [[nodiscard]] std::size_t bytes() const noexcept {
     return Workspace::bytes() + segments_.size() * sizeof(detail::HybridSegment) +
            calls_.size() * sizeof(detail::PackageCall);

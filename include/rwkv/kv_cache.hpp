@@ -14,6 +14,7 @@
 #include <functional>
 #include <limits>
 #include <span>
+#include <utility>
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
@@ -21,10 +22,52 @@ template <class T>
 class CachedHead;
 
 /// Keys and values per head, the running sum of keys per chunk of entries, and, while the paper's
-/// observation window is open, the votes for what to keep. A regular value type.
+/// observation window is open, the votes for what to keep. A regular value type; one that was moved
+/// away is empty.
 class KvCache {
  public:
   KvCache(std::size_t heads, const HybridConfig& config) : heads_(heads), config_(config) {}
+  KvCache(const KvCache&) = default;
+  KvCache(KvCache&& other) noexcept
+      : heads_(other.heads_),
+        config_(other.config_),
+        size_(std::exchange(other.size_, 0)),
+        pages_(std::move(other.pages_)),
+        sums_(std::move(other.sums_)),
+        votes_(std::move(other.votes_)),
+        scratch_(std::move(other.scratch_)) {}
+  /// Nothing changes if it throws (std::bad_alloc), and it does not if this cache `can_take` the
+  /// other one.
+  KvCache& operator=(const KvCache& other) {
+    if (this == &other) return *this;
+    if (!can_take(other)) return *this = KvCache(other);
+    copy_pages(other.pages_, pages_);
+    copy_pages(other.sums_, sums_);
+    votes_ = other.votes_;
+    if (votes_.size() == 0) scratch_ = {};
+    size_ = other.size_;
+    return *this;
+  }
+  KvCache& operator=(KvCache&& other) noexcept {
+    KvCache taken(std::move(other));
+    heads_ = taken.heads_;
+    config_ = taken.config_;
+    size_ = taken.size_;
+    pages_.swap(taken.pages_);
+    sums_.swap(taken.sums_);
+    std::swap(votes_, taken.votes_);
+    std::swap(scratch_, taken.scratch_);
+    return *this;
+  }
+  ~KvCache() = default;
+
+  /// True if assigning `other` needs no memory: it is of the same kind and holds no more than this
+  /// cache has held.
+  [[nodiscard]] bool can_take(const KvCache& other) const noexcept {
+    return heads_ == other.heads_ && config_ == other.config_ &&
+           pages_.size() >= other.pages_.size() && sums_.size() >= other.sums_.size() &&
+           (other.votes_.size() == 0 || votes_.size() == other.votes_.size());
+  }
 
   /// Entries, the same number for every head.
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
@@ -40,16 +83,25 @@ class KvCache {
   /// semantics a capped cache never needs more than the cap. Throws std::bad_alloc; the entries
   /// stay as they were.
   void reserve(std::size_t more) {
-    std::size_t entries = size_ + more;
-    if (thins_itself() && entries > config_.max_cache) entries = config_.max_cache;
-    while (pages_.size() * kernels::page_entries < entries) pages_.emplace_back(page_bytes());
-    while (sums_.size() * kernels::page_entries * config_.chunk < entries)
-      sums_.emplace_back(sum_floats());
-    if (thins_itself() && entries > past() && votes_.size() == 0) {
+    const std::size_t entries = entries_after(more);
+    while (pages_.size() < pages_for(entries)) pages_.emplace_back(page_bytes());
+    while (sums_.size() < sums_for(entries)) sums_.emplace_back(sum_floats());
+    if (needs_votes(entries) && votes_.size() == 0) {
       Buffer<float, dynamic> votes(heads_ * past());
       scratch_ = Buffer<float, dynamic>(heads_ * past());
       votes_ = std::move(votes);
     }
+  }
+
+  /// What `bytes` says of an empty cache with room for so many tokens.
+  [[nodiscard]] static std::size_t bytes_for(std::size_t heads, const HybridConfig& config,
+                                             std::size_t tokens) {
+    const KvCache cache(heads, config);
+    const std::size_t entries = cache.entries_after(tokens);
+    return cache.pages_for(entries) * cache.page_bytes() +
+           (cache.sums_for(entries) * cache.sum_floats() +
+            (cache.needs_votes(entries) ? 2 * heads * cache.past() : 0)) *
+               sizeof(float);
   }
 
   /// No entries. Memory is kept.
@@ -95,6 +147,27 @@ class KvCache {
  private:
   template <class T>
   friend class CachedHead;
+
+  // Pages of the same size: nothing is allocated.
+  template <class Pages>
+  static void copy_pages(const Pages& from, Pages& to) noexcept {
+    for (std::size_t i = 0; i < from.size(); ++i) to[i] = from[i];
+    to.erase(to.begin() + static_cast<std::ptrdiff_t>(from.size()), to.end());
+  }
+
+  [[nodiscard]] std::size_t entries_after(std::size_t more) const noexcept {
+    const std::size_t most = thins_itself() ? config_.max_cache : SIZE_MAX;
+    return size_ < most && more < most - size_ ? size_ + more : most;
+  }
+  [[nodiscard]] static std::size_t pages_for(std::size_t entries) noexcept {
+    return entries / kernels::page_entries + (entries % kernels::page_entries != 0);
+  }
+  [[nodiscard]] std::size_t sums_for(std::size_t entries) const noexcept {
+    return pages_for(entries / config_.chunk + (entries % config_.chunk != 0));
+  }
+  [[nodiscard]] bool needs_votes(std::size_t entries) const noexcept {
+    return thins_itself() && entries > past();
+  }
 
   [[nodiscard]] bool scaled() const noexcept { return config_.cache_type == CacheType::int8; }
   [[nodiscard]] std::size_t element_bytes() const noexcept {

@@ -9,6 +9,16 @@
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
+/// How a model will be run.
+struct MemoryPlan {
+  std::size_t rows = 128;      ///< of each workspace: tokens that are computed together
+  std::size_t workspaces = 1;  ///< threads that run the model, each with its own sequences
+  std::size_t sequences = 1;   ///< states
+  /// What each state is ready to take without allocating (HybridState::reserve). RWKV-7's need
+  /// nothing for it.
+  std::size_t tokens = 0;
+};
+
 /// In bytes, exactly as the objects will report them.
 struct MemoryNeeded {
   std::size_t weights = 0;   ///< StoredWeights::bytes
@@ -16,21 +26,33 @@ struct MemoryNeeded {
                              ///< that is mapped or in the program's memory
   std::size_t bytes_per_token = 0;  ///< StoredWeights::bytes_per_token: what decoding reads
   std::size_t parameters = 0;       ///< numbers in the model
-  std::size_t state = 0;      ///< State::bytes, per sequence; of a hybrid before its caches grow
+  std::size_t state = 0;      ///< State::bytes, per sequence; of a hybrid with the plan's tokens
   std::size_t workspace = 0;  ///< Workspace::bytes, per thread that runs the model
+  /// The one allocation for the weights that are not used in place (LoadOptions::memory): these,
+  /// and what aligns them to cache lines.
+  std::size_t allocated = 0;
+  std::size_t sequences = 1;   ///< the plan's
+  std::size_t workspaces = 1;  ///< the plan's
 
-  /// For one sequence, without what is used in place.
+  /// For all sequences and workspaces, without what is used in place.
   [[nodiscard]] std::size_t total() const noexcept {
-    return weights - in_place + state + workspace;
+    return weights - in_place + sequences * state + workspaces * workspace;
   }
 };
 
 /// What the model in `checkpoint`, RWKV-7 or RWKV-X, will take when it is loaded with `options` and
-/// run with a workspace of `rows` rows. Reads no element of any tensor, and checks their names,
-/// shapes and types on the way. Throws Error as loading would.
+/// run as planned. Reads no element of any tensor, and checks their names, shapes and types on the
+/// way. Throws Error as loading would.
 [[nodiscard]] RWKV_FUNCTION MemoryNeeded memory_needed(const io::Checkpoint& checkpoint,
-                                                       const LoadOptions& options = {},
-                                                       std::size_t rows = 128);
+                                                       const LoadOptions& options,
+                                                       const MemoryPlan& plan);
+
+/// The same for one sequence and one workspace of `rows` rows.
+[[nodiscard]] inline MemoryNeeded memory_needed(const io::Checkpoint& checkpoint,
+                                                const LoadOptions& options = {},
+                                                std::size_t rows = 128) {
+  return memory_needed(checkpoint, options, MemoryPlan{.rows = rows});
+}
 
 }  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA
 

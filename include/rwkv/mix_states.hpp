@@ -26,6 +26,7 @@ template <class Shape, class Weight>
   if (states.empty()) fail(ErrorCategory::argument, "there are no states to combine");
   for (std::size_t s = 0; s < states.size(); ++s) {
     if (states[s] == nullptr) fail_with(ErrorCategory::argument, "state ", s, " is missing");
+    if (!states[s]->intact()) fail_with(ErrorCategory::argument, "state ", s, " was moved away");
     if (!(states[s]->shape() == states[0]->shape()) || states[s]->bytes() != states[0]->bytes())
       fail_with(ErrorCategory::shape, "state ", s, " has another shape than state 0");
   }

@@ -34,6 +34,7 @@ template <class Shape, class Work>
 void run(const io::StoredWeights& weights, std::span<const Slot<Shape>> slots, Logits which,
          const Outputs& out, Work& work, ExecutorRef exec) {
   check_batch(Shape(weights.dimensions()), slots, which, out, work);
+  weights.check_file();
   forward<simd::Chosen>(weights, slots, which, out, work, exec);
 }
 
@@ -71,36 +72,45 @@ class Model {
         weights_(std::make_shared<const io::StoredWeights>(checkpoint, options, exec)) {}
 
 #if !defined(RWKV_NO_IO)
-  /// The model whose file, of any supported format, is in memory: linked into the program, say, or
-  /// downloaded. The embedding table is used where it lies if it is aligned for its type, so that
-  /// **`bytes` must outlive the model and its copies**; everything else is packed into memory of
-  /// its own. `source` names the model in messages. Throws Error.
+  /// The model whose file, of any supported format, is in memory: downloaded, say. Copies what it
+  /// keeps; `bytes` are not needed afterwards. `source` names the model in messages. Throws Error.
   explicit Model(std::span<const std::byte> bytes, const LoadOptions& options = {},
                  ExecutorRef exec = {}, const std::string& source = "the model in memory")
-      : Model(io::read_checkpoint(bytes, source), options, exec) {}
-  /// The same for bytes that the model keeps as long as it needs them.
+      : Model(io::detail::look_at(bytes, source), options, exec) {}
+  /// The same for bytes that are given up: they are freed when the model is loaded.
   explicit Model(std::vector<std::byte>&& bytes, const LoadOptions& options = {},
                  ExecutorRef exec = {}, const std::string& source = "the model in memory")
       : Model(io::read_checkpoint(std::move(bytes), source), options, exec) {}
+  /// The same for bytes that stay, linked into the program, say: the embedding table is used where
+  /// it lies if it is aligned for its type, so that **they must outlive the model and its copies**.
+  explicit Model(io::View bytes, const LoadOptions& options = {}, ExecutorRef exec = {},
+                 const std::string& source = "the model in memory")
+      : Model(io::read_checkpoint(bytes, source), options, exec) {}
 #endif
 
 #if !defined(RWKV_NO_IO) && !defined(RWKV_NO_FILES)
   /// Reads any supported file or folder; the format is recognised by content. The file must not
-  /// change while the model lives (its embedding table stays mapped). Throws Error.
+  /// change while the model lives (its embedding table stays mapped), unless LoadOptions::map is
+  /// false. One that has become shorter gives Error (io) in the next `forward`, but kills the
+  /// process if that happens while a pass runs. Throws Error.
   [[nodiscard]] static Model load(const std::filesystem::path& path,
                                   const LoadOptions& options = {}, ExecutorRef exec = {}) {
-    return Model(io::read_checkpoint(path), options, exec);
+    return Model(
+        io::read_checkpoint(path, options.map ? io::FileAccess::map : io::FileAccess::read),
+        options, exec);
   }
 
   /// Writes a state of this model to `path`, as a whole or not at all; `notes` are further
-  /// metadata. Throws Error (io).
+  /// metadata. Throws Error (io), and (shape, argument) for a state of another shape or none.
   void save_state(const std::filesystem::path& path, const State<Shape>& state,
                   const io::Metadata& notes = {}) const {
+    const std::uint64_t fingerprint = weights().fingerprint();
+    internal::check_state(shape_, state, "the state");
     if constexpr (std::is_same_v<Shape, DynamicShape>)
-      io::save_state(path, state, weights_->fingerprint(), notes);
+      io::save_state(path, state, fingerprint, notes);
     else
-      io::save_state(path, detail::state_of(DynamicShape(shape_.dimensions()), state),
-                     weights_->fingerprint(), notes);
+      io::save_state(path, detail::state_of(DynamicShape(shape_.dimensions()), state), fingerprint,
+                     notes);
   }
 
   /// Reads a state written by `save_state`, one trained by state tuning (only `time_state`; .pth
@@ -109,7 +119,7 @@ class Model {
   [[nodiscard]] State<Shape> load_state(const std::filesystem::path& path,
                                         const io::StateOptions& options = {}) const {
     State<> state =
-        io::read_state(path, DynamicShape(shape_.dimensions()), weights_->fingerprint(), options);
+        io::read_state(path, DynamicShape(shape_.dimensions()), weights().fingerprint(), options);
     if constexpr (std::is_same_v<Shape, DynamicShape>)
       return state;
     else
@@ -121,11 +131,13 @@ class Model {
   /// The bytes of the file that `save_state` writes: to be kept, or sent, without a file.
   [[nodiscard]] std::vector<std::byte> state_to_bytes(const State<Shape>& state,
                                                       const io::Metadata& notes = {}) const {
+    const std::uint64_t fingerprint = weights().fingerprint();
+    internal::check_state(shape_, state, "the state");
     if constexpr (std::is_same_v<Shape, DynamicShape>)
-      return io::state_to_bytes(state, weights_->fingerprint(), notes);
+      return io::state_to_bytes(state, fingerprint, notes);
     else
       return io::state_to_bytes(detail::state_of(DynamicShape(shape_.dimensions()), state),
-                                weights_->fingerprint(), notes);
+                                fingerprint, notes);
   }
 
   /// The state in the bytes of a file that `load_state` would read, checked as it does. `source`
@@ -134,7 +146,7 @@ class Model {
       std::span<const std::byte> bytes, const io::StateOptions& options = {},
       const std::string& source = "the state in memory") const {
     State<> state = io::state_from_bytes(bytes, DynamicShape(shape_.dimensions()),
-                                         weights_->fingerprint(), options, source);
+                                         weights().fingerprint(), options, source);
     if constexpr (std::is_same_v<Shape, DynamicShape>)
       return state;
     else
@@ -143,13 +155,17 @@ class Model {
 #endif
 
   [[nodiscard]] const Shape& shape() const noexcept { return shape_; }
-  [[nodiscard]] const io::StoredWeights& weights() const noexcept { return *weights_; }
+  /// Throws Error (argument), as everything that needs them, if this model was moved away.
+  [[nodiscard]] const io::StoredWeights& weights() const {
+    if (weights_ == nullptr) fail(ErrorCategory::argument, "this model was moved away");
+    return *weights_;
+  }
 
   /// The state before the first token: zeros, unless the file has a tuned state for the model
   /// (`blocks.0.att.time_state` among its tensors).
   [[nodiscard]] State<Shape> initial_state() const {
     State<Shape> state(shape_);
-    weights_->start(state);
+    weights().start(state);
     return state;
   }
 
@@ -167,12 +183,13 @@ class Model {
 
   /// Advances a batch of sequences together and writes the rows that `which` says, slot after slot,
   /// to `out`: a span of logits, or {logits, hidden states}. Throws Error (argument, shape) before
-  /// anything has changed: a slot without tokens, a token outside the vocabulary, a position
-  /// outside its slot, a state or workspace of another shape, outputs of another size.
+  /// anything has changed: a slot without tokens or state, a state in two slots, a token outside the
+  /// vocabulary, a position outside its slot, a state or workspace of another shape or moved away,
+  /// outputs of another size.
   template <class Work>
   void forward(std::span<const Slot<Shape>> slots, Logits which, const Outputs& out, Work& work,
                ExecutorRef exec = {}) const {
-    detail::run(*weights_, slots, which, out, work, exec);
+    detail::run(weights(), slots, which, out, work, exec);
   }
 
  private:

@@ -18,10 +18,14 @@ namespace internal {
 constexpr std::size_t layer_state_floats(const Dimensions& d) noexcept {
   return 2 * d.embed + d.embed * d.head_size;
 }
+/// All layers; the largest number if that overflows.
+constexpr std::size_t state_floats(const Dimensions& d) noexcept {
+  return product_or_most(d.layers, product_or_most(d.embed, d.head_size + 2));
+}
 template <class Shape>
 inline constexpr std::size_t static_state_floats = [] {
   if constexpr (Shape::is_static)
-    return Shape{}.layers() * layer_state_floats(Shape{}.dimensions());
+    return state_floats(Shape{}.dimensions());
   else
     return dynamic;
 }();
@@ -29,6 +33,8 @@ inline constexpr std::size_t static_state_floats = [] {
 
 /// The recurrent state of one sequence: a regular value type. Per layer: the two token-shift rows
 /// and one N x N matrix per head. With a static shape it is a plain object without pointers.
+/// Assignment does what it says or, if memory is missing for another shape, nothing. A state that
+/// was moved away may be assigned to and destroyed; models refuse it.
 template <class Shape = DynamicShape>
 class State {
  public:
@@ -36,9 +42,13 @@ class State {
   constexpr State() requires Shape::is_static = default;
   /// The state before the first token.
   constexpr explicit State(const Shape& shape)
-      : shape_(shape), data_(shape.layers() * internal::layer_state_floats(shape.dimensions())) {}
+      : data_(internal::state_floats(shape.dimensions())), shape_(shape) {}
 
   [[nodiscard]] constexpr const Shape& shape() const noexcept { return shape_; }
+  /// False for a state that was moved away.
+  [[nodiscard]] constexpr bool intact() const noexcept {
+    return data_.size() == internal::state_floats(shape_.dimensions());
+  }
 
   /// [C] the previous token's input of the time mix (the output of ln1).
   [[nodiscard]] std::span<float> att_x_prev(std::size_t layer) noexcept {
@@ -74,7 +84,7 @@ class State {
 
   /// Bytes of the numbers of any state of this shape.
   [[nodiscard]] static constexpr std::size_t bytes_for(const Shape& shape) noexcept {
-    return shape.layers() * internal::layer_state_floats(shape.dimensions()) * sizeof(float);
+    return product_or_most(internal::state_floats(shape.dimensions()), sizeof(float));
   }
 
   /// Bytes of the numbers; constant over the life of the state.
@@ -98,8 +108,8 @@ class State {
     return data_.data() + layer * internal::layer_state_floats(shape_.dimensions());
   }
 
+  Buffer<float, internal::static_state_floats<Shape>> data_;  // before the shape: copying it throws
   [[no_unique_address]] Shape shape_;
-  Buffer<float, internal::static_state_floats<Shape>> data_;
 };
 
 template <class Shape>

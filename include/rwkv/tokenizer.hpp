@@ -18,7 +18,7 @@
 namespace rwkv::inline RWKV_ABI {
 
 /// A vocabulary that encodes and decodes. Immutable: copies share it, any number of threads may use
-/// it at once.
+/// it at once. All functions throw `Error` (argument) for one that was moved away.
 class Tokenizer {
  public:
   /// `vocabulary[id]` are the bytes of token `id`; ids with no bytes are never encoded and decode
@@ -66,10 +66,10 @@ class Tokenizer {
   static constexpr std::size_t max_token_bytes = 1024;
 
   /// Number of ids: the highest one plus 1.
-  [[nodiscard]] std::size_t vocab_size() const noexcept { return tables_->begins.size() - 1; }
+  [[nodiscard]] std::size_t vocab_size() const { return tables().begins.size() - 1; }
 
   /// Number of ids up to the last one that has bytes: `vocab_size` without what pads it.
-  [[nodiscard]] std::size_t ids_in_use() const noexcept;
+  [[nodiscard]] std::size_t ids_in_use() const;
 
   /// Throws `Error` (argument) unless this can be the vocabulary of a model with `rows` tokens: it
   /// has not more ids, and not so few that they were padded to another size (by up to 63, or up to
@@ -98,6 +98,11 @@ class Tokenizer {
     std::string text;                   // the bytes of all tokens by id
     std::vector<std::uint32_t> begins;  // token id: text from begins[id] to begins[id + 1]
   };
+
+  [[nodiscard]] const Tables& tables() const {
+    if (tables_ == nullptr) fail(ErrorCategory::argument, "this tokenizer was moved away");
+    return *tables_;
+  }
 
   std::shared_ptr<const Tables> tables_;
 };

@@ -61,8 +61,8 @@ RWKV_FUNCTION Tokenizer::Tables::Tables(const io::Vocabulary& vocabulary, const 
 RWKV_FUNCTION Tokenizer::Tokenizer(const io::Vocabulary& vocabulary, const std::string& source)
     : tables_(std::make_shared<const Tables>(vocabulary, source)) {}
 
-RWKV_FUNCTION std::size_t Tokenizer::ids_in_use() const noexcept {
-  const std::vector<std::uint32_t>& begins = tables_->begins;
+RWKV_FUNCTION std::size_t Tokenizer::ids_in_use() const {
+  const std::vector<std::uint32_t>& begins = tables().begins;
   std::size_t ids = vocab_size();
   while (ids > 0 && begins[ids] == begins[ids - 1]) --ids;
   return ids;
@@ -75,7 +75,7 @@ RWKV_FUNCTION Tokenizer Tokenizer::bytes() {
 }
 
 RWKV_FUNCTION void Tokenizer::encode(std::string_view text, std::vector<Token>& out) const {
-  const ByteTrie& trie = tables_->trie;
+  const ByteTrie& trie = tables().trie;
   for (std::size_t at = 0; at < text.size();) {
     const ByteTrie::Match match = trie.longest_prefix(text.substr(at));
     if (match.length == 0)

@@ -98,6 +98,13 @@ class Workspace {
 
   [[nodiscard]] const Shape& shape() const noexcept { return shape_; }
   [[nodiscard]] std::size_t rows() const noexcept { return rows_; }
+  /// False for a workspace that was moved away, or to which an assignment failed.
+  [[nodiscard]] bool intact() const noexcept {
+    const Dimensions d = shape_.dimensions();
+    return floats_.size() == detail::workspace_floats(d, rows_) &&
+           quantised_.size() == rows_ * detail::quantised_activation_bytes(d) &&
+           logits_.size() == d.vocab && segments_.size() == rows_ && previous_.size() == rows_;
+  }
   [[nodiscard]] std::size_t bytes() const noexcept {
     return (floats_.size() + logits_.size()) * sizeof(float) + quantised_.size() +
            segments_.size() * sizeof(detail::Segment<Shape>) + previous_.size() * sizeof(float*);

@@ -9,6 +9,7 @@
 #include <rwkv/kernels/quantised_formats.hpp>
 #include <rwkv/quant/quantise.hpp>
 #include <rwkv/quant/rows.hpp>
+#include <rwkv/simd/native.hpp>
 
 #include <doctest/doctest.h>
 
@@ -175,6 +176,25 @@ TEST_CASE("a row has the same bits alone and among others, however the work is d
                                   w.rows);
       CHECK(test::same_bits({pieces.data(), pieces.size()}, {all.data(), all.size()}));
     }
+}
+
+TEST_CASE("a layout that no list of block types has is multiplied all the same") {
+  using L = rwkv::simd::Native;
+  test::Random random(6);
+  const Coded w(DType::q4_0, 40, 256, random);
+  const Rows x(3, w.view(Inputs::rounded), random);
+  kernels::QuantisedLayout layout = kernels::layout_of(DType::q4_0);
+  layout.zero = 7;
+  const kernels::QuantisedMatrix m{layout, w.packed.data(), w.rows, w.cols};
+  std::vector<float> all(3 * w.rows, test::canary), alone(w.rows, test::canary);
+  const rwkv::Range panels{0, w.panels()};
+  kernels::compiled::quantised_matmul<L>(m, Inputs::rounded, panels, x.view(), 3, all.data(),
+                                         w.rows);
+  for (std::size_t row = 0; row < 3; ++row) {
+    kernels::compiled::quantised_matmul<L>(m, Inputs::rounded, panels, x.row(row), 1, alone.data(),
+                                           w.rows);
+    CHECK(test::same_bits({alone.data(), alone.size()}, {&all[row * w.rows], w.rows}));
+  }
 }
 
 TEST_CASE("integers are the same in registers of every kind") {

@@ -14,7 +14,7 @@ set(floors  # from the roof to the ground
   "(embedding|block|sparse_block|time_mix|sparse_attention|channel_mix|head|pass)\\.[hi]pp"
   "io/.*"  # also of states, so above them
   "(state|mix_states|kv_cache|workspace|hybrid_state|hybrid_workspace)\\.[hi]pp"
-  "(weights|tensors|shape|hybrid_shape|static_blob_format)\\.[hi]pp"
+  "(weights|tensors|shape|shape_difference|hybrid_shape|static_blob_format)\\.[hi]pp"
   "(kernels|quant|exec|simd|core|cuda)/.*")
 set(kernels_may_include kernels quant exec simd core)
 set(quant_may_include quant exec simd core)

@@ -72,6 +72,7 @@ class LabelCodes {
 RWKV_FUNCTION io::Checkpoint compile(const Dfa& dfa, Output output) {
   if (output != Output::acceptance && output != Output::state)
     fail_with(ErrorCategory::argument, "a DFA has no output ", std::string(name_of(output)));
+  dfa.require_states();
   const detail::StateChannels states(dfa);
   const detail::ChannelMap map(states.count, 1);
   Spelling spelling;

@@ -88,24 +88,32 @@ class Dfa {
   [[nodiscard]] bool accepting(StateId state) const noexcept { return accepting_[state]; }
   [[nodiscard]] const Alphabet& alphabet() const noexcept { return alphabet_; }
 
-  /// The state after `word`, whose symbols must exist (asserted).
-  [[nodiscard]] StateId run(std::span<const Symbol> word) const noexcept {
+  /// The state after `word`. Throws Error (argument) for a symbol that does not exist.
+  [[nodiscard]] StateId run(std::span<const Symbol> word) const {
+    require_states();
     StateId q = start_;
     for (const Symbol s : word) {
-      RWKV_ASSERT(s < symbols_);
+      if (s >= symbols_)
+        fail_with(ErrorCategory::argument, "symbol ", unsigned{s}, " of an automaton with ",
+                  symbols_, " symbols");
       q = next(q, s);
     }
     return q;
   }
 
-  [[nodiscard]] bool accepts(std::span<const Symbol> word) const noexcept {
-    return accepting_[run(word)];
-  }
+  [[nodiscard]] bool accepts(std::span<const Symbol> word) const { return accepting_[run(word)]; }
   /// Throws Error (argument) for a byte that stands for no symbol.
   [[nodiscard]] bool accepts(std::string_view text) const {
+    require_states();
     StateId q = start_;
     for (const char byte : text) q = next(q, alphabet_.at(byte));
     return accepting_[q];
+  }
+
+  /// Throws Error (argument) if this automaton was moved away.
+  void require_states() const {
+    if (states() == 0)
+      fail(ErrorCategory::argument, "this automaton was moved away: it has no states");
   }
 
   friend bool operator==(const Dfa&, const Dfa&) = default;

@@ -15,10 +15,11 @@ using Permutation = std::vector<std::size_t>;
   return n < 2 ? 1 : n * factorial(n - 1);
 }
 
-/// The permutation of this rank in lexicographic order; rank 0 is the identity. Precondition
-/// (asserted): rank < n!.
+/// The permutation of this rank in lexicographic order; rank 0 is the identity. Throws Error
+/// (argument) unless rank < n! and n <= 12.
 [[nodiscard]] inline Permutation permutation(std::size_t n, std::size_t rank) {
-  RWKV_ASSERT(rank < factorial(n));
+  if (n > 12 || rank >= factorial(n))  // 13! does not fit 32 bits
+    fail_with(ErrorCategory::argument, "no permutation of ", n, " points has rank ", rank);
   Permutation left(n);
   for (std::size_t i = 0; i < n; ++i) left[i] = i;
   Permutation p;
@@ -42,10 +43,15 @@ using Permutation = std::vector<std::size_t>;
   return rank;
 }
 
-/// `p`, then `g`: x -> g(p(x)).
+/// `p`, then `g`: x -> g(p(x)). Throws Error (argument) if p goes where g has no point.
 [[nodiscard]] inline Permutation then(const Permutation& p, const Permutation& g) {
   Permutation both(p.size());
-  for (std::size_t i = 0; i < p.size(); ++i) both[i] = g[p[i]];
+  for (std::size_t i = 0; i < p.size(); ++i) {
+    if (p[i] >= g.size())
+      fail_with(ErrorCategory::argument, "point ", p[i], " is not among the ", g.size(),
+                " points of a permutation");
+    both[i] = g[p[i]];
+  }
   return both;
 }
 

@@ -8,7 +8,8 @@
 
 namespace rwkv::inline RWKV_ABI::automata::inline RWKV_ISA {
 
-/// Writes a compiled automaton as safetensors, as a whole or not at all. Throws Error (io).
+/// Writes a compiled automaton as safetensors, as a whole or not at all. Tensors that are strided
+/// views are written as f32. Throws Error (io).
 RWKV_FUNCTION void save(const std::filesystem::path& path, const io::Checkpoint& checkpoint);
 
 }  // namespace rwkv::inline RWKV_ABI::automata::inline RWKV_ISA

@@ -57,9 +57,11 @@ class Buffer<T, dynamic> {
     }
     return *this = Buffer(other);
   }
+  /// Leaves `other` empty: what was here may be of another size than its owner believes.
   Buffer& operator=(Buffer&& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(size_, other.size_);
+    Buffer taken(std::move(other));
+    std::swap(data_, taken.data_);
+    std::swap(size_, taken.size_);
     return *this;
   }
   ~Buffer() {

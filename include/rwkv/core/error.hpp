@@ -59,8 +59,8 @@ class Part {
   requires std::is_arithmetic_v<T> Part(T number)
   noexcept {
     if constexpr (std::is_floating_point_v<T>) {
-      kind_ = Kind::real;
-      real_ = number;
+      kind_ = std::is_same_v<T, float> ? Kind::single : Kind::real;
+      real_ = static_cast<double>(number);
     } else if constexpr (std::is_signed_v<T>) {
       kind_ = Kind::integer;
       integer_ = number;
@@ -73,7 +73,7 @@ class Part {
   void append_to(std::string& sentence) const;
 
  private:
-  enum class Kind : std::uint8_t { text, letter, integer, natural, real };
+  enum class Kind : std::uint8_t { text, letter, integer, natural, single, real };
   Kind kind_;
   union {
     std::string_view text_;

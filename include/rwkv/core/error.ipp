@@ -4,6 +4,8 @@
 
 #include <rwkv/core/error.hpp>
 
+#include <charconv>
+
 namespace rwkv::inline RWKV_ABI {
 
 [[noreturn]] RWKV_FUNCTION void fail(ErrorCategory category, const std::string& sentence) {
@@ -31,9 +33,15 @@ RWKV_FUNCTION void Part::append_to(std::string& sentence) const {
     case Kind::natural:
       sentence += std::to_string(natural_);
       break;
-    case Kind::real:
-      sentence += std::to_string(real_);
+    case Kind::single:
+    case Kind::real: {  // the shortest text that means it, whatever the locale says
+      char text[32];
+      const auto end = kind_ == Kind::single
+                           ? std::to_chars(text, text + sizeof text, static_cast<float>(real_)).ptr
+                           : std::to_chars(text, text + sizeof text, real_).ptr;
+      sentence.append(text, end);
       break;
+    }
   }
 }
 

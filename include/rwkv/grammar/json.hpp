@@ -5,7 +5,6 @@
 #include <rwkv/io/json_events.hpp>
 
 #include <charconv>
-#include <cstdio>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -46,12 +45,7 @@ class JsonBuilder final : public io::detail::JsonEvents {
   bool number_unsigned(std::uint64_t n) override { return number(std::to_string(n)); }
   bool number_float(double x) override {
     char digits[64];
-#if defined(__cpp_lib_to_chars)
     return number({digits, std::to_chars(digits, digits + sizeof digits, x).ptr});
-#else
-    const int size = std::snprintf(digits, sizeof digits, "%.17g", x);
-    return number({digits, static_cast<std::size_t>(size)});
-#endif
   }
   bool string(std::string& text) override {
     Json json{.kind = Json::Kind::string};

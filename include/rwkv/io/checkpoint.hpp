@@ -158,18 +158,28 @@ struct Checkpoint {
   std::optional<Vocabulary> vocabulary;  ///< when the file carries one
   std::string folder;  ///< where the file lies, and perhaps its vocabulary; empty for memory
   std::vector<std::shared_ptr<const void>> storage;  ///< keeps `Tensor::bytes` alive
+  /// Whether a model may use its embedding table where it lies, which then keeps `storage`. Without
+  /// storage it never does. False for bytes that are taken away (readers of spans say so) or that
+  /// would cost memory beside the model.
+  bool in_place = true;
   /// Says that these bytes will not be read again soon, so that a loader which copies weights into
   /// its own layout does not hold two copies in memory; they stay readable. Empty when the bytes
   /// are not a mapped file.
   std::function<void(std::span<const std::byte>)> release;
+  /// Throws `Error` (io) if a mapped file has become shorter than it was: reading its end would
+  /// kill the process. Called by `get`, that is, by all that reads tensors. Empty: nothing is
+  /// mapped.
+  std::function<void()> check;
 
   [[nodiscard]] const Tensor* find(std::string_view name) const {
     const auto it = tensors.find(name);
     return it == tensors.end() ? nullptr : &it->second;
   }
 
-  /// The tensor called `name`; throws `Error` (format) naming the file when it is missing.
+  /// The tensor called `name`; throws `Error` (format) naming the file when it is missing, and as
+  /// `check`.
   [[nodiscard]] const Tensor& get(std::string_view name) const {
+    if (check) check();
     if (const Tensor* t = find(name)) return *t;
     fail_with(ErrorCategory::format, source, ": tensor ", std::string(name), " is missing");
   }

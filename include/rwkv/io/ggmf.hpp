@@ -60,6 +60,7 @@ namespace detail {
   Checkpoint checkpoint;
   checkpoint.source = source;
   checkpoint.format = "ggmf";
+  checkpoint.in_place = false;
   while (in.remaining() > 0) {
     constexpr const char* what = "a tensor";
     const auto rank = in.get<std::int32_t>(what);

@@ -203,6 +203,7 @@ inline void add_gguf_tensors(Checkpoint& checkpoint, const Gguf& gguf, const std
   Checkpoint checkpoint;
   checkpoint.source = source;
   checkpoint.format = "gguf";
+  checkpoint.in_place = false;
   for (const detail::GgufPart& part : opened)
     detail::add_gguf_tensors(checkpoint, part.gguf, part.file->source);
   checkpoint.metadata = std::move(first.metadata);

@@ -66,6 +66,7 @@ namespace detail {
 template <class F>
 auto with_tensors(const HybridState& state, std::uint64_t fingerprint, const Metadata& notes,
                   F&& f) {
+  internal::check_state(state.shape(), state, "the state");
   std::vector<std::vector<float>> kept;  // what the tensors view
   std::vector<NamedTensor> tensors = state_tensors(state.rwkv(), kept);
   const std::size_t channels = state.shape().embed();

@@ -13,6 +13,11 @@ inline void keep_open(Checkpoint& checkpoint, std::shared_ptr<const MappedFile> 
     file->release(range);
     if (others) others(range);
   };
+  if (file->mapped())
+    checkpoint.check = [file, others = std::move(checkpoint.check)] {
+      file->check();
+      if (others) others();
+    };
   checkpoint.storage.push_back(std::move(file));
 }
 

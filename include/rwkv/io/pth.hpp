@@ -43,6 +43,7 @@ class PthReader {
     Checkpoint checkpoint;
     checkpoint.source = source_;
     checkpoint.format = "pth";
+    checkpoint.in_place = false;
     std::uint64_t total = 0;
     const auto add = [&](std::string_view name, const pickle::Value& value) {
       if (!is_wanted(machine, found, name, value)) return;

@@ -59,17 +59,26 @@ RWKV_FUNCTION bool has_known_format(std::span<const std::byte> bytes) noexcept {
          detail::begins_with(detail::without_mark(bytes), "{");
 }
 
-RWKV_FUNCTION Checkpoint read_checkpoint(std::span<const std::byte> bytes,
-                                         const std::string& source) {
-  return detail::with_vocabulary(to_official_names(detail::read_container(bytes, source)));
+RWKV_FUNCTION Checkpoint read_checkpoint(View view, const std::string& source) {
+  Checkpoint checkpoint =
+      detail::with_vocabulary(to_official_names(detail::read_container(view.bytes, source)));
+  checkpoint.storage.push_back(std::make_shared<const View>(view));  // it needs no keeping
+  checkpoint.in_place = true;
+  return checkpoint;
 }
 
 RWKV_FUNCTION Checkpoint read_checkpoint(std::vector<std::byte>&& bytes,
                                          const std::string& source) {
   auto kept = std::make_shared<const std::vector<std::byte>>(std::move(bytes));
-  Checkpoint checkpoint = read_checkpoint(std::span<const std::byte>(*kept), source);
+  Checkpoint checkpoint = read_checkpoint(View{*kept}, source);
   checkpoint.storage.push_back(std::move(kept));
+  checkpoint.in_place = false;
   return checkpoint;
+}
+
+RWKV_FUNCTION Checkpoint read_checkpoint(std::span<const std::byte> bytes,
+                                         const std::string& source) {
+  return read_checkpoint(std::vector<std::byte>(bytes.begin(), bytes.end()), source);
 }
 
 #if !defined(RWKV_NO_FILES)
@@ -100,12 +109,13 @@ struct OpenFile {
 
 /// The files of a model together, under the names in them.
 [[nodiscard]] inline Checkpoint read_files(const std::filesystem::path& folder,
-                                           const ModelFiles& model, const OpenFile& open) {
+                                           const ModelFiles& model, const OpenFile& open,
+                                           FileAccess access) {
   std::vector<std::shared_ptr<const MappedFile>> files;
   std::vector<ModelPart> parts;
   for (const std::string& name : model.files) {
     files.push_back(name == open.name ? open.file
-                                      : std::make_shared<const MappedFile>(folder / name));
+                                      : std::make_shared<const MappedFile>(folder / name, access));
     parts.push_back({files.back()->bytes(), (folder / name).string()});
   }
   Checkpoint whole;
@@ -123,6 +133,8 @@ struct OpenFile {
     }
   }
   whole.source = (model.files.size() == 1 ? folder / model.files[0] : folder / model.name).string();
+  whole.in_place =
+      std::all_of(files.begin(), files.end(), [](auto& file) { return file->mapped(); });
   for (auto& file : files) keep_open(whole, std::move(file));
   for (const auto& [tensor, file] : model.index)
     if (whole.find(tensor) == nullptr)
@@ -131,9 +143,9 @@ struct OpenFile {
 }
 
 [[nodiscard]] inline Checkpoint read_folder(const std::filesystem::path& folder,
-                                            const ModelFiles& model, bool insist,
+                                            const ModelFiles& model, FileAccess access, bool insist,
                                             const OpenFile& open = {}) {
-  Checkpoint checkpoint = read_files(folder, model, open);
+  Checkpoint checkpoint = read_files(folder, model, open, access);
   if (checkpoint.format != "gguf" && checkpoint.format != "ggmf")
     add_config(checkpoint, folder / "config.json", insist);
   checkpoint = with_vocabulary(to_official_names(std::move(checkpoint)));
@@ -143,13 +155,14 @@ struct OpenFile {
 
 }  // namespace detail
 
-RWKV_FUNCTION Checkpoint read_checkpoint(const std::filesystem::path& path) {
+RWKV_FUNCTION Checkpoint read_checkpoint(const std::filesystem::path& path, FileAccess access) {
   std::error_code ignored;
   if (std::filesystem::is_directory(path, ignored))
-    return detail::read_folder(path, detail::model_in(path), true);
+    return detail::read_folder(path, detail::model_in(path), access, true);
   const std::filesystem::path folder = path.parent_path();
   const std::filesystem::path listed = folder.empty() ? "." : folder;
-  const detail::OpenFile open{path.filename().string(), std::make_shared<const MappedFile>(path)};
+  const detail::OpenFile open{path.filename().string(),
+                              std::make_shared<const MappedFile>(path, access)};
   const std::span<const std::byte> bytes = open.file->bytes();
   if (!detail::begins_with(detail::without_mark(bytes), "{")) {
     detail::ModelFiles model{open.name, {open.name}, {}};
@@ -158,18 +171,18 @@ RWKV_FUNCTION Checkpoint read_checkpoint(const std::filesystem::path& path) {
       model = detail::numbered_files(*part);
       detail::require_complete(folder, model, detail::files_in(listed));
     }
-    return detail::read_folder(folder, model, false, open);
+    return detail::read_folder(folder, model, access, false, open);
   }
   if (path.filename() == "config.json")
-    return detail::read_folder(folder, detail::model_in(listed), true);
+    return detail::read_folder(folder, detail::model_in(listed), access, true);
   const detail::ModelFiles model = detail::indexed_files(path);
   const std::vector<std::string> names = detail::files_in(listed);
   if (!detail::absent(model.files, names).empty())  // perhaps the model is in one file by now
     for (const char* whole : {"model.safetensors", "pytorch_model.bin"})
       if (detail::has_file(names, whole))
-        return detail::read_folder(folder, {whole, {whole}, {}}, true);
+        return detail::read_folder(folder, {whole, {whole}, {}}, access, true);
   detail::require_complete(folder, model, names);
-  return detail::read_folder(folder, model, true);
+  return detail::read_folder(folder, model, access, true);
 }
 #endif
 

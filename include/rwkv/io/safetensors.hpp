@@ -37,6 +37,7 @@ namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
   Checkpoint checkpoint;
   checkpoint.source = source;
   checkpoint.format = "safetensors";
+  checkpoint.in_place = false;
   checkpoint.metadata = std::move(header.metadata);
   std::vector<const detail::SafetensorsEntry*> by_offset;
   by_offset.reserve(header.entries.size());

@@ -5,6 +5,7 @@
 #include <rwkv/io/read.hpp>
 #include <rwkv/io/state_file.hpp>
 #include <rwkv/io/state_tensors.hpp>
+#include <rwkv/shape_difference.hpp>
 
 #if !defined(RWKV_NO_FILES)
 #include <rwkv/io/keep_open.hpp>
@@ -14,6 +15,7 @@ namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 RWKV_FUNCTION std::vector<std::byte> state_to_bytes(const State<>& state, std::uint64_t fingerprint,
                                                     const Metadata& notes) {
+  internal::check_state(state.shape(), state, "the state");
   std::vector<std::vector<float>> matrices;
   Metadata metadata = detail::state_metadata(fingerprint);
   metadata.insert(notes.begin(), notes.end());
@@ -103,6 +105,10 @@ RWKV_FUNCTION State<> state_from(const Checkpoint& c, const DynamicShape& shape,
       fail_with(ErrorCategory::argument, c.source,
                 ": this library wrote this state, and does not write transposed ones");
   }
+  if (const auto it = c.tensors.lower_bound("moba.");
+      it != c.tensors.end() && it->first.starts_with("moba."))
+    fail_with(ErrorCategory::argument, c.source, ": this is a state of an RWKV-X model (it has ",
+              it->first, "): rwkv::HybridModel reads it");
   if (const auto it = c.metadata.find("rwkv.fingerprint");
       it != c.metadata.end() && it->second != detail::hexadecimal(fingerprint))
     fail_with(ErrorCategory::argument, c.source,
@@ -148,6 +154,7 @@ RWKV_FUNCTION State<> state_from_bytes(std::span<const std::byte> bytes, const D
 #if !defined(RWKV_NO_FILES)
 RWKV_FUNCTION void save_state(const std::filesystem::path& path, const State<>& state,
                               std::uint64_t fingerprint, const Metadata& notes) {
+  internal::check_state(state.shape(), state, "the state");
   std::vector<std::vector<float>> matrices;
   Metadata metadata = detail::state_metadata(fingerprint);
   metadata.insert(notes.begin(), notes.end());

@@ -18,6 +18,15 @@
 #include <new>
 #include <utility>
 
+#if __has_include(<memory_resource>)
+#include <memory_resource>
+#endif
+#if defined(__cpp_lib_memory_resource)
+#define RWKV_HAS_MEMORY_RESOURCES 1
+#else  // libc++ before 16
+#define RWKV_HAS_MEMORY_RESOURCES 0
+#endif
+
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 /// Calls sink(bytes) with consecutive pieces of `tensor` as elements of `type`: io/narrow.hpp.
@@ -59,6 +68,16 @@ struct LoadOptions {
   std::function<bool()> cancelled = {};
   /// What encodes blocks; null: what rwkv::compiled has. Set by `quantised`.
   io::Narrow narrow = nullptr;
+  /// Whether `load` maps the file, of which the embedding table is then used where it lies. If not,
+  /// the file is read into memory, and nothing of it is needed once the model is loaded; meanwhile
+  /// it takes its size in memory.
+  bool map = true;
+#if RWKV_HAS_MEMORY_RESOURCES
+  /// Where the weights are put, in one allocation of `MemoryNeeded::allocated` bytes; must outlive
+  /// the model and its copies. std::bad_alloc of it becomes `Error` (memory). Null: operator new,
+  /// in huge pages where the system has them.
+  std::pmr::memory_resource* memory = nullptr;
+#endif
 };
 
 }  // namespace rwkv::inline RWKV_ABI
@@ -67,40 +86,46 @@ namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 namespace detail {
 
-/// Memory for packed weights. Large blocks ask for huge pages: weights are streamed once per
+#if RWKV_HAS_MEMORY_RESOURCES
+using MemoryResource = std::pmr::memory_resource;
+#else
+struct MemoryResource;
+#endif
+
+/// The memory of a model's weights: one block, of which tensors are handed out one behind the
+/// other, most of them being too small for huge pages of their own. Weights are streamed once per
 /// token, and with 4 KiB pages every 64th cache line would wait for an address translation.
-class WeightMemory {
- public:
-  explicit WeightMemory(std::size_t bytes);
-  [[nodiscard]] std::byte* data() const noexcept { return static_cast<std::byte*>(data_.get()); }
-
- private:
-  struct Free {
-    std::size_t align;
-    void operator()(void* p) const noexcept { ::operator delete (p, std::align_val_t{align}); }
-  };
-  std::unique_ptr<void, Free> data_{nullptr, Free{alignment}};
-};
-
-/// The memory of a model's weights. Tensors lie one behind the other in blocks that grow with the
-/// model: most are too small for huge pages of their own.
 class WeightArena {
  public:
-  /// `count` numbers, not initialised, from the beginning of a cache line on. Throws Error
+  /// Without memory: counts what is asked for.
+  WeightArena() = default;
+  /// `bytes`: what such an arena counted. From operator new if `resource` is null. Throws Error
   /// (memory).
+  WeightArena(std::size_t bytes, MemoryResource* resource);
+
+  /// `count` numbers, not initialised, from the beginning of a cache line on; null where only
+  /// counted. Precondition: no more in all than were counted.
   template <class T>
   T* allocate(std::size_t count) {
     static_assert(sizeof(T) <= alignment);
-    return reinterpret_cast<T*>(
-        lines((count + alignment / sizeof(T) - 1) / (alignment / sizeof(T))));
+    constexpr std::size_t line = alignment / sizeof(T);
+    return reinterpret_cast<T*>(lines(count / line + (count % line != 0)));
   }
 
+  /// Bytes handed out so far.
+  [[nodiscard]] std::size_t used() const noexcept { return used_; }
+
  private:
+  struct Free {
+    MemoryResource* resource;
+    std::size_t bytes;
+    std::size_t align;
+    void operator()(std::byte* p) const noexcept;
+  };
+
   [[nodiscard]] std::byte* lines(std::size_t count);
 
-  std::vector<WeightMemory> blocks_;
-  std::byte* next_ = nullptr;  // what is left of the last block that is not one tensor's alone
-  std::size_t left_ = 0;
+  std::unique_ptr<std::byte, Free> block_{nullptr, Free{nullptr, 0, alignment}};
   std::size_t used_ = 0;
 };
 
@@ -123,13 +148,15 @@ struct WeightSizes {
   std::size_t bytes_per_token = 0;  ///< StoredWeights::bytes_per_token
   std::size_t in_place = 0;    ///< of `bytes`: the embedding table, if it is used where it lies
   std::size_t sparse_ffn = 0;  ///< StoredWeights::sparse_ffn
+  std::size_t allocated = 0;   ///< the one allocation for all that is not used in place
 };
 
 /// A model's parameters in memory: what the views of weights.hpp point into. Immutable, movable.
 class StoredWeights {
  public:
-  /// Reads and checks every tensor of the checkpoint. The embedding table stays where it is (mapped
-  /// files included) when its layout allows; everything else is copied. Throws Error.
+  /// Reads and checks every tensor of the checkpoint. The embedding table stays where it is, if the
+  /// checkpoint says that it may (`Checkpoint::in_place`) and its layout allows it; everything else
+  /// is copied. Throws Error.
   explicit StoredWeights(const Checkpoint& c, const LoadOptions& options = {},
                          ExecutorRef exec = {}, Architecture architecture = Architecture::rwkv7)
       : StoredWeights(c, options, exec, architecture, false) {}
@@ -163,8 +190,8 @@ class StoredWeights {
   template <class State>
   void start(State& state) const noexcept {
     const std::size_t layer = dimensions_.embed * dimensions_.head_size;
-    for (std::size_t i = 0; i < dimensions_.layers && !initial_.empty(); ++i)
-      std::copy_n(initial_.data() + i * layer, layer, state.wkv(i).begin());
+    for (std::size_t i = 0; i < dimensions_.layers && initial_ != nullptr; ++i)
+      std::copy_n(initial_ + i * layer, layer, state.wkv(i).begin());
   }
 
   /// Numbers in the model, block 0's unused value residual not counted.
@@ -179,6 +206,12 @@ class StoredWeights {
   /// Identifies the model a state belongs to: a hash of the dimensions and of every vector. Storing
   /// the matrices in another type does not change it.
   [[nodiscard]] std::uint64_t fingerprint() const noexcept { return fingerprint_; }
+
+  /// Throws Error (io) if the embedding table is used in a mapped file that has become shorter.
+  /// Models call it before each pass.
+  void check_file() const {
+    if (check_file_) check_file_();
+  }
 
  private:
   StoredWeights(const Checkpoint& c, const LoadOptions& options, ExecutorRef exec,
@@ -203,9 +236,11 @@ class StoredWeights {
   NormWeights ln_out_;
   AnyMatrix head_;
   detail::WeightArena memory_;
-  std::vector<std::shared_ptr<const void>> storage_;
-  std::vector<float> initial_;  // [L][H][N key][N value], or empty
-  bool in_place_ = false;       // the table
+  std::vector<std::unique_ptr<const LowRank>> beside_;  // what matrices of blocks point to
+  std::vector<std::shared_ptr<const void>> storage_;    // of the table, if it is in place
+  std::function<void()> check_file_;                    // likewise
+  const float* initial_ = nullptr;                      // [L][H][N key][N value], or null
+  bool in_place_ = false;                               // the table
   std::size_t parameters_ = 0;
   std::size_t bytes_ = 0;
   std::size_t state_bytes_ = 0;  // of initial_

@@ -27,34 +27,52 @@ namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 namespace detail {
 
-RWKV_FUNCTION WeightMemory::WeightMemory(std::size_t bytes) {
+RWKV_FUNCTION WeightArena::WeightArena(std::size_t bytes, MemoryResource* resource) {
   constexpr std::size_t huge = std::size_t{2} << 20;
-  const std::size_t align = bytes >= 2 * huge ? huge : alignment;
-  if (bytes > static_cast<std::size_t>(-1) - align)
-    fail_with(ErrorCategory::memory, "a tensor of ", bytes, " bytes does not fit into memory");
+  const std::size_t align = resource == nullptr && bytes >= 2 * huge ? huge : alignment;
+  if (bytes == 0) return;
+  if (bytes > PTRDIFF_MAX - align)
+    fail_with(ErrorCategory::memory, "weights of ", bytes, " bytes do not fit into memory");
   const std::size_t size = (bytes + align - 1) / align * align;
-  data_ = {::operator new (size, std::align_val_t{align}, std::nothrow), Free{align}};
-  if (data_ == nullptr)
+  void* block = nullptr;
+  if (resource == nullptr) {
+    block = ::operator new (size, std::align_val_t{align}, std::nothrow);
+#if RWKV_HAS_MEMORY_RESOURCES
+#if RWKV_HAS_EXCEPTIONS
+  } else {
+    try {
+      block = resource->allocate(size, align);
+    } catch (const std::bad_alloc&) {
+    }
+#else
+  } else {
+    block = resource->allocate(size, align);
+#endif
+#endif
+  }
+  if (block == nullptr)
     fail_with(ErrorCategory::memory, "no memory for ", bytes, " bytes of weights");
+  block_ = {static_cast<std::byte*>(block), Free{resource, size, align}};
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-  if (align == huge) (void)::madvise(data_.get(), size, MADV_HUGEPAGE);
+  if (align == huge) (void)::madvise(block, size, MADV_HUGEPAGE);
 #endif
 }
 
+RWKV_FUNCTION void WeightArena::Free::operator()(std::byte* p) const noexcept {
+#if RWKV_HAS_MEMORY_RESOURCES
+  if (resource != nullptr) return resource->deallocate(p, bytes, align);
+#endif
+  ::operator delete (p, std::align_val_t{align});
+}
+
 RWKV_FUNCTION std::byte* WeightArena::lines(std::size_t count) {
-  constexpr std::size_t most = std::size_t{32} << 20;
-  const std::size_t bytes = (std::max<std::size_t>)(1, count) * alignment;
-  const std::size_t block = (std::max)(bytes, (std::min)(used_, most));
-  used_ += bytes;
-  if (bytes > left_) {
-    blocks_.emplace_back(block);
-    std::byte* const first = blocks_.back().data();
-    if (block == bytes) return first;
-    next_ = first;
-    left_ = block;
-  }
-  left_ -= bytes;
-  return std::exchange(next_, next_ + bytes);
+  const std::size_t begin = used_;
+  used_ += product_or_most((std::max<std::size_t>)(1, count), alignment);
+  if (used_ < begin) fail(ErrorCategory::memory, "the weights do not fit the address space");
+  if (block_ == nullptr) return nullptr;
+  if (used_ > block_.get_deleter().bytes)
+    fail(ErrorCategory::memory, "the weights need more memory than was counted");
+  return block_.get() + begin;
 }
 
 }  // namespace detail
@@ -169,8 +187,8 @@ class StoredWeights::Builder {
                 to_string(t.shape), " where ", n, " numbers were expected");
     to.parameters_ += n;
     to.bytes_ += n * sizeof(float);
-    if (measure) return nullptr;
     float* out = to.memory_.allocate<float>(n);
+    if (measure) return nullptr;
     const std::vector<float> values =
         adds(name) ? changes->merged(name, t, exec) : t.values<float>();
     std::copy(values.begin(), values.end(), out);
@@ -200,7 +218,10 @@ class StoredWeights::Builder {
     to.bytes_ += kernels::packed_bytes(type, rows, cols);
     const bool as_it_is = is_block(type) && t.dtype == type && t.contiguous();
     if (as_it_is && adds(name)) m.low_rank = beside(name, stored);
-    if (measure) return m;
+    if (measure) {
+      (void)to.memory_.allocate<std::byte>(kernels::packed_bytes(type, rows, cols));
+      return m;
+    }
     if (as_it_is) {
       m.data = pack_blocks(type, t.bytes, rows, cols);
     } else if (quantise) {
@@ -291,13 +312,16 @@ class StoredWeights::Builder {
       to.parameters_ += rows * cols;
       to.bytes_ += kernels::packed_bytes(DType::f32, rows, cols);
       AnyMatrix m{DType::f32, nullptr, rows, cols, kernels::Inputs::exact};
-      if (!measure)
+      if (measure)
+        (void)to.memory_.allocate<float>(kernels::panel_elements(rows, cols));
+      else
         m.data = pack<float>(
             {DType::f32, {rows, cols}, c_order({rows, cols}), std::as_bytes(std::span(values))});
       return m;
     };
-    return new (to.memory_.allocate<std::byte>(sizeof(LowRank)))
-        LowRank{factor(factors.a, *rank, t.shape[1]), factor(factors.b, t.shape[0], *rank)};
+    to.beside_.push_back(std::make_unique<const LowRank>(
+        LowRank{factor(factors.a, *rank, t.shape[1]), factor(factors.b, t.shape[0], *rank)}));
+    return to.beside_.back().get();
   }
 
   /// Low-rank products need room in the workspace.
@@ -387,17 +411,22 @@ class StoredWeights::Builder {
     else if (!asked && quantise)
       asked = quantised_type(Role::table, "emb.weight", stored);
     const DType type = asked.value_or(natural);
-    const bool usable =
-        (changes == nullptr || !changes->touches("emb.weight")) && t.contiguous() &&
-        t.dtype == type &&
+    const bool as_stored = (changes == nullptr || !changes->touches("emb.weight")) &&
+                           t.contiguous() && t.dtype == type;
+    to.in_place_ =
+        from.in_place && !from.storage.empty() && as_stored &&
         (is_block(type) || reinterpret_cast<std::uintptr_t>(t.bytes.data()) % size_of(type) == 0);
-    to.in_place_ = usable;
-    to.emb_.type = usable || asked || !is_block(type) ? type : DType::f32;
-    if (measure) {
-      // its size is all there is to say
-    } else if (usable) {
+    to.emb_.type = as_stored || asked || !is_block(type) ? type : DType::f32;
+    if (to.in_place_) {
       to.emb_.data = t.bytes.data();
       to.storage_ = from.storage;
+      to.check_file_ = from.check;
+    } else if (measure) {
+      (void)to.memory_.allocate<std::byte>(to.table_bytes());
+    } else if (as_stored) {
+      std::byte* const out = to.memory_.allocate<std::byte>(to.table_bytes());
+      std::copy_n(t.bytes.data(), to.table_bytes(), out);
+      to.emb_.data = out;
     } else if (quantise || is_block(to.emb_.type)) {
       const std::vector<std::byte> bytes = narrowed("emb.weight", stored, false, to.emb_.type);
       auto* const out = to.memory_.allocate<std::byte>(bytes.size());
@@ -480,7 +509,8 @@ class StoredWeights::Builder {
     if (from.find(name(0)) == nullptr) return;
     const std::size_t n = to.dimensions_.head_size;
     const std::size_t size = to.dimensions_.embed * n;
-    if (!measure) to.initial_.resize(to.dimensions_.layers * size);
+    float* const all = to.memory_.allocate<float>(to.dimensions_.layers * size);
+    to.initial_ = all;
     for (std::size_t i = 0; i < to.dimensions_.layers; ++i) {
       const Tensor& t = take(name(i));
       if (t.size() != size)
@@ -489,7 +519,7 @@ class StoredWeights::Builder {
       to.state_bytes_ += size * sizeof(float);
       if (measure) continue;
       const std::vector<float> values = t.values<float>();
-      float* const out = to.initial_.data() + i * size;
+      float* const out = all + i * size;
       for (std::size_t at = 0; at < size; ++at) {
         if (!std::isfinite(values[at]))
           fail_with(ErrorCategory::numeric, from.source, ": tensor ", name(i),
@@ -547,8 +577,8 @@ class StoredWeights::Builder {
 RWKV_FUNCTION WeightSizes StoredWeights::sizes(const Checkpoint& c, const LoadOptions& options,
                                                Architecture architecture) {
   const StoredWeights w(c, options, {}, architecture, true);
-  return {w.parameters(), w.bytes(), w.bytes_per_token(), w.in_place_ ? w.table_bytes() : 0,
-          w.sparse_ffn()};
+  return {w.parameters(), w.bytes(),       w.bytes_per_token(), w.in_place_ ? w.table_bytes() : 0,
+          w.sparse_ffn(), w.memory_.used()};
 }
 
 RWKV_FUNCTION StoredWeights::StoredWeights(const Checkpoint& c, const LoadOptions& options,
@@ -564,6 +594,13 @@ RWKV_FUNCTION StoredWeights::StoredWeights(const Checkpoint& c, const LoadOption
       fail_with(ErrorCategory::argument, "weights cannot be stored as ",
                 std::string(name_of(*type)));
   read_eigenvalues(c);
+  if (!only_measure) {
+    detail::MemoryResource* resource = nullptr;
+#if RWKV_HAS_MEMORY_RESOURCES
+    resource = options.memory;
+#endif
+    memory_ = detail::WeightArena(sizes(c, options, architecture).allocated, resource);
+  }
   Builder build{*this, c, options, exec, only_measure};
   build.table();
   if (!norms_.normalised_table) ln0_ = build.norm("blocks.0.ln0", dimensions_.embed);

@@ -441,21 +441,21 @@ void quantised_single(const QuantisedMatrix& w, Range panels, const QuantisedAct
   }
 }
 
-/// The same for a layout known at run time, one of those of the block types.
+/// The same for a layout known at run time. False, and nothing is written, for one that is not
+/// among those of the block types below.
 template <class L>
-void quantised_single(const QuantisedMatrix& w, Range panels, const QuantisedActivations& x,
-                      float* y) noexcept {
+[[nodiscard]] bool quantised_single(const QuantisedMatrix& w, Range panels,
+                                    const QuantisedActivations& x, float* y) noexcept {
   const auto try_type = [&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
     constexpr QuantisedLayout layout = layout_of(block_types[I]);
     if (w.layout != layout) return false;
     quantised_single<L, layout>(w, panels, x, y);
     return true;
   };
-  [[maybe_unused]] const bool found = [&]<std::size_t... I>(std::index_sequence<I...>) {
+  return [&]<std::size_t... I>(std::index_sequence<I...>) {
     return (try_type(std::integral_constant<std::size_t, I>{}) || ...);
   }
   (std::make_index_sequence<block_types.size()>{});
-  RWKV_ASSERT(found);
 }
 
 /// A layout with so many bits and parts, with what all of them have in common as constants.
@@ -671,7 +671,7 @@ void quantised_matmul(const QuantisedMatrix& w, Inputs inputs, Range panels, con
   if constexpr (detail::plain<typename L::Bytes>) {
     detail::quantised_plain<L>(w, panels, x.quantised, rows, y, ldy);
   } else {
-    if (rows == 1) return detail::quantised_single<L>(w, panels, x.quantised, y);
+    if (rows == 1 && detail::quantised_single<L>(w, panels, x.quantised, y)) return;
     detail::with_bits_and_parts(w.layout, [&]<unsigned Bits, std::size_t Parts>() {
       detail::quantised_panels<L, Bits, Parts>(w, panels, x.quantised, rows, y, ldy);
     });

@@ -24,9 +24,9 @@ class StopMatcher {
   }
 
   /// The bytes that are certain to precede any stop string; valid until the next call.
-  /// Precondition: not matched(). O(bytes + sum of squared lengths of the stop strings).
+  /// Throws `Error` (argument) if matched(). O(bytes + sum of squared lengths of the stop strings).
   std::string_view push(std::string_view bytes) {
-    RWKV_ASSERT(!matched_);
+    require_more();
     text_.erase(0, released_);
     text_ += bytes;
     const std::string_view text = text_;
@@ -52,15 +52,20 @@ class StopMatcher {
     return std::string_view(text_).substr(released_);
   }
 
-  /// Lets out what was held back. Precondition: not matched(). Valid until the next call.
+  /// Lets out what was held back. Throws `Error` (argument) if matched(). Valid until the next
+  /// call.
   std::string_view flush() {
-    RWKV_ASSERT(!matched_);
+    require_more();
     text_.erase(0, released_);
     released_ = text_.size();
     return text_;
   }
 
  private:
+  void require_more() const {
+    if (matched_) fail(ErrorCategory::argument, "a stop string is complete: no text follows it");
+  }
+
   // The length of the longest end of `text` that is the beginning of a stop string.
   [[nodiscard]] std::size_t possible_beginning(std::string_view text) const noexcept {
     std::size_t longest = 0;

@@ -2,7 +2,7 @@
 // A set of tokens: one bit for each id.
 #pragma once
 
-#include <rwkv/core/config.hpp>
+#include <rwkv/core/error.hpp>
 
 #include <algorithm>
 #include <bit>
@@ -26,9 +26,11 @@ class TokenMask {
     return token < size_ && (words_[token / 64] >> token % 64 & 1) != 0;
   }
 
-  /// Precondition: token < size().
-  void set(Token token, bool allowed = true) noexcept {
-    RWKV_ASSERT(token < size_);
+  /// Throws `Error` (argument) for an id past the vocabulary.
+  void set(Token token, bool allowed = true) {
+    if (token >= size_)
+      fail_with(ErrorCategory::argument, "token ", token, " is outside the mask of ", size_,
+                " tokens");
     const std::uint64_t bit = std::uint64_t{1} << token % 64;
     words_[token / 64] = allowed ? words_[token / 64] | bit : words_[token / 64] & ~bit;
   }

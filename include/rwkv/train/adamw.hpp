@@ -4,6 +4,7 @@
 #pragma once
 
 #include <rwkv/core/buffer.hpp>
+#include <rwkv/core/error.hpp>
 #include <rwkv/exec/serial.hpp>
 
 #include <span>
@@ -30,8 +31,14 @@ class AdamW {
     double clip = 1.0;  ///< largest norm of the whole gradient; 0: no limit
   };
 
+  /// For `size` numbers. Throws `Error` (argument) for a segment that reaches beyond them.
   AdamW(std::size_t size, std::vector<Segment> segments, const Options& options)
-      : options_(options), segments_(std::move(segments)), m_(size), v_(size) {}
+      : options_(options), segments_(std::move(segments)), m_(size), v_(size) {
+    for (const Segment& s : segments_)
+      if (s.begin > size || s.size > size - s.begin)
+        fail_with(ErrorCategory::argument, "a segment of ", s.size, " numbers from ", s.begin,
+                  " on is not among ", size);
+  }
 
   /// First and second moments, for checkpoints.
   [[nodiscard]] std::span<float> first_moment() noexcept { return {m_.data(), m_.size()}; }
@@ -39,14 +46,21 @@ class AdamW {
   [[nodiscard]] std::uint64_t steps() const noexcept { return steps_; }
   void set_steps(std::uint64_t steps) noexcept { steps_ = steps; }
 
-  /// Euclidean norm of a gradient.
-  [[nodiscard]] double norm(std::span<const float> gradient) const noexcept;
+  /// Euclidean norm of a gradient. Throws `Error` (argument) for one of another size.
+  [[nodiscard]] double norm(std::span<const float> gradient) const;
 
-  /// One update. `gradient_norm` is that of `gradient`, needed for clipping.
+  /// One update. `gradient_norm` is that of `gradient`, needed for clipping. Throws `Error`
+  /// (argument) for numbers of another size, with nothing changed.
   void step(std::span<float> parameters, std::span<const float> gradient, double gradient_norm,
             double learning_rate, ExecutorRef executor);
 
  private:
+  void require_size(std::size_t size, const char* name) const {
+    if (size != m_.size())
+      fail_with(ErrorCategory::argument, size, " numbers in ", name, " of an optimizer of ",
+                m_.size());
+  }
+
   struct Factors {
     float scale, keep, rate, root;
   };

@@ -11,7 +11,8 @@
 
 namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA {
 
-RWKV_FUNCTION double AdamW::norm(std::span<const float> gradient) const noexcept {
+RWKV_FUNCTION double AdamW::norm(std::span<const float> gradient) const {
+  require_size(gradient.size(), "the gradient");
   double sum = 0.0;
   for (const Segment& s : segments_) {
     // Short pieces in float, their sums in double: as exact as needed at the speed of float.
@@ -30,6 +31,8 @@ RWKV_FUNCTION double AdamW::norm(std::span<const float> gradient) const noexcept
 
 RWKV_FUNCTION void AdamW::step(std::span<float> parameters, std::span<const float> gradient,
                                double gradient_norm, double learning_rate, ExecutorRef executor) {
+  require_size(parameters.size(), "the parameters");
+  require_size(gradient.size(), "the gradient");
   ++steps_;
   const auto n = static_cast<double>(steps_);
   const double clip =

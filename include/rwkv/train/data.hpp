@@ -134,7 +134,7 @@ class TextWindows {
  private:
   // One window less than fit, so that there is room for the offset.
   static std::size_t count(const std::vector<Token>& tokens, std::size_t length) {
-    if (length == 0 || tokens.size() < 2 * length + 1)
+    if (length == 0 || tokens.empty() || length > (tokens.size() - 1) / 2)
       fail_with(ErrorCategory::argument, "a text of ", tokens.size(),
                 " tokens is too short for training on windows of ", length,
                 " (it needs twice that and one more)");
@@ -210,12 +210,18 @@ class SampleList {
   detail::EpochOrder order_;
 };
 
-/// A text cut into consecutive windows, the last one shorter, for validation. Views `tokens`.
+/// A text cut into consecutive windows of `length` predictions, the last one shorter, for
+/// validation. Views `tokens`. Throws `Error` (argument) for windows of 0.
 [[nodiscard]] inline std::vector<Sample> cut(std::span<const Token> tokens, std::size_t length) {
+  if (length == 0)
+    fail_with(ErrorCategory::argument, "a text of ", tokens.size(),
+              " tokens cannot be cut into windows of 0 predictions");
   std::vector<Sample> samples;
-  for (std::size_t begin = 0; begin + 1 < tokens.size(); begin += length) {
+  while (tokens.size() > 1) {
+    const std::size_t predictions = (std::min)(length, tokens.size() - 1);
     samples.emplace_back();
-    samples.back().tokens = tokens.subspan(begin, (std::min)(length + 1, tokens.size() - begin));
+    samples.back().tokens = tokens.first(predictions + 1);
+    tokens = tokens.subspan(predictions);
   }
   return samples;
 }

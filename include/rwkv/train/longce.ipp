@@ -33,6 +33,9 @@ inline std::vector<double> token_losses(Objective& objective, const Parameters& 
 RWKV_FUNCTION std::vector<float> longce_weights(Objective& objective, const Parameters& parameters,
                                                 std::span<const Token> tokens,
                                                 const LongCe& options) {
+  detail::require_layout(parameters, objective.layout(), "the parameters");
+  if (!(options.most >= 0))
+    fail_with(ErrorCategory::argument, "most is ", options.most, ", not a number from 0 up");
   if (tokens.size() < 2)
     fail_with(ErrorCategory::argument, tokens.size(), " tokens; a prediction needs two");
   if (options.targets == 0) fail(ErrorCategory::argument, "LongCE windows need targets");

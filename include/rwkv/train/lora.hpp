@@ -18,6 +18,8 @@ class Lora {
     float alpha = 16.0f;
   };
 
+  static constexpr std::size_t largest_rank = std::size_t{1} << 20;
+
   /// One adapted matrix; A and B lie in `values()`.
   struct Adapter {
     TensorInfo base;
@@ -31,7 +33,8 @@ class Lora {
     [[nodiscard]] std::size_t in() const noexcept { return base.shape[1]; }
   };
 
-  /// A is random, B zero: training starts at the base model. Throws `Error` (argument) for rank 0.
+  /// A is random, B zero: training starts at the base model. Throws `Error` (argument) for a rank
+  /// of 0 or past `largest_rank`, and an alpha that is not positive and finite.
   Lora(const Layout& layout, const Options& options, std::uint64_t seed);
 
   [[nodiscard]] const Options& options() const noexcept { return options_; }
@@ -41,10 +44,12 @@ class Lora {
     return {values_.data(), values_.size()};
   }
 
-  /// merged = base with every adapter added in.
+  /// merged = base with every adapter added in. Throws `Error` (shape, argument) for parameters of
+  /// another model.
   void merge(const Parameters& base, Parameters& merged) const;
 
   /// Gradients of A and B, in the order of `values()`, from the gradient of the merged matrices.
+  /// Throws as `merge`, and (argument) unless `out` is as large as `values()`.
   void gradient(const Parameters& merged_gradient, std::span<float> out) const;
 
   /// Writes `<matrix>.lora_A` [rank, in] and `<matrix>.lora_B` [out, rank], with rank and alpha as
@@ -57,6 +62,7 @@ class Lora {
 
  private:
   Options options_;
+  Layout layout_;
   std::vector<Adapter> adapters_;
   Buffer<float, dynamic> values_;
 };

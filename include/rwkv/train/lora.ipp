@@ -2,18 +2,27 @@
 // The definitions of train/lora.hpp.
 #pragma once
 
+#include <rwkv/core/parse.hpp>
 #include <rwkv/io/safetensors_writer.hpp>
 #include <rwkv/train/algebra.hpp>
 #include <rwkv/train/lora.hpp>
 #include <rwkv/train/random.hpp>
 #include <rwkv/train/read_tensor.hpp>
 
+#include <charconv>
+#include <cmath>
+#include <limits>
+
 namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA {
 
 RWKV_FUNCTION Lora::Lora(const Layout& layout, const Options& options, std::uint64_t seed)
-    : options_(options) {
-  if (options.rank == 0)
-    fail(ErrorCategory::argument, "a low-rank adapter needs a rank of at least 1");
+    : options_(options), layout_(layout) {
+  if (options.rank == 0 || options.rank > largest_rank)
+    fail_with(ErrorCategory::argument, "the rank of a low-rank adapter is ", options.rank,
+              ", not 1 ... ", largest_rank);
+  if (!std::isfinite(options.alpha) || options.alpha <= 0)
+    fail_with(ErrorCategory::argument, "alpha of a low-rank adapter is ", options.alpha,
+              ", not a number above 0");
   constexpr std::size_t grain = alignment / sizeof(float);
   std::size_t size = 0;
   const auto take = [&size](std::size_t n) {
@@ -36,6 +45,8 @@ RWKV_FUNCTION Lora::Lora(const Layout& layout, const Options& options, std::uint
 }
 
 RWKV_FUNCTION void Lora::merge(const Parameters& base, Parameters& merged) const {
+  detail::require_layout(base, layout_, "the parameters");
+  detail::require_layout(merged, layout_, "the merged parameters");
   for (const Adapter& x : adapters_) {
     const float* w = base.values(x.base).data();
     float* out = merged.values(x.base).data();
@@ -48,6 +59,9 @@ RWKV_FUNCTION void Lora::merge(const Parameters& base, Parameters& merged) const
 }
 
 RWKV_FUNCTION void Lora::gradient(const Parameters& merged_gradient, std::span<float> out) const {
+  detail::require_layout(merged_gradient, layout_, "the gradients");
+  if (out.size() != values_.size())
+    fail_with(ErrorCategory::argument, "room for ", out.size(), " numbers of ", values_.size());
   const float scale = options_.alpha / static_cast<float>(options_.rank);
   for (const Adapter& x : adapters_) {
     const float* dw = merged_gradient.values(x.base).data();
@@ -68,24 +82,33 @@ RWKV_FUNCTION void Lora::write(const std::filesystem::path& path) const {
     tensors.push_back(io::named_tensor<float>(x.name() + ".lora_B", {x.out(), options_.rank},
                                               values().subspan(x.b, options_.rank * x.out())));
   }
+  char alpha[32];  // the shortest text that means it
+  const char* const end = std::to_chars(alpha, alpha + sizeof alpha, options_.alpha).ptr;
   io::write_safetensors(path, tensors,
                         {{"rwkv.kind", "lora"},
                          {"rwkv.lora_rank", std::to_string(options_.rank)},
-                         {"rwkv.lora_alpha", std::to_string(options_.alpha)}});
+                         {"rwkv.lora_alpha", std::string(static_cast<const char*>(alpha), end)}});
 }
 
 RWKV_FUNCTION Lora Lora::read(const io::Checkpoint& c, const Layout& layout) {
-  const auto number = [&c](const char* key) {
+  const auto number = [&c]<class T>(const char* key, T) {
     const auto it = c.metadata.find(key);
-    char* end = nullptr;
-    const float value = it == c.metadata.end() ? 0.0f : std::strtof(it->second.c_str(), &end);
-    if (!(value > 0.0f && value < 1e6f) || *end != '\0')
+    const auto value = it == c.metadata.end() ? std::nullopt : internal::parse<T>(it->second);
+    if (!value || !(*value > 0) || *value > (std::numeric_limits<T>::max)())
       fail_with(ErrorCategory::format, c.source, ": the metadata ", key,
                 " is missing or not a positive number");
-    return value;
+    return *value;
   };
-  Lora lora(layout, {static_cast<std::size_t>(number("rwkv.lora_rank")), number("rwkv.lora_alpha")},
-            0);
+  const Options options{number("rwkv.lora_rank", std::size_t{}), number("rwkv.lora_alpha", 0.0f)};
+  for (const TensorInfo& t : layout.tensors()) {  // before memory for such a rank is asked for
+    if (t.group != Group::matrix || !t.name.starts_with("blocks.")) continue;
+    const std::string name = Adapter{t}.name() + ".lora_A";
+    const io::Tensor& a = c.get(name);
+    if (a.shape.empty() || a.shape[0] != options.rank)
+      fail_with(ErrorCategory::shape, c.source, ": tensor ", name, " has shape ",
+                io::to_string(a.shape), " where the metadata say rank ", options.rank);
+  }
+  Lora lora(layout, options, 0);
   const std::size_t rank = lora.options_.rank;
   for (const Adapter& x : lora.adapters_) {
     detail::read_tensor(c, x.name() + ".lora_A", {rank, x.in()},

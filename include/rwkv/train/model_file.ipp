@@ -68,6 +68,7 @@ RWKV_FUNCTION Parameters read_parameters(const io::Checkpoint& c) {
 
 RWKV_FUNCTION void write_model(const std::filesystem::path& path, const Parameters& p, DType dtype,
                                io::Metadata metadata) {
+  detail::require_intact(p, "the parameters");
   if (dtype != DType::f32 && dtype != DType::f16 && dtype != DType::bf16)
     fail_with(ErrorCategory::argument, "models are not written as ",
               std::string(rwkv::name_of(dtype)));

@@ -56,18 +56,24 @@ class Objective {
   Objective& operator=(Objective&&) noexcept;
   ~Objective();
 
-  [[nodiscard]] const Layout& layout() const noexcept { return *layout_; }
+  /// Throws `Error` (argument), as everything below, if this objective was moved away.
+  [[nodiscard]] const Layout& layout() const {
+    if (layout_ == nullptr) fail(ErrorCategory::argument, "this objective was moved away");
+    return *layout_;
+  }
 
   /// The mean loss in nats per unit of weight. Throws `Error` (argument) naming the sample for an
   /// empty batch, a sample without a prediction, ids past the vocabulary, weights that do not fit,
-  /// or no weight at all.
+  /// or no weight at all, and (shape, argument) for parameters or states of another model or moved
+  /// away.
   double loss(const Parameters& parameters, std::span<const Sample> batch, ExecutorRef executor);
 
-  /// The same, and its gradient.
+  /// The same, and its gradient. Throws `Error` (argument) also if two samples share an
+  /// `initial_gradient`, or the gradient would overwrite the parameters.
   double gradient(const Parameters& parameters, std::span<const Sample> batch,
                   const GradientTargets& targets, ExecutorRef executor);
 
-  /// Logits [T, V] after each of the tokens.
+  /// Logits [T, V] after each of the tokens, of which there is at least one. Throws as `loss`.
   [[nodiscard]] std::vector<float> logits(const Parameters& parameters,
                                           std::span<const Token> tokens,
                                           const State<>* initial = nullptr);

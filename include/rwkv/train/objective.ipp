@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <functional>
 #include <limits>
 
 namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA {
@@ -64,6 +65,7 @@ struct Objective::Worker {
 
 RWKV_FUNCTION Objective::Objective(std::shared_ptr<const Layout> layout, const Options& options)
     : layout_(std::move(layout)), options_(options) {
+  (void)detail::existing(layout_);
   if (options_.precision == Precision::exact) return;
   if (layout_->sparse().blocks > 0)
     fail(ErrorCategory::unsupported, "hybrid models cannot be trained for int8");
@@ -91,6 +93,9 @@ RWKV_FUNCTION double Objective::gradient(const Parameters& parameters,
 RWKV_FUNCTION std::vector<float> Objective::logits(const Parameters& parameters,
                                                    std::span<const Token> tokens,
                                                    const State<>* initial) {
+  detail::require_layout(parameters, layout(), "the parameters");
+  if (tokens.empty()) fail(ErrorCategory::argument, "there are no tokens to compute logits of");
+  if (initial != nullptr) internal::check_state(layout_->shape(), *initial, "the initial state");
   for (const Token t : tokens) check_token(t, 0);
   std::vector<float> out(tokens.size() * layout_->shape().vocab());
   Rows rows;
@@ -136,8 +141,8 @@ RWKV_FUNCTION double Objective::total_weight(std::span<const Sample> batch) cons
       fail_with(ErrorCategory::argument, "sample ", i, " has ", s.weights.size(), " weights for ",
                 predictions, " predictions");
     for (const State<>* state : {s.initial, static_cast<const State<>*>(s.initial_gradient)})
-      if (state != nullptr && state->shape() != layout_->shape())
-        fail_with(ErrorCategory::shape, "sample ", i, " has a state of another shape");
+      if (state != nullptr)
+        internal::check_state(layout_->shape(), *state, "the state of sample ", i);
     for (const Token t : s.tokens) check_token(t, i);
     for (const Token t : s.targets) check_token(t, i);
     if (s.weights.empty()) {
@@ -151,6 +156,12 @@ RWKV_FUNCTION double Objective::total_weight(std::span<const Sample> batch) cons
     }
   }
   if (!(total > 0.0)) fail(ErrorCategory::argument, "every weight in the batch is zero");
+  std::vector<const State<>*> gradients;
+  for (const Sample& s : batch)
+    if (s.initial_gradient != nullptr) gradients.push_back(s.initial_gradient);
+  std::sort(gradients.begin(), gradients.end(), std::less<>());
+  if (std::adjacent_find(gradients.begin(), gradients.end()) != gradients.end())
+    fail(ErrorCategory::argument, "two samples have the same state for their initial gradients");
   return total;
 }
 
@@ -230,9 +241,15 @@ RWKV_FUNCTION void Objective::work(Worker& w, const Parameters& parameters,
 RWKV_FUNCTION double Objective::run(const Parameters& parameters, std::span<const Sample> batch,
                                     const GradientTargets& targets, bool backward,
                                     ExecutorRef executor) {
-  if (parameters.layout() != *layout_)
-    fail(ErrorCategory::shape, "the parameters have another shape than the objective");
+  detail::require_layout(parameters, layout(), "the parameters");
   const double weight = total_weight(batch);
+  if (targets.parameters != nullptr) {
+    detail::require_layout(*targets.parameters, *layout_, "the gradients of the parameters");
+    if (targets.parameters == &parameters)
+      fail(ErrorCategory::argument, "the gradient would overwrite the parameters");
+  }
+  if (targets.initial != nullptr)
+    internal::check_state(layout_->shape(), *targets.initial, "the gradient of the initial state");
   const Parameters& multiplied = as_multiplied(parameters);
   const std::size_t workers =
       (std::max<std::size_t>)(1, (std::min<std::size_t>)(executor.concurrency(), batch.size()));

@@ -222,12 +222,27 @@ class Layout {
   std::vector<SparseTensors<std::size_t>> sparse_blocks_;
 };
 
-/// One float per parameter: weights, a gradient, a moment. A value type.
+namespace detail {
+
+inline const Layout& existing(const std::shared_ptr<const Layout>& layout) {
+  if (layout == nullptr) fail(ErrorCategory::argument, "there is no layout of parameters");
+  return *layout;
+}
+
+}  // namespace detail
+
+/// One float per parameter: weights, a gradient, a moment. A value type; what was moved away may be
+/// assigned to and destroyed.
 class Parameters {
  public:
-  /// All zeros.
+  /// All zeros. Throws `Error` (argument) without a layout.
   explicit Parameters(std::shared_ptr<const Layout> layout)
-      : layout_(std::move(layout)), data_(layout_->buffer_size()) {}
+      : data_(detail::existing(layout).buffer_size()), layout_(std::move(layout)) {}
+
+  /// False for parameters that were moved away.
+  [[nodiscard]] bool intact() const noexcept {
+    return layout_ != nullptr && data_.size() == layout_->buffer_size();
+  }
 
   [[nodiscard]] const Layout& layout() const noexcept { return *layout_; }
   [[nodiscard]] const std::shared_ptr<const Layout>& shared_layout() const noexcept {
@@ -267,8 +282,27 @@ class Parameters {
   void set_zero() noexcept { std::fill_n(data_.data(), data_.size(), 0.0f); }
 
  private:
+  Buffer<float, dynamic> data_;  // before the layout: copying it throws
   std::shared_ptr<const Layout> layout_;
-  Buffer<float, dynamic> data_;
 };
+
+namespace detail {
+
+/// Throws `Error` (argument) if `p`, called `name`, was moved away.
+inline void require_intact(const Parameters& p, const char* name) {
+  if (!p.intact()) fail_with(ErrorCategory::argument, name, " were moved away");
+}
+
+/// Throws `Error` (argument, shape) unless `p` has the numbers of a model of this layout.
+inline void require_layout(const Parameters& p, const Layout& layout, const char* name) {
+  require_intact(p, name);
+  if (p.layout() == layout) return;
+  fail_with(ErrorCategory::shape, name, " are those of another model: ",
+            p.shape() == layout.shape()
+                ? "eigenvalues, the value residual of block 0 or sparse blocks differ"
+                : shape_difference(p.shape(), layout.shape()));
+}
+
+}  // namespace detail
 
 }  // namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA

@@ -62,13 +62,20 @@ class TrainerBase {
   /// The model as trained so far; in Mode::lora with the adapters merged in, in Mode::state the
   /// frozen base.
   [[nodiscard]] const Parameters& model() const noexcept { return merged_ ? *merged_ : base_; }
-  /// The adapters; Mode::lora only.
-  [[nodiscard]] const Lora& lora() const noexcept { return *lora_; }
-  /// The initial state; Mode::state only.
-  [[nodiscard]] const State<>& state() const noexcept { return *state_; }
+  /// The adapters. Throws `Error` (argument) unless Mode::lora.
+  [[nodiscard]] const Lora& lora() const {
+    if (!lora_) fail(ErrorCategory::argument, "this trainer trains no adapters (Mode::lora)");
+    return *lora_;
+  }
+  /// The initial state. Throws `Error` (argument) unless Mode::state.
+  [[nodiscard]] const State<>& state() const {
+    if (!state_)
+      fail(ErrorCategory::argument, "this trainer trains no initial state (Mode::state)");
+    return *state_;
+  }
 
   /// Writes the initial state as `blocks.0.att.time_state` ... [H, N value, N key], which inference
-  /// imports; Mode::state only. Atomic. Throws `Error` (io).
+  /// imports. Atomic. Throws `Error` (io), and (argument) unless Mode::state.
   void write_state(const std::filesystem::path& path) const;
 
  protected:
@@ -90,6 +97,9 @@ class TrainerBase {
     std::vector<std::size_t> shape;
     Segment segment;
   };
+
+  // Throws `Error` (argument) for options that make no sense.
+  static Parameters checked(Parameters&& model, const TrainerOptions& options);
 
   [[nodiscard]] std::span<float> values() noexcept;
   [[nodiscard]] std::span<const float> gradient() const noexcept;

@@ -24,13 +24,35 @@ inline std::uint64_t stored_number(const io::Checkpoint& c, const std::string& k
 
 }  // namespace detail
 
+RWKV_FUNCTION Parameters TrainerBase::checked(Parameters&& model, const TrainerOptions& options) {
+  detail::require_intact(model, "the parameters");
+  if (options.batch == 0) fail(ErrorCategory::argument, "a batch needs at least one sample");
+  if (options.batch > PTRDIFF_MAX / sizeof(Sample))
+    fail_with(ErrorCategory::memory, "no memory for a batch of ", options.batch, " samples");
+  const auto check = [](bool fine, const char* name, double value, const char* range) {
+    if (!fine) fail_with(ErrorCategory::argument, name, " is ", value, ", not ", range);
+  };
+  const auto natural = [&](double value, const char* name) {
+    check(std::isfinite(value) && value >= 0.0, name, value, "a number from 0 up");
+  };
+  natural(options.schedule.initial, "the initial learning rate");
+  natural(options.schedule.final, "the final learning rate");
+  const AdamW::Options& adam = options.optimizer;
+  check(adam.beta1 >= 0.0 && adam.beta1 < 1.0, "beta1", adam.beta1, "from 0 to below 1");
+  check(adam.beta2 >= 0.0 && adam.beta2 < 1.0, "beta2", adam.beta2, "from 0 to below 1");
+  check(std::isfinite(adam.epsilon) && adam.epsilon > 0.0, "epsilon", adam.epsilon,
+        "a number above 0");
+  natural(adam.weight_decay, "weight_decay");
+  check(adam.clip >= 0.0, "clip", adam.clip, "a number from 0 up");
+  return std::move(model);
+}
+
 RWKV_FUNCTION TrainerBase::TrainerBase(Parameters model, Token largest_token,
                                        const TrainerOptions& options)
     : options_(options),
-      base_(std::move(model)),
+      base_(checked(std::move(model), options)),
       objective_(base_.shared_layout(), options.objective),
       samples_(options.batch) {
-  if (options.batch == 0) fail(ErrorCategory::argument, "a batch needs at least one sample");
   if (largest_token >= base_.shape().vocab())
     fail_with(ErrorCategory::argument, "the data contains token ", largest_token,
               ", but the vocabulary has ", base_.shape().vocab(), " entries");
@@ -105,12 +127,13 @@ RWKV_FUNCTION double TrainerBase::evaluate(std::vector<Sample> samples, Executor
 }
 
 RWKV_FUNCTION void TrainerBase::write_state(const std::filesystem::path& path) const {
+  const State<>& trained = state();
   const std::size_t heads = base_.shape().heads(), n = base_.shape().head_size();
   std::vector<std::vector<float>> matrices;
   std::vector<io::NamedTensor> tensors;
   for (std::size_t i = 0; i < base_.shape().layers(); ++i) {
-    matrices.emplace_back(state_->wkv(i).size());
-    io::detail::transpose_heads(state_->wkv(i), matrices.back(), heads, n);
+    matrices.emplace_back(trained.wkv(i).size());
+    io::detail::transpose_heads(trained.wkv(i), matrices.back(), heads, n);
     tensors.push_back(io::named_tensor<float>("blocks." + std::to_string(i) + ".att.time_state",
                                               {heads, n, n}, matrices.back()));
   }

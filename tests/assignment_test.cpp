@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// Assigning a state or a cache when memory runs out, wherever it does: nothing has changed then.
+// Every operator new is replaced by one that can refuse.
+#define RWKV_NO_IO
+#include "support/sample_checkpoint.hpp"
+#include "support/sample_hybrid.hpp"
+#include <rwkv/hybrid.hpp>
+#include <rwkv/model.hpp>
+
+#include <doctest/doctest.h>
+
+#include <cstdlib>
+#include <new>
+#include <optional>
+#include <vector>
+
+namespace {
+
+/// How many more allocations succeed; negative: all.
+long left = -1;
+
+void* given(void* p) {
+  if (p == nullptr) throw std::bad_alloc();
+  return p;
+}
+bool refuses() { return left >= 0 && left-- == 0; }
+
+}  // namespace
+
+// Not inlined: GCC would take malloc and delete, or new and free, for a pair that does not match.
+[[gnu::noinline]] void* operator new(std::size_t size) {
+  return given(refuses() ? nullptr : std::malloc(size == 0 ? 1 : size));
+}
+[[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t align) {
+  const auto a = static_cast<std::size_t>(align);
+  return given(refuses() ? nullptr : std::aligned_alloc(a, (size + a - 1) / a * a));
+}
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t, std::align_val_t) noexcept {
+  std::free(p);
+}
+
+namespace {
+
+using rwkv::Token;
+
+/// Assigns `from` to a copy of `to`, with memory for one allocation more each time. Returns how
+/// many attempts failed; each must leave the target as it was, and usable.
+template <class T, class Use>
+std::size_t failures(const T& from, const T& to, Use use) {
+  for (std::size_t attempts = 0;; ++attempts) {
+    REQUIRE(attempts < 200);
+    T target = to;
+    bool failed = false;
+    left = static_cast<long>(attempts);
+    try {
+      target = from;
+    } catch (const std::bad_alloc&) {
+      failed = true;
+    }
+    left = -1;
+    REQUIRE(target == (failed ? to : from));
+    T expected = failed ? to : from;
+    use(target);
+    use(expected);
+    REQUIRE(target == expected);
+    if (!failed) return attempts;
+  }
+}
+
+rwkv::HybridConfig config(std::size_t max_cache) {
+  rwkv::HybridConfig c;
+  c.chunk = 4;
+  c.max_cache = max_cache;
+  c.min_cache = 120;
+  c.window = 9;
+  return c;
+}
+
+std::vector<Token> tokens(std::size_t n) {
+  std::vector<Token> t(n);
+  for (std::size_t i = 0; i < n; ++i) t[i] = static_cast<Token>(i * i % 10);
+  return t;
+}
+
+}  // namespace
+
+TEST_CASE("a state") {
+  const rwkv::Model<> small(test::sample_checkpoint({.layers = 2}));
+  const rwkv::Model<> large(test::sample_checkpoint({.layers = 4}));
+  const rwkv::State<> a(small.shape()), b(large.shape());
+  const auto use = [&](rwkv::State<>& state) {
+    const bool deep = state.shape() == large.shape();
+    rwkv::Workspace<> work(state.shape());
+    (deep ? large : small).forward(state, tokens(5), work);
+  };
+  CHECK(failures(a, b, use) == 1);
+  CHECK(failures(b, a, use) == 1);
+  CHECK(failures(b, b, use) == 0);
+}
+
+TEST_CASE("a hybrid state, and a rewind that needs no memory") {
+  const rwkv::HybridModel one(test::sample_hybrid(), config(150));
+  const rwkv::HybridModel other(test::sample_hybrid(1), config(200));
+  rwkv::HybridWorkspace work(one.shape(), 16), other_work(other.shape(), 16);
+  const auto use = [&](rwkv::HybridState& state) {
+    if (state.shape() == one.shape())
+      one.forward(state, tokens(7), work);
+    else
+      other.forward(state, tokens(7), other_work);
+  };
+  rwkv::HybridState empty(one.shape());
+  rwkv::HybridState some = empty, full = empty;
+  one.forward(some, tokens(30), work);
+  one.forward(full, tokens(400), work);
+  rwkv::HybridState stranger(other.shape());
+  other.forward(stranger, tokens(170), other_work);
+  CHECK(failures(full, empty, use) > 3);
+  CHECK(failures(full, some, use) > 3);
+  CHECK(failures(some, full, use) == 0);
+  CHECK(failures(empty, full, use) == 0);
+  CHECK(failures(stranger, full, use) > 3);
+  CHECK(failures(full, stranger, use) > 3);
+}
+
+TEST_CASE("a cache alone") {
+  const rwkv::HybridModel model(test::sample_hybrid(), config(150));
+  rwkv::HybridWorkspace work(model.shape(), 16);
+  rwkv::HybridState empty(model.shape());
+  rwkv::HybridState full = empty;
+  model.forward(full, tokens(400), work);
+  const auto nothing = [](rwkv::KvCache&) {};
+  CHECK(failures(full.cache(0), empty.cache(0), nothing) > 1);
+  CHECK(failures(empty.cache(0), full.cache(0), nothing) == 0);
+  const rwkv::KvCache another(3, config(160));
+  CHECK(failures(another, full.cache(0), nothing) == 0);
+  CHECK(failures(full.cache(0), another, nothing) > 1);
+  rwkv::KvCache moved = full.cache(0);
+  const rwkv::KvCache taken(std::move(moved));
+  CHECK(taken == full.cache(0));
+  CHECK(moved == empty.cache(0));  // and may be used on
+}
