@@ -4,6 +4,7 @@
 
 #include <rwkv/core/error.hpp>
 #include <rwkv/forward.hpp>
+#include <rwkv/row_log.hpp>
 #include <rwkv/shape_difference.hpp>
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA::detail {
@@ -31,6 +32,15 @@ void check_batch(const Shape& shape, std::span<const SlotT> slots, Logits which,
       if (slots[s].tokens[t] >= shape.vocab())
         fail_with(ErrorCategory::argument, "token ", slots[s].tokens[t], " at position ", t,
                   " is outside the vocabulary of ", shape.vocab());
+    if constexpr (requires { *slots[s].log; }) {
+      const RowLog* const log = slots[s].log;
+      if (log != nullptr && !(log->shape() == shape))
+        fail_with(ErrorCategory::shape, "the log of slot ", s,
+                  " belongs to a model of another shape");
+      if (log != nullptr && log->room() < slots[s].tokens.size())
+        fail_with(ErrorCategory::argument, "the log of slot ", s, " has room for ", log->room(),
+                  " tokens, not ", slots[s].tokens.size());
+    }
     tokens += slots[s].tokens.size();
     if (which != Logits::chosen) continue;
     const auto& positions = slots[s].positions;

@@ -26,6 +26,9 @@ struct Slot {
   /// For Logits::chosen: the tokens after which a row is wanted, as ascending indices into
   /// `tokens`.
   std::span<const std::size_t> positions = {};
+  /// Where the pass logs what these tokens do to the state, if anywhere: the way back to each of
+  /// them (row_log.hpp). It must have room for them. With a shape of constants there is none.
+  [[no_unique_address]] IfLogs<Shape, RowLog*> log = {};
 };
 
 /// A batch of one (for code that works with every kind of model).
@@ -69,6 +72,16 @@ namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
 namespace detail {
 
+/// Lets the rows of a segment be logged where its slot says.
+template <class SlotT, class SegmentT>
+constexpr void log_rows(const SlotT& slot, SegmentT& segment) noexcept {
+  if constexpr (requires { *slot.log; }) {
+    if (slot.log == nullptr) return;
+    segment.logged = {slot.log, slot.log->size()};
+    slot.log->extend(segment.rows);
+  }
+}
+
 /// Runs the batch in passes of at most work.rows() rows; `blocks(pass)` runs the blocks on the rows
 /// of a pass, and returns false if the executor wants to go no further: nothing more is done then.
 /// `weights` offers emb, ln0, ln_out and head. `out` has room for the rows asked for.
@@ -93,6 +106,7 @@ void forward(const Weights& weights, std::span<const SlotT> slots, Logits which,
       const std::size_t rows = left < room ? left : room;
       work.segments()[pass.segments++] = {slots[slot].state, slots[slot].tokens.data() + used,
                                           pass.rows, rows};
+      log_rows(slots[slot], work.segments()[pass.segments - 1]);
       pass.rows += rows;
       used += rows;
       if (used == slots[slot].tokens.size()) {

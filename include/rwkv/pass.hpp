@@ -26,12 +26,26 @@ void find_previous(const Pass& pass, Work& work, StateRow state_row) noexcept {
   }
 }
 
+/// Calls f(log, its token that the segment begins with) if the segment is logged.
+template <class SegmentT, class F>
+void if_logged(const SegmentT& segment, F&& f) {
+  if constexpr (requires { segment.logged.log; })
+    if (segment.logged.log != nullptr) f(*segment.logged.log, segment.logged.first);
+}
+
 /// The state keeps each sequence's last input.
 template <class Work, class StateRow>
 void keep_last(const Pass& pass, Work& work, StateRow state_row) noexcept {
   for (std::size_t s = 0; s < pass.segments; ++s) {
     const auto& segment = work.segments()[s];
     const std::span<float> kept = state_row(*segment.state);
+    if_logged(segment, [&](auto& log, std::size_t first) {
+      float* const rows = state_row(log).data();
+      if (first == 0) std::memcpy(rows, kept.data(), kept.size_bytes());
+      for (std::size_t m = 0; m < segment.rows; ++m)
+        std::memcpy(rows + (first + m + 1) * log.stride(),
+                    work.row(Work::normed, segment.first_row + m), kept.size_bytes());
+    });
     std::memcpy(kept.data(), work.row(Work::normed, segment.first_row + segment.rows - 1),
                 kept.size_bytes());
   }

@@ -31,6 +31,17 @@ inline constexpr std::size_t static_state_floats = [] {
 }();
 }  // namespace internal
 
+class RowLog;
+
+namespace internal {
+struct NoLog {};
+}  // namespace internal
+
+/// T for the states that a pass can log (row_log.hpp), those of shapes that are known at run time;
+/// nothing for others.
+template <class Shape, class T>
+using IfLogs = std::conditional_t<std::is_same_v<Shape, DynamicShape>, T, internal::NoLog>;
+
 /// The recurrent state of one sequence: a regular value type. Per layer: the two token-shift rows
 /// and one N x N matrix per head. With a static shape it is a plain object without pointers.
 /// Assignment does what it says or, if memory is missing for another shape, nothing. A state that

@@ -21,6 +21,28 @@
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
+namespace detail {
+
+/// Logs what the tokens are about to do to one head's matrix.
+template <class Log>
+void log_head(const kernels::WkvTokens& t, std::size_t n, std::size_t layer, std::size_t channel,
+              const float* matrix, std::size_t first, Log& log) noexcept {
+  if (first == 0) std::memcpy(log.wkv(layer).data() + channel * n, matrix, n * n * sizeof(float));
+  for (std::size_t m = 0; m < t.count; ++m) {
+    const auto keep = [&](typename Log::Name name, const float* from) {
+      std::memcpy(log.row(layer, name, first + m) + channel, from + m * t.stride,
+                  n * sizeof(float));
+    };
+    keep(Log::w, t.w);
+    keep(Log::k, t.k);
+    keep(Log::v, t.v);
+    keep(Log::a, t.a);
+    keep(Log::b, t.b);
+  }
+}
+
+}  // namespace detail
+
 /// Adds the time mix of `normed` to `x`; advances the states of the pass's sequences in layer
 /// `layer`.
 template <class L, class Matrix, class Work, class Exec>
@@ -116,7 +138,11 @@ void time_mix(const TimeMixWeights<Matrix>& p, Eigenvalues eigenvalues, std::siz
                                     .y = at(W::normed, 0),
                                     .stride = ld,
                                     .count = segment.rows};
-    kernels::advance<L>(tokens, n, segment.state->wkv(layer).data() + head * n * n);
+    float* const matrix = segment.state->wkv(layer).data() + head * n * n;
+    detail::if_logged(segment, [&](auto& log, std::size_t token) {
+      detail::log_head(tokens, n, layer, channel, matrix, token, log);
+    });
+    kernels::advance<L>(tokens, n, matrix);
     for (std::size_t m = 0; m < segment.rows; ++m)
       kernels::head_output<L>(head_p, n, at(W::r, m), at(W::k, m), at(W::v, m), at(W::xg, m),
                               at(W::normed, m));

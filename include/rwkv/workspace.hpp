@@ -10,6 +10,12 @@ namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
 namespace detail {
 
+/// Where the rows of a segment are logged, if they are.
+struct LoggedRows {
+  RowLog* log = nullptr;
+  std::size_t first = 0;
+};
+
 /// Some consecutive rows of a pass: tokens of one sequence and the state they extend.
 template <class Shape>
 struct Segment {
@@ -17,6 +23,7 @@ struct Segment {
   const Token* tokens;
   std::size_t first_row;
   std::size_t rows;
+  [[no_unique_address]] IfLogs<Shape, LoggedRows> logged{};
 };
 
 /// Floats from one row of a [rows][n] activation to the next. Rows start on cache lines; the extra

@@ -7,6 +7,7 @@
 #include <rwkv/io/stored_weights.ipp>
 #include <rwkv/memory.ipp>
 #include <rwkv/model.hpp>
+#include <rwkv/rewind.ipp>
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA::detail {
 
