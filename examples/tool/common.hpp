@@ -6,6 +6,9 @@
 #include "tool.hpp"
 #include <rwkv/adapter.hpp>
 #include <rwkv/any_model.hpp>
+#if defined(RWKV_TOOL_CUDA)
+#include <rwkv/cuda.hpp>
+#endif
 #include <rwkv/exec/thread_pool.hpp>
 #include <rwkv/hybrid.hpp>
 #include <rwkv/io/atomic_file.hpp>
@@ -85,11 +88,22 @@ inline rwkv::io::StateOptions state_options(const std::string& layout) {
 
 /// Calls f(model, state, make_workspace) with the model of either architecture, its state before
 /// the first token, and a function that makes a workspace of `rows` rows, or more if calls as long
-/// as `longest_call` must not be cut.
+/// as `longest_call` must not be cut. `device` is cpu or cuda.
 template <class F>
 void with_model(const rwkv::io::Checkpoint& checkpoint, const Hybrid& given, rwkv::ThreadPool& pool,
-                rwkv::LoadOptions options, F&& f) {
+                rwkv::LoadOptions options, std::string_view device, F&& f) {
   const rwkv::HybridConfig config = hybrid_config(checkpoint, given);
+  if (device == "cuda") {
+#if defined(RWKV_TOOL_CUDA)
+    const rwkv::CudaModel model(load(checkpoint, pool, std::move(options)));
+    f(model, model.initial_state(),
+      [&](std::size_t rows, std::size_t) { return rwkv::CudaWorkspace(model, rows); });
+    return;
+#else
+    rwkv::fail(rwkv::ErrorCategory::unsupported,
+               "this program was built without CUDA; configure it with -DRWKV_CUDA=ON");
+#endif
+  }
   std::optional<rwkv::AnyModel> model;
   {
     Progress progress("loading");
@@ -101,6 +115,13 @@ void with_model(const rwkv::io::Checkpoint& checkpoint, const Hybrid& given, rwk
   f(std::as_const(*model), model->initial_state(), [&](std::size_t rows, std::size_t longest_call) {
     return model->workspace(rows, longest_call);
   });
+}
+
+/// The same on the CPU.
+template <class F>
+void with_model(const rwkv::io::Checkpoint& checkpoint, const Hybrid& given, rwkv::ThreadPool& pool,
+                rwkv::LoadOptions options, F&& f) {
+  with_model(checkpoint, given, pool, std::move(options), "cpu", std::forward<F>(f));
 }
 
 /// The vocabulary file if one is named, with a warning if it does not seem to be the model's; else

@@ -107,7 +107,7 @@ void run(const Generate& options) {
   const auto grammar = grammar_of(options);  // before anything that takes time
   rwkv::ThreadPool pool(options.threads);
   const auto checkpoint = rwkv::io::read_checkpoint(options.model);
-  with_model(checkpoint, options.hybrid, pool, load_options(options),
+  with_model(checkpoint, options.hybrid, pool, load_options(options), options.device,
              [&](const auto& model, auto state, const auto& make_workspace) {
                const auto tokenizer =
                    tokenizer_for(options.vocab, checkpoint, model.shape().vocab());

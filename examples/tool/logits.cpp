@@ -135,7 +135,7 @@ void run(const LogitsOptions& options) {
   check_writable(options.state_out);
   rwkv::ThreadPool pool(options.threads);
   const auto checkpoint = rwkv::io::read_checkpoint(options.model);
-  with_model(checkpoint, options.hybrid, pool, load_options(options),
+  with_model(checkpoint, options.hybrid, pool, load_options(options), options.device,
              [&](const auto& model, auto state, const auto& make_workspace) {
                const auto tokens = parse_tokens(read_all(options.tokens), options.tokens);
                if (tokens.empty())

@@ -109,6 +109,12 @@ void add_threads(CLI::App* app, std::size_t& threads) {
       ->check(whole(0, 1024));
 }
 
+void add_device(CLI::App* app, std::string& device) {
+  app->add_option("--device", device, "what runs the model: cpu, or cuda where it was built in")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str();
+}
+
 CLI::Option* add_adapters(CLI::App* app, std::vector<std::string>& adapters) {
   return app
       ->add_option(
@@ -226,6 +232,7 @@ int parse_and_run(int argc, char** argv) {
   add_inputs(sub, logits.inputs);
   add_adapters(sub, logits.adapters);
   add_quantise(sub, logits.quantise);
+  add_device(sub, logits.device);
   add_threads(sub, logits.threads);
   sub->add_option("--state-in", logits.state_in, "start from this state file");
   add_state_layout(sub, logits.state_layout);
@@ -276,6 +283,7 @@ int parse_and_run(int argc, char** argv) {
   add_inputs(sub, generate.inputs);
   add_adapters(sub, generate.adapters);
   add_quantise(sub, generate.quantise);
+  add_device(sub, generate.device);
   add_threads(sub, generate.threads);
 
   tool::Chat chat;

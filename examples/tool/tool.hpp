@@ -38,6 +38,7 @@ struct LogitsOptions {
   std::string calls;
   Hybrid hybrid;
   rwkv::kernels::Inputs inputs = rwkv::kernels::Inputs::rounded;
+  std::string device = "cpu";
   std::size_t threads = 0;
   std::string state_in;
   std::string state_layout;
@@ -76,6 +77,7 @@ struct Generate {
   Sampling sampling;
   Hybrid hybrid;
   rwkv::kernels::Inputs inputs = rwkv::kernels::Inputs::rounded;
+  std::string device = "cpu";
   std::size_t threads = 0;
 };
 void run(const Generate&);

@@ -133,6 +133,11 @@ struct CudaSlot {
   std::span<const Token> tokens;
 };
 
+/// As slot_of of the CPU's states (forward.hpp).
+[[nodiscard]] inline CudaSlot slot_of(CudaState& state, std::span<const Token> tokens) {
+  return {&state, tokens};
+}
+
 struct CudaOptions {
   int device = 0;
 };
