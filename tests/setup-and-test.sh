@@ -13,7 +13,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 all_stages=(format docs headers gcc asan-ubsan consumers bare-metal emulated-arm windows platforms clang
-  tsan)
+  tsan cuda)
 quick_stages=(format quick)
 warnings="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
 jobs=$(nproc)
@@ -38,6 +38,7 @@ packages() {
         g++-arm-linux-gnueabihf qemu-user
       ;;
     windows) echo "${tests[@]}" g++-mingw-w64-x86-64-posix ;;
+    cuda) echo g++ ;;
     clang | asan-ubsan) echo "${tests[@]}" clang libclang-rt-dev ;;
   esac
 }
@@ -193,6 +194,12 @@ stage_tsan() {
     build tsan --target rwkv_tests_threads && run_tests tsan --label-regex "^threads$"
 }
 
+# The CUDA translation unit by nvcc, where there is one. (What it computes is tested on an emulated
+# device, by the stages above.)
+stage_cuda() {
+  timed compile tests/cuda/compile.sh "$PWD/build/ci/cuda"
+}
+
 stages=("$@")
 [ ${#stages[@]} -gt 0 ] || stages=("${all_stages[@]}")
 [ "${stages[*]}" != quick ] || stages=("${quick_stages[@]}")
@@ -223,7 +230,7 @@ for stage in "${stages[@]}"; do
     verdict=FAILED
     failed=$((failed + 1))
   fi
-  summary=$(grep -E '^[0-9]+% tests passed' "$log" | tail -n 1)
+  summary=$(grep -E '^[0-9]+% tests passed|^skipped: no nvcc' "$log" | tail -n 1)
   took=""
   for part in configure compile run; do
     [ "${parts[$part]:-0}" -eq 0 ] || took+=" $part ${parts[$part]}"
