@@ -142,9 +142,20 @@ struct CudaOptions {
   int device = 0;
 };
 
+/// How matrices of f16 and bf16 are multiplied with. Either way the bits of a sequence are its own.
+enum class CudaArithmetic : std::uint8_t {
+  /// With f32 throughout, in an order that is the same on every device. Fast for few rows.
+  plain,
+  /// On tensor cores, with inputs split into two halves or three bfloat16s so that nothing is lost
+  /// to rounding them. For many rows: prompts, and batches of tens of sequences. Bits differ from
+  /// those of `plain`, and may differ between generations of devices. Needs compute capability 8.0.
+  tensor,
+};
+
 struct CudaWorkspaceOptions {
   std::size_t rows = 128;  ///< that go through the model together at most
   bool graphs = true;      ///< passes of one token for each sequence are recorded and replayed
+  CudaArithmetic arithmetic = CudaArithmetic::plain;
 };
 
 class CudaWorkspace;
@@ -304,7 +315,8 @@ class CudaWorkspace {
       : shape_(model.shape()),
         rows_(checked(options.rows)),
         logits_(shape_.vocab()),
-        work_(cuda::make_work(model.loaded(), {options.rows, options.graphs})) {}
+        work_(cuda::make_work(model.loaded(), {options.rows, options.graphs,
+                                               options.arithmetic == CudaArithmetic::tensor})) {}
   CudaWorkspace(const CudaModel& model, std::size_t rows)
       : CudaWorkspace(model, CudaWorkspaceOptions{.rows = rows}) {}
 

@@ -441,3 +441,61 @@ TEST_CASE("what goes wrong with devices is a sentence") {
   }
   CHECK(device.allocations == allocations);  // nothing is left behind
 }
+
+TEST_CASE("on tensor cores goldens hold, and bits depend on the sequence alone") {
+  constexpr auto tensor = rwkv::CudaArithmetic::tensor;
+  for (const auto& c : golden::cases()) {
+    if (c.name.find("16") == std::string::npos && c.name != "r7_l3_c128" && c.name != "r7_l4_c96")
+      continue;
+    CAPTURE(c.name);
+    const auto want = golden::read(c.golden);
+    const rwkv::CudaModel model(golden::read(c.model));
+    const std::size_t vocab = model.shape().vocab();
+    // One text is longer than what a block takes; the rest is short, as every thread is emulated.
+    const bool long_one = c.name == "golden_l2_c32_extended_f16";
+    auto tokens = golden::tokens(want, "tokens");
+    if (long_one) tokens.insert(tokens.end(), tokens.begin(), tokens.begin() + 26);
+    if (!long_one) tokens.resize(12);
+    const auto run = [&](rwkv::CudaState& state, std::size_t rows) {
+      rwkv::CudaWorkspace work(model, {.rows = rows, .arithmetic = tensor});
+      std::vector<float> logits(tokens.size() * vocab);
+      const rwkv::CudaSlot slot{&state, tokens};
+      model.forward(std::span(&slot, 1), rwkv::Logits::all, logits, work);
+      return logits;
+    };
+    rwkv::CudaState state = model.initial_state();
+    const auto logits = run(state, tokens.size());
+    const auto positions = want.get("positions").values<std::size_t>();
+    const auto logits64 = want.get("logits").values<double>();
+    double worst = 0;
+    for (std::size_t p = 0; p < positions.size() && positions[p] < tokens.size(); ++p)
+      worst = std::max(
+          worst,
+          golden::max_error(std::span(logits).subspan(positions[p] * vocab, vocab),
+                            {logits64.begin() + static_cast<std::ptrdiff_t>(p * vocab),
+                             logits64.begin() + static_cast<std::ptrdiff_t>((p + 1) * vocab)}));
+    MESSAGE(c.name << ": largest logit error " << worst);
+    CHECK(worst <= 5e-5);
+    for (const std::size_t rows : {5u, 33u}) {
+      if (rows > tokens.size()) continue;
+      CAPTURE(rows);
+      emulator::set_seed(rows);
+      rwkv::CudaState other = model.initial_state();
+      CHECK(same_bits(run(other, rows), logits));
+      CHECK(other == state);
+    }
+    // Nine sequences of a token each, and one alone.
+    rwkv::CudaWorkspace work(model, {.rows = 9, .arithmetic = tensor});
+    std::vector<rwkv::CudaState> states(9, model.initial_state());
+    std::vector<rwkv::CudaSlot> slots;
+    for (rwkv::CudaState& s : states) slots.push_back({&s, std::span(tokens).first(1)});
+    std::vector<float> last(9 * vocab);
+    model.forward(slots, rwkv::Logits::last, last, work);
+    for (std::size_t s = 0; s < 9; ++s)
+      CHECK(same_bits(std::span(last).subspan(s * vocab, vocab), std::span(logits).first(vocab)));
+  }
+  CHECK(
+      holds(sentence(rwkv::ErrorCategory::unsupported,
+                     [] { rwkv::CudaWorkspace(small_model(), {.rows = 1, .arithmetic = tensor}); }),
+            "tensor cores multiply matrices of f16 and bf16"));
+}

@@ -102,7 +102,8 @@ struct Fiber {
   void* fake_stack = nullptr;
   emulator::Place place{};
   enum State { ready, at_barrier, at_warp, done } state = ready;
-  std::size_t bytes = 0;  // given to the warp
+  std::size_t bytes = 0;                                              // given to the warp
+  std::vector<std::vector<std::pair<void*, const void*>>> copies{1};  // in groups
   unsigned meetings = 0;  // of the warp: what it gave lies in the slot of their parity
 };
 
@@ -203,6 +204,7 @@ void run_block(std::uint64_t block, std::uint64_t blocks, unsigned threads,
     fiber.place = {t, threads, block, blocks, static_cast<unsigned char*>(aligned)};
     fiber.state = Fiber::ready;
     fiber.meetings = 0;
+    fiber.copies.assign(1, {});
     m.ready.push_back(t);
   }
   unsigned done = 0;
@@ -296,6 +298,18 @@ const void* given_by(unsigned lane) {
   const Machine& m = machine();
   const Fiber& me = *m.running;
   return m.warps[me.place.thread / 32].given[(me.meetings + 1) % 2][lane];
+}
+
+void copy_soon(void* to, const void* from) {
+  machine().running->copies.back().emplace_back(to, from);
+}
+void end_of_copies() { machine().running->copies.emplace_back(); }
+void wait_for_copies(int n) {
+  auto& copies = machine().running->copies;
+  while (copies.size() > static_cast<std::size_t>(n) + 1) {
+    for (const auto& [to, from] : copies.front()) std::memcpy(to, from, 16);
+    copies.erase(copies.begin());
+  }
 }
 
 Device& device() {

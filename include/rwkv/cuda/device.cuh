@@ -68,6 +68,13 @@ RWKV_DEVICE float half_to_float(std::uint32_t half) {
   return f;
 }
 
+/// The nearest half, in the lower 16 bits.
+RWKV_DEVICE std::uint32_t float_to_half(float f) {
+  unsigned short half;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(half) : "f"(f));
+  return half;
+}
+
 /// Weights are read once and should not push anything out of the caches.
 RWKV_DEVICE uint4 load_once(const uint4* p) { return __ldcs(p); }
 RWKV_DEVICE uint2 load_once(const uint2* p) { return __ldcs(p); }
@@ -95,6 +102,70 @@ RWKV_DEVICE bool last_of(unsigned* counter, unsigned expected) {
 RWKV_DEVICE void add_shared(unsigned long long* to, unsigned long long n) { atomicAdd(to, n); }
 RWKV_DEVICE void max_shared(int* to, int n) { atomicMax(to, n); }
 RWKV_DEVICE void min_shared(unsigned* to, unsigned n) { atomicMin(to, n); }
+
+// From compute capability 8.0 on: copies of 16 bytes to shared memory that go on by themselves, and
+// tensor cores. Nobody calls them on older devices.
+
+RWKV_DEVICE unsigned shared_address(const void* p) {
+  return static_cast<unsigned>(__cvta_generic_to_shared(p));
+}
+RWKV_DEVICE void copy_soon(void* to_shared, const void* from) {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to_shared)),
+               "l"(from)
+               : "memory");
+#endif
+}
+/// The copies since the last call are a group.
+RWKV_DEVICE void end_of_copies() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+/// Waits for this thread's groups, but the last n.
+template <int n>
+RWKV_DEVICE void wait_for_copies() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.wait_group %0;" ::"n"(n) : "memory");
+#endif
+}
+
+/// Four fragments of 8 x 8 numbers of 16 bits. Lane l gives the place of row l % 8 of fragment
+/// l / 8, and gets of each fragment the numbers 2 (l % 4) and 2 (l % 4) + 1 of row l / 4 ...
+RWKV_DEVICE void load_fragments(std::uint32_t (&to)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(shared_address(row))
+               : "memory");
+}
+/// ... or number l / 4 of the rows 2 (l % 4) and 2 (l % 4) + 1.
+RWKV_DEVICE void load_fragments_turned(std::uint32_t (&to)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(shared_address(row))
+               : "memory");
+}
+
+/// sums += a b, 16 x 16 times 16 x 8 numbers: the fragments of a are rows 0-7 and 8-15 of columns
+/// 0-7, then of columns 8-15; those of b its columns as rows.
+RWKV_DEVICE void add_products_of_halves(float (&sums)[4], const std::uint32_t (&a)[4],
+                                        std::uint32_t b0, std::uint32_t b1) {
+#if __CUDA_ARCH__ >= 800
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#endif
+}
+RWKV_DEVICE void add_products_of_bfloat16s(float (&sums)[4], const std::uint32_t (&a)[4],
+                                           std::uint32_t b0, std::uint32_t b1) {
+#if __CUDA_ARCH__ >= 800
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#endif
+}
 
 /// Begins the next kernel early, as far as it does not need this one's results ...
 RWKV_DEVICE void let_next_start() {

@@ -181,7 +181,8 @@ struct Sequence {
 // device or its driver say.
 [[nodiscard]] int device_count();
 [[nodiscard]] DeviceInfo device_info(int device);
-/// Bytes per second that a device reads and writes together when it copies `bytes` within its memory.
+/// Bytes per second that a device reads and writes together when it copies `bytes` within its
+/// memory.
 [[nodiscard]] double copy_speed(int device, std::uint64_t bytes);
 [[nodiscard]] std::shared_ptr<const Loaded> load(Plan plan, int device,
                                                  const std::function<void(Upload&)>& fill);
@@ -198,6 +199,7 @@ void download(const Memory& from, float* to);
 struct WorkSettings {
   std::size_t rows = 0;  ///< that go through the model together at most
   bool graphs = true;    ///< replay passes of one token per sequence
+  bool tensor = false;   ///< multiply f16 and bf16 matrices on tensor cores
 };
 [[nodiscard]] std::uint64_t work_bytes(const Plan& plan, const WorkSettings& settings);
 [[nodiscard]] std::shared_ptr<Work> make_work(const std::shared_ptr<const Loaded>& model,

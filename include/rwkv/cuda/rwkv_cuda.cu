@@ -10,6 +10,7 @@
 #include <rwkv/cuda/engine.hpp>
 #include <rwkv/cuda/heads.cuh>
 #include <rwkv/cuda/sampling.cuh>
+#include <rwkv/cuda/tensor.cuh>
 
 #include <algorithm>
 #include <array>
@@ -31,6 +32,15 @@ template <int rows, int panels>
 RWKV_KERNEL(block_threads, rows > 4 ? 1 : 2)
 products_kernel(RWKV_PARAMETER Products p) {
   multiply<rows, panels>(p, block());
+}
+
+RWKV_KERNEL(block_threads, 2)
+prepare_kernel(RWKV_PARAMETER Preparation p) { prepare(p, static_cast<unsigned>(block())); }
+
+template <unsigned rows, unsigned over, unsigned across, unsigned parts>
+RWKV_KERNEL(block_threads, 2)
+tensor_kernel(RWKV_PARAMETER TensorProducts p) {
+  multiply_on_tensor_cores<rows, over, across, parts>(p, block());
 }
 
 template <int n>
@@ -265,6 +275,7 @@ struct Loaded {
 
   Plan plan;
   int device;
+  int major = 0;       // compute capability
   bool early = false;  // kernels can begin before the previous one has ended
   DeviceMemory memory;
   // Copies of states, one at a time.
@@ -419,10 +430,9 @@ std::shared_ptr<const Loaded> load(Plan plan, int device,
   check_device(device);
   const OnDevice on(device);
   auto model = std::make_shared<Loaded>(std::move(plan), device);
-  int major = 0;
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+  check(cudaDeviceGetAttribute(&model->major, cudaDevAttrComputeCapabilityMajor, device),
         "asking what a device is");
-  model->early = major >= 9;
+  model->early = model->major >= 9;
   check(cudaMemsetAsync(model->memory.data(), 0, model->plan.bytes, model->stream),
         "clearing the model's memory");
   Uploader upload(*model);
@@ -483,9 +493,13 @@ constexpr std::size_t most_fused_rows = 8;
 /// Tokens of a sequence that are drawn before the host asks for them.
 constexpr std::size_t steps_at_once = 256;
 
+/// Of the matrices that tensor cores multiply with: the first block's.
+Kind tensor_kind(const Plan& p) { return p.blocks[0].receptance.kind; }
+
 /// Where everything lies in the memory of a Work, in bytes.
 struct Places {
-  Places(const Plan& p, std::size_t rows) {
+  Places(const Plan& p, const WorkSettings& settings) {
+    const std::size_t rows = settings.rows;
     const auto floats = [this](std::uint64_t count) { return take(count * sizeof(float)); };
     const std::uint64_t c = p.embed;
     ranks = {round_up(p.decay_rank, step_inputs), round_up(p.icl_rank, step_inputs),
@@ -517,6 +531,13 @@ struct Places {
     logits = floats(rows * std::uint64_t{p.vocab});
     drawn = take(steps_at_once * rows * sizeof(Token));
     steps = take(rows * sizeof(std::uint32_t));
+    if (settings.tensor) {
+      const std::uint64_t inputs =
+          (std::max)({most_mixes * std::uint64_t{round_up(c, step_inputs)},
+                      std::uint64_t{round_up(p.ffn, step_inputs)}, low_stride});
+      prepared = take(inputs * 2 * parts_of(tensor_kind(p)) * round_up(rows, tensor_rows));
+      factors = floats(most_mixes * rows);
+    }
   }
 
   std::array<std::uint64_t, 4> ranks;
@@ -524,6 +545,7 @@ struct Places {
   std::uint64_t tokens, places, states, first_rows, chosen, draws, described;
   std::uint64_t x, r, k, v, y, v_first, outer, low, h, statistics1, statistics2, parts, counters,
       logits, drawn, steps;
+  std::uint64_t prepared = 0, factors = 0;
   std::uint64_t bytes = 0;
 
  private:
@@ -542,7 +564,7 @@ struct Work {
   Work(std::shared_ptr<const Loaded> of, const WorkSettings& s)
       : model(std::move(of)),
         settings(s),
-        places(model->plan, s.rows),
+        places(model->plan, s),
         memory(places.bytes, model->device, "the memory of passes"),
         described(places.described) {
     check(cudaMemsetAsync(memory.data(), 0, places.bytes, stream), "clearing memory");
@@ -598,11 +620,11 @@ class Pass {
            e, "embedding");
     for (std::size_t i = 0; i < p.layers; ++i) block(i, p.blocks[i]);
     if (then_ == Then::nothing) return;
-    Products head{};
-    head.inputs = normalised(p.ln_out_weight, p.ln_out_bias, nullptr);
-    head.inputs.chosen = w.at<std::uint32_t>(w.places.chosen);
+    Launch head;
+    Inputs chosen = normalised(p.ln_out_weight, p.ln_out_bias, nullptr);
+    chosen.chosen = w.at<std::uint32_t>(w.places.chosen);
     add(head, p.head, nowhere, w.at(w.places.logits), p.vocab, Activation::none, 4);
-    multiply_rows<4>(head, asked_, "logits");
+    multiply_rows<4>(head, chosen, asked_, "logits");
     if (then_ == Then::tokens) draw_tokens();
   }
 
@@ -638,9 +660,22 @@ class Pass {
     return in;
   }
 
-  /// Adds a product to a launch of blocks of `panels` panels.
-  Product& add(Products& list, const Matrix& matrix, Vector mix, float* out, std::uint64_t stride,
-               Activation activation, unsigned panels) const {
+  /// Products that are started together: those on tensor cores, and the others.
+  struct Launch {
+    Products plain{};
+    TensorProducts tensor{};
+    Preparation prepare{};
+    std::uint64_t prepared = 0;  // bytes
+  };
+
+  /// Adds a product to a launch of blocks of `panels` panels. Its inputs begin at `from` of a row
+  /// if there is no norm.
+  void add(Launch& l, const Matrix& matrix, Vector mix, float* out, std::uint64_t stride,
+           Activation activation, unsigned panels, bool add_to = false,
+           std::uint64_t from = 0) const {
+    if (w.settings.tensor && matrix.kind == tensor_kind(p))
+      return add_tensor(l, matrix, mix, out, stride, activation, add_to, from);
+    Products& list = l.plain;
     Product& product = list.list[list.count++];
     product.data = m.at(matrix.at);
     product.mix = m.vector(mix);
@@ -650,12 +685,47 @@ class Pass {
     product.panels = static_cast<unsigned>(matrix.groups());
     product.outputs = static_cast<unsigned>(matrix.outputs);
     product.steps = static_cast<unsigned>(matrix.steps());
+    product.from = static_cast<unsigned>(from);
     product.width = static_cast<unsigned>(matrix.inputs);
     product.first_tile = list.tiles;
     product.kind = matrix.kind;
     product.activation = activation;
+    product.add = add_to;
     list.tiles += (product.panels + panels - 1) / panels;
-    return product;
+  }
+  void add_tensor(Launch& l, const Matrix& matrix, Vector mix, float* out, std::uint64_t stride,
+                  Activation activation, bool add_to, std::uint64_t from) const {
+    // The products with keys and values may want the same inputs.
+    unsigned which = 0;
+    while (which < l.prepare.count &&
+           (l.prepare.mixes[which].mix != m.vector(mix) || l.prepare.mixes[which].from != from))
+      ++which;
+    Mix& inputs = l.prepare.mixes[which];
+    if (which == l.prepare.count) {
+      ++l.prepare.count;
+      inputs.mix = m.vector(mix);
+      inputs.from = static_cast<unsigned>(from);
+      inputs.width = static_cast<unsigned>(matrix.inputs);
+      inputs.octets = static_cast<unsigned>(matrix.steps() * 4);
+      inputs.to = w.at<unsigned char>(w.places.prepared) + l.prepared;
+      inputs.factors = w.at(w.places.factors) + which * w.settings.rows;
+      l.prepared += std::uint64_t{inputs.octets} * 16 * parts_of(tensor_kind(p)) *
+                    round_up(w.settings.rows, tensor_rows);
+    }
+    TensorProduct& product = l.tensor.list[l.tensor.count++];
+    product.data = m.at(matrix.at);
+    product.inputs = inputs.to;
+    product.factors = inputs.factors;
+    product.out = out;
+    product.out_stride = stride;
+    product.group_bytes = matrix.group_bytes();
+    product.outputs = static_cast<unsigned>(matrix.outputs);
+    product.steps = static_cast<unsigned>(matrix.steps());
+    product.first_tile = l.tensor.tiles;
+    product.layout = matrix.layout;
+    product.activation = activation;
+    product.add = add_to;
+    l.tensor.tiles += (product.outputs + tile_outputs - 1) / tile_outputs;
   }
 
   template <int tile, int panels>
@@ -666,7 +736,11 @@ class Pass {
            name);
   }
   template <int panels>
-  void multiply_rows(Products& list, std::size_t count, const char* name) const {
+  void multiply_rows(Launch& l, const Inputs& inputs, std::size_t count, const char* name) const {
+    if (l.tensor.count > 0) multiply_on_tensor_cores(l, inputs, count, name);
+    Products& list = l.plain;
+    if (list.count == 0) return;
+    list.inputs = inputs;
     list.rows = static_cast<unsigned>(count);
     if (count == 1)
       multiply_tiles<1, panels>(list, name);
@@ -678,6 +752,42 @@ class Pass {
       multiply_tiles<8, panels>(list, name);
   }
 
+  void multiply_on_tensor_cores(Launch& l, const Inputs& inputs, std::size_t count,
+                                const char* name) const {
+    l.prepare.rows = static_cast<unsigned>(count);
+    l.prepare.padded_rows = static_cast<unsigned>(round_up(count, tensor_rows));
+    l.prepare.kind = tensor_kind(p);
+    l.prepare.inputs = inputs;
+    launch(w.stream, m.early, prepare_kernel, count, block_threads, prepare_shared_bytes, l.prepare,
+           name);
+    l.tensor.rows = l.prepare.rows;
+    l.tensor.padded_rows = l.prepare.padded_rows;
+    l.tensor.kind = l.prepare.kind;
+    if (parts_of(l.tensor.kind) == 2)
+      multiply_parts<2>(l.tensor, name);
+    else
+      multiply_parts<3>(l.tensor, name);
+  }
+  template <unsigned parts>
+  void multiply_parts(TensorProducts& list, const char* name) const {
+    if (list.rows <= 8)
+      multiply_tensor_tiles<8, 1, 1, parts>(list, name);
+    else if (list.rows <= 32)
+      multiply_tensor_tiles<32, 2, 2, parts>(list, name);
+    else
+      multiply_tensor_tiles<tensor_rows, 2, 4, parts>(list, name);
+  }
+  template <unsigned rows, unsigned over, unsigned across, unsigned parts>
+  void multiply_tensor_tiles(TensorProducts& list, const char* name) const {
+    const auto kernel = tensor_kernel<rows, over, across, parts>;
+    constexpr unsigned bytes = tensor_shared_bytes<rows, parts>;
+    if constexpr (bytes > 48 * 1024)
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), name);
+    list.row_tiles = (list.rows + rows - 1) / rows;
+    launch(w.stream, m.early, kernel, std::uint64_t{list.tiles} * list.row_tiles, block_threads,
+           bytes, list, name);
+  }
+
   void block(std::size_t layer, const Block& b) const {
     const Places& at = w.places;
     const std::uint64_t state = layer * p.layer_state();
@@ -686,9 +796,9 @@ class Pass {
     const std::array<std::uint64_t, 4> from = {0, at.ranks[0], at.ranks[0] + at.ranks[1],
                                                at.ranks[0] + at.ranks[1] + at.ranks[2]};
 
-    Products in{};
-    in.inputs = normalised(b.ln1_weight, b.ln1_bias, w.at(at.statistics1));
-    in.inputs.shift = state;
+    Launch in;
+    Inputs shifted = normalised(b.ln1_weight, b.ln1_bias, w.at(at.statistics1));
+    shifted.shift = state;
     add(in, b.receptance, b.x_r, w.at(at.r), width, Activation::none, 4);
     add(in, b.key, b.x_k, w.at(at.k), width, Activation::none, 4);
     add(in, b.value, b.x_v, w.at(at.v), width, Activation::none, 4);
@@ -697,21 +807,21 @@ class Pass {
     add(in, b.a1, b.x_a, low + from[1], at.low_stride, Activation::none, 4);
     if (has_value_residual) add(in, b.v1, b.x_v, low + from[2], at.low_stride, Activation::none, 4);
     add(in, b.g1, b.x_g, low + from[3], at.low_stride, Activation::sigmoid, 4);
-    multiply_rows<4>(in, rows_, "the products of a time mix");
+    multiply_rows<4>(in, shifted, rows_, "the products of a time mix");
 
     const Matrix* const outer[4] = {&b.w2, &b.a2, &b.v2, &b.g2};
-    const bool fused = rows_ <= most_fused_rows;
+    const bool fused = rows_ <= most_fused_rows && !w.settings.tensor;
     const std::uint64_t outer_stride = w.settings.rows * width;
     if (!fused) {
-      Products out{};
-      out.inputs.x = low;
-      out.inputs.stride = at.low_stride;
-      for (std::size_t i = 0; i < 4; ++i) {
-        if (i == 2 && !has_value_residual) continue;
-        add(out, *outer[i], nowhere, w.at(at.outer) + i * outer_stride, width, Activation::none, 8)
-            .from = static_cast<unsigned>(from[i]);
-      }
-      multiply_rows<8>(out, rows_, "the low-rank maps of a time mix");
+      Launch out;
+      Inputs lows{};
+      lows.x = low;
+      lows.stride = at.low_stride;
+      for (std::size_t i = 0; i < 4; ++i)
+        if (i != 2 || has_value_residual)
+          add(out, *outer[i], nowhere, w.at(at.outer) + i * outer_stride, width, Activation::none,
+              8, false, from[i]);
+      multiply_rows<8>(out, lows, rows_, "the low-rank maps of a time mix");
     }
 
     Heads h{};
@@ -767,17 +877,34 @@ class Pass {
         break;
     }
 
-    Products output{};
-    output.inputs.x = w.at(at.y);
-    output.inputs.stride = width;
-    add(output, b.output, nowhere, w.at(at.x), width, Activation::none, 1).add = true;
-    multiply_rows<1>(output, rows_, "the output of a time mix");
+    Launch output;
+    Inputs mixed{};
+    mixed.x = w.at(at.y);
+    mixed.stride = width;
+    add(output, b.output, nowhere, w.at(at.x), width, Activation::none, 1, true);
+    multiply_rows<1>(output, mixed, rows_, "the output of a time mix");
 
-    Products key{};
-    key.inputs = normalised(b.ln2_weight, b.ln2_bias, w.at(at.statistics2));
-    key.inputs.shift = state + width;
+    Launch key;
+    shifted = normalised(b.ln2_weight, b.ln2_bias, w.at(at.statistics2));
+    shifted.shift = state + width;
     add(key, b.ffn_key, b.ffn_x_k, w.at(at.h), p.ffn, Activation::relu_squared, 4);
-    multiply_rows<4>(key, rows_, "the keys of a channel mix");
+    multiply_rows<4>(key, shifted, rows_, "the keys of a channel mix");
+
+    if (w.settings.tensor && b.ffn_value.kind == tensor_kind(p)) {
+      Launch dense;
+      Inputs hidden{};
+      hidden.x = w.at(at.h);
+      hidden.stride = p.ffn;
+      add(dense, b.ffn_value, nowhere, w.at(at.x), width, Activation::none, 1, true);
+      dense.tensor.states = w.at<float*>(at.states);
+      dense.tensor.places = w.at<std::uint32_t>(at.places);
+      dense.tensor.state = state + width;
+      dense.tensor.statistics = w.at(at.statistics2);
+      dense.tensor.weight = m.vector(b.ln2_weight);
+      dense.tensor.bias = m.vector(b.ln2_bias);
+      multiply_rows<1>(dense, hidden, rows_, "the values of a channel mix");
+      return;
+    }
 
     SparseProduct value{};
     value.data = m.at(b.ffn_value.at);
@@ -889,12 +1016,19 @@ void run_pass(Work& w, std::size_t rows, std::size_t sequences, std::size_t aske
 using namespace unit;
 
 std::uint64_t work_bytes(const Plan& plan, const WorkSettings& settings) {
-  return Places(plan, settings.rows).bytes;
+  return Places(plan, settings).bytes;
 }
 
 std::shared_ptr<Work> make_work(const std::shared_ptr<const Loaded>& model,
                                 const WorkSettings& settings) {
   const OnDevice on(model->device);
+  const Kind kind = tensor_kind(model->plan);
+  if (settings.tensor && kind != Kind::f16 && kind != Kind::bf16)
+    fail(ErrorCategory::unsupported,
+         "tensor cores multiply matrices of f16 and bf16, which the model does not have");
+  if (settings.tensor && model->major < 8)
+    fail_with(ErrorCategory::unsupported, "device ", model->device, " is of compute capability ",
+              model->major, ".x, and multiplying on tensor cores needs 8.0");
   return std::make_shared<Work>(model, settings);
 }
 

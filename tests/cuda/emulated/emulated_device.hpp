@@ -44,6 +44,12 @@ const void* meet_warp(const void* given, std::size_t bytes, unsigned source);
 /// What the lanes gave when they last met.
 const void* given_by(unsigned lane);
 
+/// Copies 16 bytes, but not before the thread waits for the group it belongs to.
+void copy_soon(void* to, const void* from);
+void end_of_copies();
+/// Waits for the thread's groups, but the last n.
+void wait_for_copies(int n);
+
 }  // namespace emulator
 
 namespace rwkv::inline RWKV_ABI::cuda::device {
@@ -97,6 +103,8 @@ inline float half_to_float(std::uint32_t bits) {
   return to_float(half{static_cast<std::uint16_t>(bits)});
 }
 
+inline std::uint32_t float_to_half(float f) { return to_half(f).bits; }
+
 template <class T>
 T load_once(const T* p) {
   return *p;  // also tells the sanitizer of addresses that are no multiple of their size
@@ -130,6 +138,69 @@ inline void max_shared(int* to, int n) {
 inline void min_shared(unsigned* to, unsigned n) {
   if (n < *to) *to = n;
 }
+// Copies arrive as late as they may: when somebody waits for them.
+inline void copy_soon(void* to_shared, const void* from) { emulator::copy_soon(to_shared, from); }
+inline void end_of_copies() { emulator::end_of_copies(); }
+template <int n>
+void wait_for_copies() {
+  emulator::wait_for_copies(n);
+}
+
+inline void load_fragments(std::uint32_t (&to)[4], const void* row) {
+  emulator::meet_warp(&row, sizeof row, 0);
+  for (unsigned f = 0; f < 4; ++f) {
+    const void* from = nullptr;
+    std::memcpy(&from, emulator::given_by(8 * f + lane() / 4), sizeof from);
+    std::memcpy(&to[f], static_cast<const std::uint32_t*>(from) + lane() % 4, sizeof to[f]);
+  }
+}
+inline void load_fragments_turned(std::uint32_t (&to)[4], const void* row) {
+  emulator::meet_warp(&row, sizeof row, 0);
+  for (unsigned f = 0; f < 4; ++f) {
+    std::uint16_t halves[2];
+    for (unsigned i = 0; i < 2; ++i) {
+      const void* from = nullptr;
+      std::memcpy(&from, emulator::given_by(8 * f + lane() % 4 * 2 + i), sizeof from);
+      halves[i] = static_cast<const std::uint16_t*>(from)[lane() / 4];
+    }
+    std::memcpy(&to[f], halves, sizeof to[f]);
+  }
+}
+
+template <class Widen>
+void add_products(float (&sums)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1,
+                  Widen widen) {
+  struct Given {
+    std::uint16_t a[4][2], b[2][2];
+  } given;
+  std::memcpy(given.a, a, sizeof given.a);
+  std::memcpy(given.b[0], &b0, sizeof b0);
+  std::memcpy(given.b[1], &b1, sizeof b1);
+  emulator::meet_warp(&given, sizeof given, 0);
+  for (unsigned i = 0; i < 4; ++i) {
+    const unsigned row = lane() / 4 + i / 2 * 8;
+    const unsigned column = lane() % 4 * 2 + i % 2;
+    double sum = double{sums[i]};
+    for (unsigned k = 0; k < 16; ++k) {
+      const auto* const of_row =
+          static_cast<const Given*>(emulator::given_by(row % 8 * 4 + k % 8 / 2));
+      const auto* const of_column =
+          static_cast<const Given*>(emulator::given_by(column * 4 + k % 8 / 2));
+      sum += double{widen(of_row->a[row / 8 + k / 8 * 2][k % 2])} *
+             double{widen(of_column->b[k / 8][k % 2])};
+    }
+    sums[i] = static_cast<float>(sum);
+  }
+}
+inline void add_products_of_halves(float (&sums)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                                   std::uint32_t b1) {
+  add_products(sums, a, b0, b1, [](std::uint16_t bits) { return to_float(half{bits}); });
+}
+inline void add_products_of_bfloat16s(float (&sums)[4], const std::uint32_t (&a)[4],
+                                      std::uint32_t b0, std::uint32_t b1) {
+  add_products(sums, a, b0, b1, [](std::uint16_t bits) { return to_float(bfloat16{bits}); });
+}
+
 inline void let_next_start() {}
 inline void wait_for_previous() {}
 inline void prefetch(const void*) {}
