@@ -32,6 +32,18 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
+/// Memory as weights have it.
+class Block {
+ public:
+  explicit Block(std::size_t bytes)
+      : arena_(bytes + rwkv::alignment, nullptr), data_(arena_.allocate<std::byte>(bytes)) {}
+  [[nodiscard]] std::byte* data() const noexcept { return data_; }
+
+ private:
+  rwkv::io::detail::WeightArena arena_;
+  std::byte* data_;
+};
+
 /// Bytes per second that the pool's threads read from a buffer as large as a model (but 256 MiB to
 /// 1 GiB: less would stay in some caches), in the way that suits the memory best: huge pages, one
 /// stream per thread or several, and these asked for ahead of time or not.
@@ -101,7 +113,7 @@ class ReadBandwidth {
                                                         &ReadBandwidth::read<8, true>};
   rwkv::ThreadPool& pool_;
   std::size_t floats_;
-  rwkv::io::detail::WeightMemory memory_;
+  Block memory_;
   std::vector<float> sums_;
   std::array<std::vector<double>, std::size(ways)> speeds_;
   std::size_t turns_ = 0;
@@ -263,7 +275,7 @@ struct Loading {
 double read_whole(const std::filesystem::path& path) {
   const auto start = Clock::now();
   std::ifstream file(path, std::ios::binary);
-  const rwkv::io::detail::WeightMemory memory(std::filesystem::file_size(path));
+  const Block memory(std::filesystem::file_size(path));
   file.read(reinterpret_cast<char*>(memory.data()),
             static_cast<std::streamsize>(std::filesystem::file_size(path)));
   return seconds_since(start);

@@ -42,14 +42,16 @@ void check_batch(const Shape& shape, std::span<const SlotT> slots, Logits which,
                   " tokens, not ", slots[s].tokens.size());
     }
     tokens += slots[s].tokens.size();
-    if (which != Logits::chosen) continue;
-    const auto& positions = slots[s].positions;
-    for (std::size_t p = 0; p < positions.size(); ++p)
-      if (positions[p] >= slots[s].tokens.size() || (p > 0 && positions[p] <= positions[p - 1]))
-        fail_with(ErrorCategory::argument, "position ", positions[p], " of slot ", s,
-                  positions[p] < slots[s].tokens.size() ? " does not come after the one before it"
-                                                        : " is behind its last token");
-    chosen += positions.size();
+    if constexpr (requires { slots[s].positions; }) {
+      if (which != Logits::chosen) continue;
+      const auto& positions = slots[s].positions;
+      for (std::size_t p = 0; p < positions.size(); ++p)
+        if (positions[p] >= slots[s].tokens.size() || (p > 0 && positions[p] <= positions[p - 1]))
+          fail_with(ErrorCategory::argument, "position ", positions[p], " of slot ", s,
+                    positions[p] < slots[s].tokens.size() ? " does not come after the one before it"
+                                                          : " is behind its last token");
+      chosen += positions.size();
+    }
   }
   const std::size_t rows = which == Logits::none   ? 0
                            : which == Logits::last ? slots.size()

@@ -18,7 +18,7 @@
 
 #include <rwkv/cuda/engine.hpp>
 #include <rwkv/exec/serial.hpp>
-#include <rwkv/kernels/coded_layout.hpp>
+#include <rwkv/kernels/quantised_layout.hpp>
 #include <rwkv/model.hpp>
 #include <rwkv/sampler.hpp>
 
@@ -94,6 +94,8 @@ class CudaState {
   CudaState& operator=(CudaState&&) noexcept = default;
   ~CudaState() = default;
 
+  /// False after it was moved from.
+  [[nodiscard]] bool intact() const noexcept { return memory_ != nullptr; }
   [[nodiscard]] const DynamicShape& shape() const noexcept { return shape_; }
 
   /// The same state on the CPU, bit for bit.
@@ -322,6 +324,8 @@ class CudaWorkspace {
 
   [[nodiscard]] const DynamicShape& shape() const noexcept { return shape_; }
   [[nodiscard]] std::size_t rows() const noexcept { return rows_; }
+  /// False after it was moved from.
+  [[nodiscard]] bool intact() const noexcept { return work_ != nullptr; }
   [[nodiscard]] std::span<float> logits() noexcept { return logits_; }
   /// As the translation unit knows it.
   [[nodiscard]] cuda::Work& work() noexcept { return *work_; }
@@ -516,7 +520,7 @@ inline const std::byte* packed_element(const AnyMatrix& m, std::size_t o, std::s
 struct PackedTile {
   PackedTile(const AnyMatrix& m, std::size_t o, std::size_t step) noexcept {
     using namespace kernels;
-    const CodedLayout layout = layout_of(m.type);
+    const QuantisedLayout layout = layout_of(m.type);
     bits = layout.bits;
     data = static_cast<const std::byte*>(m.data) + o / panel_rows * layout.bytes_per_panel(m.cols) +
            step * layout.tile_bytes();
@@ -526,7 +530,7 @@ struct PackedTile {
   void scale(std::size_t o, std::byte* out) const noexcept {
     std::memcpy(out, data + 2 * (o % kernels::panel_rows), 2);
   }
-  /// Its code at an input: see kernels/coded_layout.hpp.
+  /// Its code at an input: see kernels/quantised_layout.hpp.
   [[nodiscard]] unsigned code(std::size_t o, std::size_t i) const noexcept {
     const std::size_t group = i / 4;
     const std::size_t in_line = o % kernels::panel_rows * 4 + i % 4;
@@ -662,6 +666,9 @@ inline std::span<const float> CudaModel::forward(CudaState& state, std::span<con
 
 inline void CudaModel::check(std::span<const CudaSlot> slots, Logits which, std::span<float> logits,
                              const CudaWorkspace& work) const {
+  if (which == Logits::chosen)
+    fail(ErrorCategory::unsupported,
+         "a CUDA device gives logits after the last token or after all, not of chosen positions");
   detail::check_batch(shape_, slots, which, logits, work);
   std::vector<const cuda::Memory*> states;
   states.reserve(slots.size());
