@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Shows what rwkv/chat.hpp does: reads lines, prints answers.
 #include "common.hpp"
+#include "drafting.hpp"
 #include <rwkv/chat.hpp>
 
 #include <algorithm>
+#include <charconv>
 
 namespace tool {
 
@@ -13,6 +15,7 @@ namespace chat = rwkv::chat;
 
 constexpr const char* help =
     "/undo          take the last turn back, as if it had never been said\n"
+    "/rewind N      take the last N tokens of the last answer back\n"
     "/regenerate    another answer to what was said last\n"
     "/system TEXT   begin anew with this system text; without TEXT: with none\n"
     "/reset         begin anew\n"
@@ -63,13 +66,14 @@ class Session {
  public:
   Session(const Model& model, const State& start, Work& work, const rwkv::Tokenizer& tokenizer,
           const rwkv::ChatSettings& settings, const rwkv::GenerateOptions& options,
-          rwkv::ThreadPool& pool)
+          rwkv::ThreadPool& pool, Feeding& feeding)
       : model_(model),
         start_(start),
         work_(work),
         tokenizer_(tokenizer),
         options_(options),
         pool_(pool),
+        feeding_(feeding),
         talk_(model, start, tokenizer, settings) {}
 
   /// Until the end of the input.
@@ -94,27 +98,32 @@ class Session {
     if (command == "/exit" || command == "/quit") return false;
     if (command.empty()) {
       if (!chat::clean(*talk_.settings().form, entry).empty())
-        answer([&](auto&&... a) { return talk_.ask(entry, a...); });
+        answer([&](auto&&... a) { return talk_.ask(entry, a...); }, talk_.size());
     } else if (command == "/help") {
       print(help);
     } else if (command == "/undo") {
       if (!talk_.undo(work_, pool_)) std::fputs("there is no turn to go back to\n", stderr);
+      drafts_follow_ = false;
+    } else if (command == "/rewind") {
+      rewind(rest);
     } else if (command == "/regenerate") {
       if (talk_.size() == 0)
         std::fputs("there is no turn to go back to\n", stderr);
       else
-        answer([&](auto&&... a) { return talk_.regenerate(a...); });
+        answer([&](auto&&... a) { return talk_.regenerate(a...); }, talk_.size() - 1);
     } else if (command == "/reset" || command == "/system") {
       rwkv::ChatSettings settings = talk_.settings();
       if (command == "/system") settings.system = rest;
       talk_ = rwkv::Conversation<Model, State>(model_, start_, tokenizer_, std::move(settings));
+      drafts_follow_ = false;
     } else if (command == "/save") {
       talk_.save(file_named(rest));
     } else if (command == "/load") {
       talk_.load(file_named(rest));
+      drafts_follow_ = false;
       std::fprintf(stderr, "%zu turns\n", talk_.size());
     } else if (command == "/result") {
-      answer([&, json = rest](auto&&... a) { return talk_.give_result(json, a...); });
+      answer([&, json = rest](auto&&... a) { return talk_.give_result(json, a...); }, talk_.size());
     } else {
       rwkv::fail_with(rwkv::ErrorCategory::argument, "there is no command ", command.substr(0, 40),
                       "; /help lists them. A text that begins with / stands between two \"\"\"");
@@ -127,8 +136,29 @@ class Session {
     return rest;
   }
 
+  void rewind(const std::string& rest) {
+    std::size_t tokens = 0;
+    const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), tokens);
+    if (error != std::errc{} || end != rest.data() + rest.size() || tokens == 0)
+      rwkv::fail_with(rwkv::ErrorCategory::argument, "/rewind wants a number of tokens, not \"",
+                      rest.substr(0, 40), "\"");
+    const std::size_t taken = talk_.rewind(tokens, feeding_.history(), work_, pool_);
+    if (taken == 0) {
+      std::fputs("there are no tokens of an answer to take back\n", stderr);
+      return;
+    }
+    drafts_follow_ = false;
+    print(talk_.turn(talk_.size() - 1).answer + '\n');
+  }
+
+  /// `turns` of the conversation stay as they are.
   template <class Say>
-  void answer(Say&& say) {
+  void answer(Say&& say, std::size_t turns) {
+    if (feeding_.draft() != nullptr && (!drafts_follow_ || turns < talk_.size())) {
+      feeding_.draft()->reset();
+      feeding_.draft()->append(talk_.tokens_of(turns));
+      drafts_follow_ = true;
+    }
     const Interrupt interrupt;
     options_.cancelled = [] { return Interrupt::requested() || !std::cout; };
     const auto& settings = talk_.settings();
@@ -150,6 +180,8 @@ class Session {
   const rwkv::Tokenizer& tokenizer_;
   rwkv::GenerateOptions options_;
   rwkv::ThreadPool& pool_;
+  Feeding& feeding_;
+  bool drafts_follow_ = true;  // the draft has read what the conversation has
   rwkv::Conversation<Model, State> talk_;
   const bool terminal_ = isatty(STDIN_FILENO) == 1;
 };
@@ -203,7 +235,9 @@ void run(const Chat& options) {
                if (!options.state_in.empty())
                  state = model.load_state(options.state_in, state_options(options.state_layout));
                auto work = make_workspace(128, 128);
-               Session(model, state, work, tokenizer, settings, generate, pool).run();
+               Feeding feeding(options.drafting, model, tokenizer, pool, true);
+               generate.feeder = feeding.feeder();
+               Session(model, state, work, tokenizer, settings, generate, pool, feeding).run();
              });
 }
 

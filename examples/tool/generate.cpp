@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common.hpp"
+#include "drafting.hpp"
 #include <rwkv/generate.hpp>
 #include <rwkv/grammar.hpp>
 
@@ -135,6 +136,9 @@ void run(const Generate& options) {
 
                if (grammar) generate.constraint = grammar->constraint(tokenizer);
 
+               Feeding feeding(options.drafting, model, tokenizer, pool, false);
+               generate.feeder = feeding.feeder();
+
                if (!grammar) print(prompt);
                const auto result =
                    rwkv::generate(model, state, work, tokenizer,
@@ -145,11 +149,12 @@ void run(const Generate& options) {
                                  options.tokens, " tokens; --tokens allows more");
                if (!options.state_out.empty()) model.save_state(options.state_out, state);
                if (isatty(STDERR_FILENO) == 1)
-                 std::fprintf(stderr, "[prompt: %zu tokens, %.1f/s; text: %zu tokens, %.1f/s]\n",
+                 std::fprintf(stderr, "[prompt: %zu tokens, %.1f/s; text: %zu tokens, %.1f/s%s]\n",
                               result.prompt_tokens,
                               static_cast<double>(result.prompt_tokens) / result.prompt_seconds,
                               result.tokens.size(),
-                              static_cast<double>(result.tokens.size()) / result.generate_seconds);
+                              static_cast<double>(result.tokens.size()) / result.generate_seconds,
+                              feeding.report().c_str());
                if (Interrupt::requested()) Interrupt::end_program();
              });
 }

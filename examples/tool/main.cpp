@@ -187,6 +187,17 @@ void add_sampling(CLI::App* app, tool::Sampling& s, const std::array<const char*
       ->check(whole(0, std::uint64_t(-1)));
 }
 
+void add_drafting(CLI::App* app, tool::Drafting& d) {
+  auto* draft = app->add_option(
+      "--draft", d.draft,
+      "guess tokens ahead and check several in one pass, the text stays the same: ngram finds them "
+      "in the text so far; or a smaller model file with the same vocabulary");
+  app->add_option("--draft-tokens", d.draft_tokens,
+                  "how many to guess at a time; default: as many as pay")
+      ->check(whole(1, 1024))
+      ->needs(draft);
+}
+
 void add_hybrid(CLI::App* app, tool::Hybrid& hybrid) {
   app->add_option("--hybrid-semantics", hybrid.semantics,
                   "of an RWKV-X model: paper, or package as the published package computes it")
@@ -279,6 +290,7 @@ int parse_and_run(int argc, char** argv) {
   add_state_layout(sub, generate.state_layout);
   sub->add_option("--state-out", generate.state_out, "write the final state to this file");
   add_sampling(sub, generate.sampling, {"1", "0.85", "0", "0", "0", "0", "0.996"});
+  add_drafting(sub, generate.drafting);
   add_hybrid(sub, generate.hybrid);
   add_inputs(sub, generate.inputs);
   add_adapters(sub, generate.adapters);
@@ -319,6 +331,7 @@ int parse_and_run(int argc, char** argv) {
       ->check(whole(1, whole_limit))
       ->capture_default_str();
   add_sampling(sub, chat.sampling, {"0.96, 1", "0.76, 0.28", "32", "0", "1, 0", "0.1, 0", "0.988"});
+  add_drafting(sub, chat.drafting);
   add_hybrid(sub, chat.hybrid);
   add_inputs(sub, chat.inputs);
   add_adapters(sub, chat.adapters);

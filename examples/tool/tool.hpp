@@ -59,6 +59,12 @@ struct Sampling {
   std::optional<std::uint64_t> seed;
 };
 
+/// What guesses tokens ahead.
+struct Drafting {
+  std::string draft;             ///< "ngram" or a model file; empty: nothing
+  std::size_t draft_tokens = 0;  ///< 0: as many as pay
+};
+
 struct Generate {
   std::string model;
   std::vector<std::string> adapters;
@@ -75,6 +81,7 @@ struct Generate {
   std::string grammar;
   std::optional<std::string> regex;
   Sampling sampling;
+  Drafting drafting;
   Hybrid hybrid;
   rwkv::kernels::Inputs inputs = rwkv::kernels::Inputs::rounded;
   std::string device = "cpu";
@@ -95,6 +102,7 @@ struct Chat {
   std::string tools;  ///< file
   std::size_t tokens = 4096;
   Sampling sampling;
+  Drafting drafting;
   Hybrid hybrid;
   rwkv::kernels::Inputs inputs = rwkv::kernels::Inputs::rounded;
   std::size_t threads = 0;

@@ -229,18 +229,59 @@ class Conversation {
   template <class Work>
   bool undo(Work& work, ExecutorRef exec = {}) {
     if (turns_.empty()) return false;
-    Kept& last = turns_.back();
-    if (last.before) {
-      state_ = std::move(*last.before);
-    } else {
-      State state = start_;
-      for (std::size_t i = 0; i + 1 < turns_.size(); ++i)
-        read(state, turns_[i].record.read, work, exec);
-      state_ = std::move(state);
-    }
-    after_ = std::move(last.record.before);
+    state_ = before_last(work, exec);
+    after_ = std::move(turns_.back().record.before);
     turns_.pop_back();
     return true;
+  }
+
+  /// Takes the last `tokens` of the last answer back, as if the model had not said them, and white
+  /// space that would stand at its end then, which templates do not want. Returns how many it were:
+  /// at most the whole answer. Where `history` (history.hpp), which the answers' feeder records
+  /// into, has them, the state comes from there without a pass; otherwise the turn is read again up
+  /// to there. Of an answer that was loaded, or whose thoughts have left, nothing is taken back.
+  template <class History, class Work>
+  std::size_t rewind(std::size_t tokens, History* history, Work& work, ExecutorRef exec = {}) {
+    if (turns_.empty() || turns_.back().said == 0 || tokens == 0) return 0;
+    Kept& last = turns_.back();
+    chat::detail::TurnRecord record;
+    chat::detail::Border after;
+    for (tokens = (std::min)(tokens, last.said);; ++tokens) {
+      record = last.record;
+      record.read.resize(record.read.size() - tokens);
+      const std::string text =
+          tokenizer_.decode(std::span<const Token>(record.read).last(last.said - tokens));
+      const std::size_t shown = (std::min)(text.size(), record.turn.answer.size());
+      record.turn.answer.resize(shown);
+      record.turn.reason = StopReason::max_tokens;
+      const auto words = chat::detail::turn_text(settings_, record.before, record.turn);
+      const auto again = chat::detail::settle(settings_, words, record.turn,
+                                              std::string_view(text).substr(shown), after);
+      if (!again || tokens == last.said) break;
+    }
+    State state = state_;
+    bool back = false;
+    if constexpr (requires { history->rewind(state, tokens, exec); }) {
+      back = history != nullptr && history->ends_with(state) && history->size() >= tokens;
+      if (back) history->rewind(state, tokens, exec);
+    }
+    if (!back) {
+      state = before_last(work, exec);
+      read(state, record.read, work, exec);
+    }
+    last.record = std::move(record);
+    last.said -= tokens;
+    state_ = std::move(state);
+    after_ = std::move(after);
+    return tokens;
+  }
+
+  /// The tokens that were read in the first `turns` turns, the model's own among them.
+  [[nodiscard]] std::vector<Token> tokens_of(std::size_t turns) const {
+    std::vector<Token> tokens;
+    for (std::size_t i = 0; i < turns; ++i)
+      tokens.insert(tokens.end(), turns_[i].record.read.begin(), turns_[i].record.read.end());
+    return tokens;
   }
 
   /// Another answer to what was said last. With the same options it would be the same: give another
@@ -303,7 +344,7 @@ class Conversation {
     state_ = std::move(state);
     after_ = std::move(script.after);
     turns_.clear();
-    for (auto& turn : script.turns) turns_.push_back({std::move(turn), std::nullopt});
+    for (auto& turn : script.turns) turns_.push_back({std::move(turn), std::nullopt, 0});
   }
 #endif
 
@@ -311,7 +352,17 @@ class Conversation {
   struct Kept {
     chat::detail::TurnRecord record;
     std::optional<State> before;
+    std::size_t said = 0;  // tokens of the answer, the last that were read; 0: not known
   };
+
+  template <class Work>
+  [[nodiscard]] State before_last(Work& work, ExecutorRef exec) const {
+    if (turns_.back().before) return *turns_.back().before;
+    State state = start_;
+    for (std::size_t i = 0; i + 1 < turns_.size(); ++i)
+      read(state, turns_[i].record.read, work, exec);
+    return state;
+  }
 
   template <class Work>
   void read(State& state, std::span<const Token> tokens, Work& work, ExecutorRef exec) const {
@@ -372,8 +423,9 @@ class Conversation {
     record.turn.reason = generated.reason;
 
     chat::detail::Border after;
-    if (const auto again =
-            chat::detail::settle(settings_, words, record.turn, generated.overrun, after)) {
+    const auto again =
+        chat::detail::settle(settings_, words, record.turn, generated.overrun, after);
+    if (again) {
       state = middle ? std::move(*middle) : state_;
       std::vector<Token> tokens;
       if (!middle && all.leading_token) tokens.push_back(*all.leading_token);
@@ -393,7 +445,7 @@ class Conversation {
     answer.generate_seconds = generated.generate_seconds;
     std::swap(state, state_);
     after_ = std::move(after);
-    turns_.push_back({std::move(record), std::nullopt});
+    turns_.push_back({std::move(record), std::nullopt, again ? 0 : generated.tokens.size()});
     if (settings_.kept_states > 0) turns_.back().before = std::move(state);
     if (turns_.size() > settings_.kept_states)
       turns_[turns_.size() - 1 - settings_.kept_states].before.reset();

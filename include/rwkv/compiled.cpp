@@ -17,4 +17,5 @@
 #include <rwkv/compiled/io.cpp>
 #include <rwkv/compiled/kernels.cpp>
 #include <rwkv/compiled/model.cpp>
+#include <rwkv/compiled/speculate.cpp>
 #include <rwkv/compiled/text.cpp>

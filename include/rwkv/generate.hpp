@@ -9,6 +9,7 @@
 #include <rwkv/exec/cancellable.hpp>
 #include <rwkv/exec/serial.hpp>
 #include <rwkv/sampler.hpp>
+#include <rwkv/state.hpp>
 #include <rwkv/text/stop_matcher.hpp>
 #include <rwkv/tokenizer.hpp>
 
@@ -26,6 +27,30 @@ enum class StopReason : std::uint8_t {
   stop_string,  ///< a stop string was complete
   cancelled,    ///< the callback or `cancelled` asked to stop
   complete,     ///< the constraint is satisfied and nothing can follow
+};
+
+template <class Shape>
+struct Slot;
+enum class Logits : std::uint8_t;
+
+/// What feeds the state of one sequence for `generate` instead of `Model::forward` alone: Feeder
+/// (speculate.hpp), which guesses ahead, records the way back, or both.
+class AnyFeeder {
+ public:
+  /// Runs a batch: `Model::forward` with everything else given.
+  using Forward =
+      std::function<void(std::span<const Slot<DynamicShape>>, Logits, std::span<float>)>;
+
+  virtual ~AnyFeeder() = default;
+  /// Appends `tokens` to the sequence and returns the logits [V] after them; `expected`: how many
+  /// tokens may follow one by one. The state may be ahead of the tokens until it is settled.
+  virtual std::span<const float> feed(State<DynamicShape>& state, std::span<const Token> tokens,
+                                      std::size_t expected, const Forward& forward,
+                                      ExecutorRef exec) = 0;
+  /// Makes the state that of the tokens that were fed.
+  virtual void settle(State<DynamicShape>& state, ExecutorRef exec) = 0;
+  /// The last `feed` was abandoned: the state is as it was before.
+  virtual void abandon() = 0;
 };
 
 struct GenerateOptions {
@@ -49,6 +74,10 @@ struct GenerateOptions {
   /// only where it is complete. Text that it forces is not sampled, but fed in passes of many
   /// tokens. Must be of this tokenizer. Default: none.
   Constraint constraint{};
+  /// Several tokens per pass by guesses, the same text: see speculate.hpp; or a way back: see
+  /// history.hpp. For RWKV-7 models whose shape is known at run time. Must outlive the call, and is
+  /// of this sequence alone.
+  AnyFeeder* feeder = nullptr;
 };
 
 struct GenerateResult {
@@ -119,9 +148,22 @@ class TokenStream {
 
 namespace detail {
 
-/// Feeds tokens and returns the logits after them. If `stoppable`, the call may come to nothing:
-/// the state is then as it was, and there are no logits.
-using Feed = std::function<std::span<const float>(std::span<const Token>, bool stoppable)>;
+/// Feeds tokens and returns the logits after them; `expected` more may follow. If `stoppable`, the
+/// call may come to nothing: the state is then as it was, and there are no logits.
+using Feed = std::function<std::span<const float>(std::span<const Token>, bool stoppable,
+                                                  std::size_t expected)>;
+
+/// Settles a state whatever happens.
+template <class State>
+struct Settled {
+  AnyFeeder* feeder;
+  State& state;
+  ExecutorRef exec;
+  ~Settled() {
+    if constexpr (std::is_same_v<State, rwkv::State<DynamicShape>>)
+      if (feeder != nullptr) feeder->settle(state, exec);
+  }
+};
 
 /// Gets text, and says whether to go on.
 using Show = std::function<bool(std::string_view)>;
@@ -158,6 +200,12 @@ class Generation {
   }
 
   [[nodiscard]] bool reads_prompt() const noexcept { return result_.prompt_tokens < input_.size(); }
+
+  /// How many tokens may follow those that are wanted, one by one; 0 within the prompt.
+  [[nodiscard]] std::size_t expected() const noexcept {
+    const bool over = reads_prompt() || stream_.reason() != StopReason::none || !wanted_;
+    return over ? 0 : options_->max_tokens - result_.tokens.size();
+  }
 
   /// Precondition: it has ended.
   [[nodiscard]] GenerateResult result() && { return std::move(result_); }
@@ -210,16 +258,36 @@ template <class Model, class State, class Work, class OnText>
 GenerateResult generate(const Model& model, State& state, Work& work, const Tokenizer& tokenizer,
                         std::span<const Token> prompt, Sampler* sampler,
                         const GenerateOptions& options, OnText& on_text, ExecutorRef exec) {
-  const auto forward = [&](std::span<const Token> tokens,
-                           bool stoppable) -> std::span<const float> {
-    if (!stoppable) return model.forward(state, tokens, work, exec);
+  constexpr bool feedable = std::is_same_v<State, rwkv::State<DynamicShape>>;
+  if (!feedable && options.feeder != nullptr)
+    fail(ErrorCategory::unsupported,
+         "only RWKV-7 models whose shape is known at run time can be fed by guesses or rewound: "
+         "the caches of RWKV-X, for one, have no way back");
+  const auto feed = [&](std::span<const Token> tokens, [[maybe_unused]] std::size_t expected,
+                        ExecutorRef runner) -> std::span<const float> {
+    if constexpr (feedable) {
+      if (options.feeder != nullptr) {
+        const auto run = [&](std::span<const Slot<DynamicShape>> slots, Logits which,
+                             std::span<float> logits) {
+          model.forward(slots, which, logits, work, runner);
+        };
+        return options.feeder->feed(state, tokens, expected, std::cref(run), runner);
+      }
+    }
+    return model.forward(state, tokens, work, runner);
+  };
+  const auto forward = [&](std::span<const Token> tokens, bool stoppable,
+                           std::size_t expected) -> std::span<const float> {
+    if (!stoppable) return feed(tokens, expected, exec);
     State before = state;
     Cancellable cancellable(exec, std::cref(options.cancelled));
-    const std::span<const float> logits = model.forward(state, tokens, work, cancellable);
+    const std::span<const float> logits = feed(tokens, expected, cancellable);
     if (!cancellable.stopped()) return logits;
     state = std::move(before);
+    if (options.feeder != nullptr) options.feeder->abandon();
     return {};
   };
+  const Settled<State> settled{options.feeder, state, exec};
   return generate(forward, model.shape().vocab(), work.rows(), tokenizer, prompt, options,
                   showing(on_text), sampler);
 }

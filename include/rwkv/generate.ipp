@@ -227,7 +227,7 @@ RWKV_FUNCTION GenerateResult generate(const Feed& forward, std::size_t vocab, st
   text.begin(rows, show);
   for (auto tokens = text.wanted(rows); !tokens.empty(); tokens = text.wanted(rows)) {
     const bool stoppable = text.reads_prompt() && tokens.size() > 1 && options.cancelled;
-    const auto logits = forward(tokens, stoppable);
+    const auto logits = forward(tokens, stoppable, text.expected());
     if (logits.empty()) {
       text.cancel();
       break;

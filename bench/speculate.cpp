@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+// What guessing ahead (speculate.hpp) makes of decoding.
+//
+//   speculate --model MODEL [--tokens 48] [--rounds 3] [--threads 1] [--csv FILE]
+//       Speed by the share of right guesses and their number per pass, as a multiple of plain
+//       decoding: guesses come from a script in which that share of the model's own text is right.
+//       For any model, with random weights too; plot_speculate.py plots the CSV.
+//   speculate --model MODEL --prompt FILE [--draft MODEL] [--tokens 400] [--prompt-bytes 2000] ...
+//       A text is continued, greedily, with guesses that are looked up in it (or a smaller model's).
+//
+// Everything is measured in turns with plain decoding; the numbers are medians of the rounds.
+#include "options.hpp"
+#include <rwkv/exec/thread_pool.hpp>
+#include <rwkv/speculate.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+#include <random>
+#include <vector>
+
+namespace {
+
+using rwkv::Token;
+
+struct Timed {
+  std::vector<Token> tokens;
+  double seconds = 0;
+  rwkv::FeederCounts counts;
+};
+
+/// `count` tokens greedily after a prompt, by `generate`'s steps without its text.
+Timed decode(const rwkv::Model<>& model, const rwkv::State<>& after_prompt, Token first,
+             std::size_t count, rwkv::Draft* draft, std::size_t draft_tokens,
+             rwkv::ThreadPool& pool) {
+  rwkv::State<> state = after_prompt;
+  rwkv::Workspace work(model.shape(), 32);
+  Timed timed;
+  timed.tokens = {first};
+  const auto run = [&](rwkv::Feeder* feeder) {
+    const auto begin = std::chrono::steady_clock::now();
+    while (timed.tokens.size() <= count) {
+      std::span<const float> logits;
+      const std::span<const Token> last(&timed.tokens.back(), 1);
+      if (feeder == nullptr) {
+        logits = model.forward(state, last, work, pool);
+      } else {
+        rwkv::Feeder::Request request{feeder, &state, last, count - timed.tokens.size()};
+        rwkv::feed(model, std::span(&request, 1), work, pool);
+        logits = request.logits;
+      }
+      timed.tokens.push_back(rwkv::argmax(logits));
+    }
+    if (feeder != nullptr) feeder->settle(state, pool);
+    const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - begin;
+    timed.seconds = spent.count();
+  };
+  if (draft == nullptr) {
+    run(nullptr);
+    return timed;
+  }
+  rwkv::Feeder feeder(model.shape(), {.draft = draft, .draft_tokens = draft_tokens});
+  run(&feeder);
+  timed.counts = feeder.counts();
+  return timed;
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+bool same(const Timed& a, const Timed& b) {
+  if (a.tokens == b.tokens) return true;
+  std::fputs("error: the text is another one with guesses\n", stderr);
+  return false;
+}
+
+int simulate(const rwkv::Model<>& model, std::size_t count, std::size_t rounds,
+             rwkv::ThreadPool& pool, const std::string& csv) {
+  const rwkv::State<> start = model.initial_state();
+  const Timed text = decode(model, start, 1, count, nullptr, 0, pool);
+  std::FILE* const file = csv.empty() ? nullptr : std::fopen(csv.c_str(), "w");
+  if (file != nullptr) std::fputs("right,guesses,speedup\n", file);
+  constexpr std::size_t lengths[] = {1, 2, 3, 4, 6, 8, 12, 15, 0};  // 0: chosen
+  std::printf("| right guesses |");
+  for (const std::size_t k : lengths) k == 0 ? std::printf(" chosen |") : std::printf(" %zu |", k);
+  std::printf("\n|---|");
+  for (std::size_t i = 0; i < std::size(lengths); ++i) std::printf("---|");
+  for (const double right : {0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0}) {
+    std::vector<std::vector<double>> ratios(std::size(lengths));
+    for (std::size_t round = 0; round < rounds; ++round) {
+      std::vector<Token> script = text.tokens;
+      std::mt19937 random(static_cast<unsigned>(round + 1));
+      for (Token& token : script)
+        if (static_cast<double>(random() % 1000) >= right * 1000)
+          token = (token + 1) % static_cast<Token>(model.shape().vocab());
+      for (std::size_t i = 0; i < std::size(lengths); ++i) {
+        const Timed plain = decode(model, start, 1, count, nullptr, 0, pool);
+        rwkv::FixedDraft draft(script);
+        const Timed fed = decode(model, start, 1, count, &draft, lengths[i], pool);
+        if (!same(plain, fed)) return 1;
+        ratios[i].push_back(plain.seconds / fed.seconds);
+      }
+    }
+    std::printf("\n| %.0f %% |", 100 * right);
+    for (std::size_t i = 0; i < std::size(lengths); ++i) {
+      std::printf(" %.2f |", median(ratios[i]));
+      if (file != nullptr)
+        std::fprintf(file, "%.2f,%zu,%.4f\n", right, lengths[i], median(ratios[i]));
+    }
+    std::fflush(stdout);
+  }
+  std::puts("");
+  if (file != nullptr && std::fclose(file) != 0) {
+    std::fprintf(stderr, "error: %s: cannot be written\n", csv.c_str());
+    return 1;
+  }
+  return 0;
+}
+
+int go_on(const std::string& path, const rwkv::Model<>& model, const std::string& prompt_file,
+          std::size_t prompt_bytes, const std::string& draft_path, std::size_t draft_tokens,
+          std::size_t count, std::size_t rounds, rwkv::ThreadPool& pool) {
+  std::ifstream in(prompt_file, std::ios::binary);
+  std::string text{std::istreambuf_iterator<char>(in), {}};
+  if (text.empty()) {
+    std::fprintf(stderr, "error: %s: nothing can be read\n", prompt_file.c_str());
+    return 1;
+  }
+  text.resize((std::min)(text.size(), prompt_bytes));
+  const auto tokenizer = rwkv::Tokenizer::from_checkpoint(rwkv::io::read_checkpoint(path));
+  const std::vector<Token> prompt = tokenizer.encode(text);
+  rwkv::State<> state = model.initial_state();
+  rwkv::Workspace work(model.shape());
+  const Token first = rwkv::argmax(model.forward(state, prompt, work, pool));
+  std::unique_ptr<rwkv::Draft> draft;
+  if (draft_path.empty())
+    draft = std::make_unique<rwkv::NgramDraft>();
+  else
+    draft = std::make_unique<rwkv::ModelDraft>(rwkv::load(draft_path), pool);
+  std::vector<double> ratios, plain_speed, fed_speed;
+  Timed fed;
+  for (std::size_t round = 0; round < rounds; ++round) {
+    const Timed plain = decode(model, state, first, count, nullptr, 0, pool);
+    draft->reset();
+    draft->append(prompt);
+    fed = decode(model, state, first, count, draft.get(), draft_tokens, pool);
+    if (!same(plain, fed)) return 1;
+    ratios.push_back(plain.seconds / fed.seconds);
+    plain_speed.push_back(static_cast<double>(count) / plain.seconds);
+    fed_speed.push_back(static_cast<double>(count) / fed.seconds);
+  }
+  std::printf(
+      "plain %.1f tokens/s, with guesses %.1f: %.2f times; %zu of %zu guesses right, %.2f "
+      "tokens per pass\n",
+      median(plain_speed), median(fed_speed), median(ratios), fed.counts.accepted,
+      fed.counts.guessed,
+      static_cast<double>(fed.counts.tokens) / static_cast<double>(fed.counts.passes));
+  const std::string said = tokenizer.decode(
+      std::span<const Token>(fed.tokens).first((std::min)(fed.tokens.size(), std::size_t{120})));
+  std::printf("text begins: %s\n", said.c_str());
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  bench::Options options(
+      argc, argv,
+      "speculate --model MODEL [--tokens 48] [--rounds 3] [--threads 1] [--csv "
+      "FILE] | --model MODEL --prompt FILE [--prompt-bytes 2000] [--draft MODEL] "
+      "[--draft-tokens 0] [--tokens 400]");
+  const std::string path = options.text("model", "");
+  const std::string prompt = options.text("prompt", "");
+  const auto prompt_bytes = options.number<std::size_t>("prompt-bytes", 2000);
+  const std::string draft = options.text("draft", "");
+  const auto draft_tokens = options.number<std::size_t>("draft-tokens", 0);
+  const auto count = options.number<std::size_t>("tokens", prompt.empty() ? 48 : 400);
+  const auto rounds = options.number<std::size_t>("rounds", 3);
+  const auto threads = options.number<std::size_t>("threads", 1);
+  const std::string csv = options.text("csv", "");
+  options.finish();
+  if (path.empty() || rounds == 0 || count == 0) {
+    std::fputs("speculate needs --model MODEL, a round and a token at least\n", stderr);
+    return 2;
+  }
+  rwkv::ThreadPool pool(threads);
+  const auto model = rwkv::load(path);
+  return prompt.empty()
+             ? simulate(model, count, rounds, pool, csv)
+             : go_on(path, model, prompt, prompt_bytes, draft, draft_tokens, count, rounds, pool);
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "error: %s\n", error.what());
+  return 1;
+}

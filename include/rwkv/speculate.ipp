@@ -1,0 +1,430 @@
+// SPDX-License-Identifier: Apache-2.0
+// The definitions of speculate.hpp.
+#pragma once
+
+#include <rwkv/core/argmax.hpp>
+#include <rwkv/speculate.hpp>
+
+#include <algorithm>
+#include <chrono>
+
+namespace rwkv::inline RWKV_ABI {
+
+RWKV_FUNCTION void NgramDraft::reset() {
+  text_.clear();
+  nodes_.assign(1, {0, none, 0, none});
+  edges_.clear();
+  table_.assign(16, none);
+  whole_ = 0;
+  agree_ = 0;
+}
+
+RWKV_FUNCTION std::size_t NgramDraft::slot_of(std::uint32_t node, Token token) const noexcept {
+  std::uint64_t hash = (std::uint64_t{node} << 32 | token) * 0x9e3779b97f4a7c15u;
+  hash ^= hash >> 32;
+  std::size_t slot = static_cast<std::size_t>(hash) & (table_.size() - 1);
+  while (table_[slot] != none &&
+         (edges_[table_[slot]].from != node || edges_[table_[slot]].token != token))
+    slot = (slot + 1) & (table_.size() - 1);
+  return slot;
+}
+
+RWKV_FUNCTION void NgramDraft::add_edge(std::uint32_t node, Token token, std::uint32_t to) {
+  if (2 * (edges_.size() + 1) > table_.size()) {
+    table_.assign(2 * table_.size(), none);
+    for (std::uint32_t e = 0; e < edges_.size(); ++e)
+      table_[slot_of(edges_[e].from, edges_[e].token)] = e;
+  }
+  table_[slot_of(node, token)] = static_cast<std::uint32_t>(edges_.size());
+  edges_.push_back({token, node, to, nodes_[node].edges});
+  nodes_[node].edges = static_cast<std::uint32_t>(edges_.size() - 1);
+}
+
+// Blumer et al.: all nodes that the new token makes, in amortised constant time.
+RWKV_FUNCTION void NgramDraft::extend(Token token) {
+  const auto end = static_cast<std::uint32_t>(text_.size());
+  text_.push_back(token);
+  const auto added = static_cast<std::uint32_t>(nodes_.size());
+  nodes_.push_back({nodes_[whole_].length + 1, 0, end, none});
+  std::uint32_t from = whole_;
+  whole_ = added;
+  std::uint32_t edge = none;
+  for (; from != none && (edge = edge_of(from, token)) == none; from = nodes_[from].link)
+    add_edge(from, token, added);
+  if (from != none) {
+    const std::uint32_t to = edges_[edge].to;
+    if (nodes_[to].length == nodes_[from].length + 1) {
+      nodes_[added].link = to;
+    } else {
+      const auto shorter = static_cast<std::uint32_t>(nodes_.size());
+      nodes_.push_back({nodes_[from].length + 1, nodes_[to].link, nodes_[to].last, none});
+      for (std::uint32_t e = nodes_[to].edges; e != none; e = edges_[e].next)
+        add_edge(shorter, edges_[e].token, edges_[e].to);
+      nodes_[to].link = shorter;
+      nodes_[added].link = shorter;
+      for (; from != none && (edge = edge_of(from, token)) != none && edges_[edge].to == to;
+           from = nodes_[from].link)
+        edges_[edge].to = shorter;
+    }
+  }
+  // The longest end that occurred before: where it did so last, and from now on here.
+  Node& before = nodes_[nodes_[added].link];
+  agree_ = before.length;
+  follows_ = before.last + std::size_t{1};
+  before.last = end;
+}
+
+RWKV_FUNCTION void NgramDraft::append(std::span<const Token> tokens) {
+  for (const Token token : tokens) {
+    if (text_.size() >= (std::max<std::size_t>)(options_.longest_text, 2)) {
+      const std::vector<Token> newer(text_.begin() + static_cast<std::ptrdiff_t>(text_.size() / 2),
+                                     text_.end());
+      reset();
+      for (const Token again : newer) extend(again);
+    }
+    extend(token);
+  }
+}
+
+RWKV_FUNCTION void NgramDraft::propose(std::size_t most, std::vector<Token>& guesses) {
+  if (agree_ == 0 || agree_ < options_.shortest) return;
+  const std::size_t begin = guesses.size();
+  const std::size_t count = (std::min)(most, agree_);
+  for (std::size_t i = 0; i < count; ++i) {
+    // What repeats itself up to here goes on repeating itself.
+    const std::size_t at = follows_ + i;
+    guesses.push_back(at < text_.size() ? text_[at] : guesses[begin + at - text_.size()]);
+  }
+}
+
+}  // namespace rwkv::inline RWKV_ABI
+
+namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
+
+RWKV_FUNCTION ModelDraft::ModelDraft(Model<> model, ExecutorRef exec)
+    : ModelDraft(model, model.initial_state(), exec) {}
+
+RWKV_FUNCTION ModelDraft::ModelDraft(Model<> model, State<> start, ExecutorRef exec)
+    : model_(std::move(model)),
+      start_(std::move(start)),
+      state_(start_),
+      work_(model_.shape()),
+      exec_(exec),
+      log_(model_.shape(), most_logged) {
+  if (!(start_.shape() == model_.shape()))
+    fail(ErrorCategory::shape, "the draft's state belongs to a model of another shape");
+}
+
+RWKV_FUNCTION void ModelDraft::reset() {
+  state_ = start_;
+  unread_.clear();
+  forget_guesses();
+}
+
+RWKV_FUNCTION void ModelDraft::forget_guesses() {
+  guesses_.clear();
+  log_.clear();
+  fed_ = 0;
+  right_ = 0;
+}
+
+RWKV_FUNCTION void ModelDraft::append(std::span<const Token> tokens) {
+  for (const Token token : tokens) {
+    if (right_ < fed_ && guesses_[right_] == token) {
+      ++right_;
+      continue;
+    }
+    if (right_ < fed_) rewind(state_, log_, right_, exec_);
+    forget_guesses();
+    if (token < vocab()) unread_.push_back(token);
+  }
+}
+
+RWKV_FUNCTION void ModelDraft::propose(std::size_t most, std::vector<Token>& guesses) {
+  if (right_ > 0 && right_ == fed_) {  // the log begins anew
+    guesses_.erase(guesses_.begin(), guesses_.begin() + static_cast<std::ptrdiff_t>(fed_));
+    log_.clear();
+    fed_ = 0;
+    right_ = 0;
+  }
+  if (!unread_.empty()) {
+    guesses_.assign(1, argmax(model_.forward(state_, unread_, work_, exec_)));
+    unread_.clear();
+  }
+  while (!guesses_.empty() && guesses_.size() - right_ < most && log_.room() > 0) {
+    const Slot<> slot{.state = &state_, .tokens = std::span(&guesses_[fed_], 1), .log = &log_};
+    model_.forward(std::span(&slot, 1), Logits::last, work_.logits(), work_, exec_);
+    ++fed_;
+    guesses_.push_back(argmax(work_.logits()));
+  }
+  const std::size_t count = (std::min)(most, guesses_.size() - right_);
+  const auto first = guesses_.begin() + static_cast<std::ptrdiff_t>(right_);
+  guesses.insert(guesses.end(), first, first + static_cast<std::ptrdiff_t>(count));
+}
+
+namespace detail {
+
+/// A row more, as a share of a pass of one, as long as nothing was measured.
+inline constexpr double row_share = 0.2;
+
+RWKV_FUNCTION double DraftLength::expected_seconds(std::size_t rows) const {
+  const auto guessed = [](std::size_t n) { return 1 + row_share * static_cast<double>(n - 1); };
+  const auto measured = [&](std::size_t n) { return n < seconds_.size() && seconds_[n] > 0; };
+  std::size_t below = rows;
+  while (below > 0 && !measured(below)) --below;
+  std::size_t above = rows;
+  while (above < seconds_.size() && !measured(above)) ++above;
+  double seconds = 0;
+  if (below == 0 && above >= seconds_.size())
+    return guessed(rows);
+  else if (below == 0)
+    seconds = seconds_[above] * guessed(rows) / guessed(above);
+  else if (below == rows || above >= seconds_.size())
+    seconds = seconds_[below] * guessed(rows) / guessed(below);
+  else
+    seconds = seconds_[below] + (seconds_[above] - seconds_[below]) *
+                                    static_cast<double>(rows - below) /
+                                    static_cast<double>(above - below);
+  // More rows never take less, nor more than passes of their own; what says otherwise was disturbed.
+  double least = seconds;
+  for (const double other : seconds_)
+    if (other > 0) least = (std::min)(least, other);
+  return (std::min)(seconds, least * static_cast<double>(rows));
+}
+
+RWKV_FUNCTION std::size_t DraftLength::choose(std::size_t most) {
+  std::size_t best = 0;
+  double best_rate = 0;
+  double expected = 1;  // tokens per pass
+  double power = 1;
+  for (std::size_t guesses = 0; guesses <= most; ++guesses) {
+    const double seconds = expected_seconds(guesses + 1) + static_cast<double>(guesses) * guess_;
+    if (expected > best_rate * seconds) {
+      best = guesses;
+      best_rate = expected / seconds;
+    }
+    power *= right_;
+    expected += power;
+  }
+  if (best > 0) {
+    passes_without_ = 0;
+  } else if (++passes_without_ >= try_after_ && most > 0) {
+    // The text may have become one that can be guessed.
+    passes_without_ = 0;
+    try_after_ = (std::min)(2 * try_after_, std::size_t{64});
+    best = (std::min)(most, std::size_t{2});
+  }
+  return best;
+}
+
+RWKV_FUNCTION void DraftLength::judged(std::size_t guessed, std::size_t right) {
+  constexpr double newest = 1.0 / 12;
+  for (std::size_t i = 0; i < right; ++i) right_ += (1 - right_) * newest;
+  if (right < guessed) right_ -= right_ * newest;
+  if (right > 0) try_after_ = 8;
+}
+
+/// A mean that soon forgets how long somebody else had the processor.
+inline void learn(double& mean, double seconds) {
+  if (mean == 0 || seconds < mean)
+    mean += (seconds - mean) * (mean == 0 ? 1 : 0.5);
+  else
+    mean += ((std::min)(seconds, 2 * mean) - mean) * 0.1;
+}
+
+RWKV_FUNCTION void DraftLength::took(std::size_t rows, double seconds) {
+  if (rows >= seconds_.size()) seconds_.resize(rows + 1, 0.0);
+  learn(seconds_[rows], seconds);
+}
+
+RWKV_FUNCTION void DraftLength::guessing_took(std::size_t guesses, double seconds) {
+  // The first time a model reads the prompt.
+  if (std::exchange(guessed_before_, true)) learn(guess_, seconds / static_cast<double>(guesses));
+}
+
+[[nodiscard]] inline double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// Longer inputs are read without guesses: every row of a pass with guesses has logits.
+inline constexpr std::size_t longest_with_guesses = 8;
+
+}  // namespace detail
+
+RWKV_FUNCTION Feeder::Feeder(const DynamicShape& shape, const FeederOptions& options)
+    : shape_(shape), options_(options) {
+  if (options_.draft != nullptr && options_.draft->vocab() != 0 &&
+      options_.draft->vocab() != shape_.vocab())
+    fail_with(ErrorCategory::argument, "the draft guesses among ", options_.draft->vocab(),
+              " tokens, and the model has ", shape_.vocab(), ": they must share a vocabulary");
+  if (options_.history != nullptr && !(options_.history->shape() == shape_))
+    fail(ErrorCategory::shape, "the history belongs to a model of another shape");
+}
+
+RWKV_FUNCTION bool Feeder::take(Request& request) {
+  std::size_t taken = 0;
+  while (taken < request.tokens.size() && taken_ < read_.size() &&
+         read_[taken_] == request.tokens[taken])
+    ++taken, ++taken_;
+  request.tokens = request.tokens.subspan(taken);
+  counts_.accepted += taken;
+  counts_.tokens += taken;
+  return request.tokens.empty();
+}
+
+RWKV_FUNCTION Slot<> Feeder::begin(Request& request, const Forward& forward, ExecutorRef exec) {
+  if (!read_.empty()) length_.judged(read_.size() - known_, taken_ - known_);
+  settle(*request.state, exec);
+
+  History* const history = options_.history;
+  std::span<const Token> tokens = request.tokens;
+  read_.assign(tokens.begin(), tokens.end());
+  if (options_.draft != nullptr && request.expected > 0 &&
+      tokens.size() <= detail::longest_with_guesses) {
+    guess(request.expected);
+    counts_.passes += 1;
+    counts_.tokens += tokens.size();
+    counts_.guessed += read_.size() - tokens.size();
+  }
+  known_ = tokens.size();
+  taken_ = known_;
+  if (known_ < read_.size()) {
+    if (!own_log_ || own_log_->capacity() < read_.size())
+      own_log_.emplace(shape_, detail::longest_with_guesses + most_guesses());
+    own_log_->clear();
+    return {.state = request.state, .tokens = read_, .log = &*own_log_};
+  }
+  if (history == nullptr) return {.state = request.state, .tokens = read_};
+  if (known_ > history->capacity()) {
+    // Of a long input the end is logged.
+    const Slot<> head{.state = request.state, .tokens = tokens.first(known_ - history->capacity())};
+    forward(std::span(&head, 1), Logits::none, {});
+    tokens = tokens.last(history->capacity());
+  }
+  in_history_ = tokens.size();
+  return {.state = request.state,
+          .tokens = std::span<const Token>(read_).last(tokens.size()),
+          .log = &history->log_for(*request.state, tokens.size())};
+}
+
+RWKV_FUNCTION std::size_t Feeder::most_guesses() const noexcept {
+  return options_.draft_tokens > 0 ? options_.draft_tokens : options_.most_draft_tokens;
+}
+
+RWKV_FUNCTION void Feeder::guess(std::size_t expected) {
+  const std::size_t tokens = read_.size();
+  std::size_t most = (std::min)(expected, most_guesses());
+  if (options_.history != nullptr) {
+    const std::size_t capacity = options_.history->capacity();
+    most = (std::min)(most, capacity - (std::min)(tokens, capacity));
+  }
+  if (options_.draft_tokens == 0) most = length_.choose(most);
+  if (most == 0) return;
+  const double start = detail::seconds_now();
+  options_.draft->propose(most, read_);
+  read_.resize((std::min)(read_.size(), tokens + most));
+  length_.guessing_took((std::max)(read_.size() - tokens, std::size_t{1}),
+                        detail::seconds_now() - start);
+  for (std::size_t i = tokens; i < read_.size(); ++i)
+    if (read_[i] >= shape_.vocab()) read_.resize(i);
+}
+
+RWKV_FUNCTION void Feeder::feed(std::span<Request> requests, const Forward& forward,
+                                ExecutorRef exec) {
+  // Those that must take part in a pass; if it throws, nothing was read.
+  struct Pass {
+    std::vector<Request*> requests;
+    std::vector<Slot<>> slots;
+    bool done = false;
+    ~Pass() {
+      if (!done)
+        for (Request* const request : requests) request->feeder->abandon();
+    }
+  };
+  Pass all, last;
+  bool guessed = false;
+  for (Request& request : requests) {
+    request.logits = {};
+    Feeder& feeder = *request.feeder;
+    if (feeder.options_.draft != nullptr) feeder.options_.draft->append(request.tokens);
+    if (feeder.take(request)) {
+      if (!feeder.read_.empty()) request.logits = feeder.logits_of(feeder.taken_ - 1);
+      continue;
+    }
+    last.requests.push_back(&request);
+    last.slots.push_back(feeder.begin(request, forward, exec));
+    guessed = guessed || feeder.known_ < feeder.read_.size();
+  }
+  // A pass has the logits of all its rows, or the last ones. Of long inputs the last are enough.
+  if (guessed) {
+    Pass both;
+    std::swap(both, last);
+    for (std::size_t i = 0; i < both.slots.size(); ++i) {
+      const bool is_long = both.slots[i].tokens.size() > detail::longest_with_guesses &&
+                           both.requests[i]->feeder->known_ == both.slots[i].tokens.size();
+      Pass& to = is_long ? last : all;
+      to.requests.push_back(both.requests[i]);
+      to.slots.push_back(both.slots[i]);
+    }
+    both.done = true;
+  }
+  for (Pass* const pass : {&all, &last}) {
+    if (pass->requests.empty()) continue;
+    std::size_t rows = 0;
+    for (std::size_t i = 0; i < pass->slots.size(); ++i) {
+      Feeder& feeder = *pass->requests[i]->feeder;
+      feeder.rows_ = pass == &last ? 1 : pass->slots[i].tokens.size();
+      rows += feeder.rows_;
+    }
+    Feeder& first = *pass->requests.front()->feeder;
+    const std::size_t vocab = first.shape_.vocab();
+    if (first.logits_.size() < rows * vocab) first.logits_.resize(rows * vocab);
+    const std::span<float> logits = std::span(first.logits_).first(rows * vocab);
+    const double start = detail::seconds_now();
+    forward(std::span<const Slot<>>(pass->slots), pass == &last ? Logits::last : Logits::all,
+            logits);
+    if (pass->slots.size() == 1 && pass->slots[0].tokens.size() <= 2 * detail::longest_with_guesses)
+      first.length_.took(pass->slots[0].tokens.size(), detail::seconds_now() - start);
+    std::size_t row = 0;
+    for (Request* const request : pass->requests) {
+      Feeder& feeder = *request->feeder;
+      if (row > 0) {
+        const auto own = logits.subspan(row * vocab, feeder.rows_ * vocab);
+        feeder.logits_.assign(own.begin(), own.end());
+      }
+      row += feeder.rows_;
+      request->logits = feeder.logits_of(feeder.known_ - 1);
+    }
+    pass->done = true;
+  }
+}
+
+RWKV_FUNCTION std::span<const float> Feeder::feed(State<>& state, std::span<const Token> tokens,
+                                                  std::size_t expected, const Forward& forward,
+                                                  ExecutorRef exec) {
+  Request request{.feeder = this, .state = &state, .tokens = tokens, .expected = expected};
+  feed(std::span(&request, 1), forward, exec);
+  return request.logits;
+}
+
+RWKV_FUNCTION void Feeder::settle(State<>& state, ExecutorRef exec) {
+  if (known_ < read_.size()) {
+    const std::size_t taken = taken_;
+    if (taken < read_.size()) rewind(state, *own_log_, taken, exec);
+    if (options_.history != nullptr) options_.history->append(*own_log_, taken);
+  }
+  read_.clear();
+  known_ = 0;
+  taken_ = 0;
+  in_history_ = 0;
+}
+
+RWKV_FUNCTION void Feeder::abandon() {
+  if (in_history_ > 0) options_.history->forget(in_history_);
+  read_.clear();
+  known_ = 0;
+  taken_ = 0;
+  in_history_ = 0;
+}
+
+}  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA
