@@ -36,7 +36,7 @@ struct Blocking {
   // Whether the rows are divided into blocks of all sizes, rather than powers of two: that is more
   // code.
   static constexpr bool even = L::width == 8;
-  // One row: both panels of a pair, which are one stream.
+  // One row, and few: both panels of a pair, which are one stream.
   static constexpr std::size_t panels_of_row = L::width == 1 ? 1 : 2;
   // Inputs per pass over the rows, and bytes of weights that stay in the second-level cache
   // meanwhile: so the rows come from far away once for several panels.
@@ -200,10 +200,10 @@ void matmul(const PanelMatrix<typename Op::Weight>& w, Range panels, const typen
     }
     groups<Op, Rows, 1>(w, p, panels.end, x, ldx, rows, y, ldy);
   };
-  if (rows == 1)
-    blocks.template operator()<1, B::panels_of_row>();
-  else
-    blocks.template operator()<B::rows, B::panels>();
+  if (rows == 1) return blocks.template operator()<1, B::panels_of_row>();
+  if constexpr (B::panels > 1)  // few rows, one stream: little more than for a lone one
+    if (rows <= 4) return blocks.template operator()<4, B::panels_of_row>();
+  blocks.template operator()<B::rows, B::panels>();
 }
 
 }  // namespace detail

@@ -497,10 +497,9 @@ static_assert(
 
 /// Panels [panels.begin, panels.end), at most V, for rows [first, first + Rows); beyond `end`, the
 /// last one again.
-template <class L, unsigned Bits, std::size_t Parts, std::size_t Rows>
+template <class L, unsigned Bits, std::size_t Parts, std::size_t Rows, std::size_t V>
 void quantised_block(const QuantisedMatrix& w, Range panels, const QuantisedActivations& x,
                      std::size_t first, std::size_t end, float* y, std::size_t ldy) noexcept {
-  constexpr std::size_t V = QuantisedBlocking<L, Bits, Parts>::panels;
   const QuantisedLayout layout = with_constants<Bits, Parts>(w.layout);
   RWKV_ASSERT(layout == w.layout);
   const std::size_t panel_bytes = layout.bytes_per_panel(w.cols);
@@ -532,17 +531,28 @@ template <class L, unsigned Bits, std::size_t Parts>
 void quantised_panels(const QuantisedMatrix& w, Range panels, const QuantisedActivations& x,
                       std::size_t rows, float* y, std::size_t ldy) noexcept {
   using Blocking = QuantisedBlocking<L, Bits, Parts>;
-  constexpr std::size_t most = Blocking::rows, last = Blocking::last_rows;
-  for (std::size_t p = panels.begin; p < panels.end; p += Blocking::panels) {
+  constexpr std::size_t most = Blocking::rows, last = Blocking::last_rows, V = Blocking::panels;
+  if constexpr (V > 1) {
+    // Few rows take little longer than a lone one, if their panels are a single stream, too.
+    if (rows <= 4) {
+      for (std::size_t p = panels.begin; p < panels.end; ++p)
+        if (rows <= 2)
+          quantised_block<L, Bits, Parts, 2, 1>(w, {p, p + 1}, x, 0, rows, y, ldy);
+        else
+          quantised_block<L, Bits, Parts, 4, 1>(w, {p, p + 1}, x, 0, rows, y, ldy);
+      return;
+    }
+  }
+  for (std::size_t p = panels.begin; p < panels.end; p += V) {
     const std::size_t left = panels.end - p;
-    const Range some{p, p + (left < Blocking::panels ? left : Blocking::panels)};
+    const Range some{p, p + (left < V ? left : V)};
     for (std::size_t first = 0; first < rows;) {
       const std::size_t rest = rows - first;
       if (most == last || rest > 2 * last || (rest > last && rest <= most)) {
-        quantised_block<L, Bits, Parts, most>(w, some, x, first, rows, y, ldy);
+        quantised_block<L, Bits, Parts, most, V>(w, some, x, first, rows, y, ldy);
         first += most;
       } else {
-        quantised_block<L, Bits, Parts, last>(w, some, x, first, rows, y, ldy);
+        quantised_block<L, Bits, Parts, last, V>(w, some, x, first, rows, y, ldy);
         first += last;
       }
     }
