@@ -72,28 +72,37 @@ double distance(const std::vector<float>& a, const std::vector<float>& b) {
 
 }  // namespace
 
-TEST_CASE("weights lie one behind the other in few blocks, on cache lines of their own") {
-  rwkv::io::detail::WeightArena arena;
-  struct Part {
-    std::uint16_t* data;
-    std::size_t size;
+TEST_CASE("weights lie one behind the other in a block of the size that was counted") {
+  const auto size_of_part = [](std::size_t k) {
+    return k % 500 == 499 ? std::size_t{1} << 20 : k * 7919 % 3000;
   };
-  std::vector<Part> parts;
-  for (std::size_t k = 0; k < 2000; ++k) {
-    const std::size_t size = k % 500 == 499 ? std::size_t{1} << 20 : k * 7919 % 3000;
-    parts.push_back({arena.allocate<std::uint16_t>(size), size});
-    std::fill_n(parts.back().data, size, static_cast<std::uint16_t>(k));
+  constexpr std::size_t count = 2000;
+  rwkv::io::detail::WeightArena counted;
+  std::size_t lines = 0;
+  for (std::size_t k = 0; k < count; ++k) {
+    CHECK(counted.allocate<std::uint16_t>(size_of_part(k)) == nullptr);
+    lines += std::max<std::size_t>(1, (size_of_part(k) + 31) / 32);
   }
-  std::size_t beginnings = 0;
-  for (std::size_t k = 0; k < parts.size(); ++k) {
-    const auto [data, size] = parts[k];
-    REQUIRE(reinterpret_cast<std::uintptr_t>(data) % rwkv::alignment == 0);
-    REQUIRE(std::count(data, data + size, static_cast<std::uint16_t>(k)) ==
+  CHECK(counted.used() == lines * rwkv::alignment);
+
+  rwkv::io::detail::WeightArena arena(counted.used(), nullptr);
+  std::vector<std::uint16_t*> parts;
+  for (std::size_t k = 0; k < count; ++k) {
+    parts.push_back(arena.allocate<std::uint16_t>(size_of_part(k)));
+    std::fill_n(parts.back(), size_of_part(k), static_cast<std::uint16_t>(k));
+  }
+  CHECK(arena.used() == counted.used());
+  for (std::size_t k = 0; k < count; ++k) {
+    const std::size_t size = size_of_part(k);
+    REQUIRE(reinterpret_cast<std::uintptr_t>(parts[k]) % rwkv::alignment == 0);
+    REQUIRE(std::count(parts[k], parts[k] + size, static_cast<std::uint16_t>(k)) ==
             static_cast<std::ptrdiff_t>(size));
-    const std::size_t lines = std::max<std::size_t>(1, (size + 31) / 32);
-    beginnings += k + 1 < parts.size() && parts[k + 1].data != data + 32 * lines;
+    if (k + 1 < count)
+      REQUIRE(parts[k + 1] == parts[k] + 32 * std::max<std::size_t>(1, (size + 31) / 32));
   }
-  CHECK(beginnings < 40);  // blocks double in size; one of a large tensor interrupts another
+  CHECK_THROWS_AS((void)arena.allocate<std::byte>(1), rwkv::Error);
+  CHECK_THROWS_AS(rwkv::io::detail::WeightArena(static_cast<std::size_t>(-1), nullptr),
+                  rwkv::Error);
 }
 
 TEST_CASE("the dimensions are read off the tensors") {
