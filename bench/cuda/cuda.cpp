@@ -30,9 +30,12 @@ void report(bool good, const char* what, const std::string& of, double number) {
   passed = passed && good;
 }
 
+using rwkv::CudaArithmetic;
+
 std::vector<float> logits_in_chunks(const rwkv::CudaModel& model, rwkv::CudaState& state,
-                                    std::span<const Token> tokens, std::size_t chunk, bool graphs) {
-  rwkv::CudaWorkspace work(model, {.rows = chunk, .graphs = graphs});
+                                    std::span<const Token> tokens, std::size_t chunk, bool graphs,
+                                    CudaArithmetic arithmetic) {
+  rwkv::CudaWorkspace work(model, {.rows = chunk, .graphs = graphs, .arithmetic = arithmetic});
   std::vector<float> logits(tokens.size() * model.shape().vocab());
   for (std::size_t done = 0; done < tokens.size(); done += chunk) {
     const std::size_t some = std::min(chunk, tokens.size() - done);
@@ -49,7 +52,9 @@ bool same(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
-void check_goldens(int device, std::size_t most_tokens) {
+void check_goldens(int device, std::size_t most_tokens, CudaArithmetic arithmetic) {
+  const bool tensor = arithmetic == CudaArithmetic::tensor;
+  std::printf("%s\n", tensor ? "on tensor cores:" : "plain:");
   for (const auto& c : golden::cases()) {
     if (!std::filesystem::exists(c.model)) {
       std::printf("skipped: no %s\n", c.model.string().c_str());
@@ -57,6 +62,7 @@ void check_goldens(int device, std::size_t most_tokens) {
     }
     const auto want = golden::read(c.golden);
     const rwkv::CudaModel model(golden::read(c.model), {}, {.device = device});
+    if (tensor && rwkv::cuda::plan_of(*model.loaded()).head.kind == rwkv::cuda::Kind::f32) continue;
     const std::size_t vocab = model.shape().vocab();
     auto tokens = golden::tokens(want, "tokens");
     auto positions = want.get("positions").values<std::size_t>();
@@ -66,7 +72,7 @@ void check_goldens(int device, std::size_t most_tokens) {
     while (positions.back() >= tokens.size()) positions.pop_back();
 
     rwkv::CudaState state = model.initial_state();
-    const auto logits = logits_in_chunks(model, state, tokens, tokens.size(), true);
+    const auto logits = logits_in_chunks(model, state, tokens, tokens.size(), true, arithmetic);
     double worst = 0;
     for (std::size_t p = 0; p < positions.size(); ++p)
       worst = std::max(
@@ -83,17 +89,17 @@ void check_goldens(int device, std::size_t most_tokens) {
     }
     for (const std::size_t chunk : {1u, 7u, 64u}) {
       rwkv::CudaState other = model.initial_state();
-      report(
-          same(logits, logits_in_chunks(model, other, tokens, chunk, chunk != 7)) && other == state,
-          "the same bits in chunks", c.name, static_cast<double>(chunk));
+      report(same(logits, logits_in_chunks(model, other, tokens, chunk, chunk != 7, arithmetic)) &&
+                 other == state,
+             "the same bits in chunks", c.name, static_cast<double>(chunk));
     }
     rwkv::CudaState again = model.initial_state();
-    report(same(logits, logits_in_chunks(model, again, tokens, tokens.size(), false)),
+    report(same(logits, logits_in_chunks(model, again, tokens, tokens.size(), false, arithmetic)),
            "the same bits when run again", c.name, 0);
 
     // 1 to 12 sequences of one token each, beside each alone.
     bool right = true;
-    rwkv::CudaWorkspace work(model, 16);
+    rwkv::CudaWorkspace work(model, {.rows = 16, .arithmetic = arithmetic});
     for (std::size_t sequences = 1; sequences <= 12; ++sequences) {
       std::vector<rwkv::CudaState> states(sequences, model.initial_state());
       std::vector<rwkv::CudaSlot> slots;
@@ -178,9 +184,11 @@ void measure(const Released& shape, rwkv::DType type, int device, bool sparse, d
     std::printf("| %s | %s |\n", shape.name, e.what());
     return;
   }
-  const auto row = [&](const char* what, std::size_t sequences, double speed, double share) {
-    std::printf("| %s | %s | %s | %zu | %.0f |", shape.name,
-                std::string(rwkv::name_of(type)).c_str(), what, sequences, speed);
+  const auto row = [&](const char* what, CudaArithmetic arithmetic, std::size_t sequences,
+                       double speed, double share) {
+    std::printf("| %s | %s | %s | %s | %zu | %.0f |", shape.name,
+                std::string(rwkv::name_of(type)).c_str(), what,
+                arithmetic == CudaArithmetic::tensor ? "tensor" : "plain", sequences, speed);
     if (share > 0)
       std::printf(" %.0f %% |\n", 100 * share);
     else
@@ -188,39 +196,49 @@ void measure(const Released& shape, rwkv::DType type, int device, bool sparse, d
     std::fflush(stdout);
   };
   rwkv::SamplerOptions greedy{.temperature = 0, .presence_penalty = 0, .frequency_penalty = 0};
-  for (const std::size_t sequences : batches) try {
-      rwkv::CudaWorkspace work(*model, sequences);
-      std::vector<rwkv::CudaState> states(sequences, model->initial_state());
-      std::vector<rwkv::CudaSampler> samplers(sequences, rwkv::CudaSampler(*model, greedy));
-      std::vector<rwkv::CudaSequence> all;
-      for (std::size_t s = 0; s < sequences; ++s)
-        all.push_back({&states[s], &samplers[s], static_cast<Token>(s % shape.d.vocab)});
-      model->decode(all, 3, work);
-      double best = 1e30;
-      for (int i = 0; i < 3; ++i)
-        best = std::min(best, seconds([&] { model->decode(all, steps, work); }));
-      const double speed = static_cast<double>(sequences * steps) / best;
-      row("decode", sequences, speed,
-          sequences == 1 ? speed * bytes_per_token(*model) / bandwidth : 0);
-    } catch (const rwkv::Error& e) {
-      std::printf("| %s | decode | %zu | %s |\n", shape.name, sequences, e.what());
-    }
-  for (const std::size_t sequences : prompts) try {
-      rwkv::CudaWorkspace work(*model, std::min<std::size_t>(sequences * prompt_tokens, 1024));
-      std::vector<rwkv::CudaState> states(sequences, model->initial_state());
-      std::vector<Token> tokens(prompt_tokens);
-      for (std::size_t t = 0; t < tokens.size(); ++t)
-        tokens[t] = static_cast<Token>((t * 7919) % shape.d.vocab);
-      std::vector<rwkv::CudaSlot> slots;
-      for (rwkv::CudaState& state : states) slots.push_back({&state, tokens});
-      std::vector<float> logits(sequences * shape.d.vocab);
-      const auto run = [&] { model->forward(slots, rwkv::Logits::last, logits, work); };
-      run();
-      const double best = std::min(seconds(run), seconds(run));
-      row("prompt", sequences, static_cast<double>(sequences * prompt_tokens) / best, 0);
-    } catch (const rwkv::Error& e) {
-      std::printf("| %s | prompt | %zu | %s |\n", shape.name, sequences, e.what());
-    }
+  std::vector<CudaArithmetic> both{CudaArithmetic::plain};
+  if (type != rwkv::DType::f32) both.push_back(CudaArithmetic::tensor);
+  const auto decode = [&](CudaArithmetic arithmetic, std::size_t sequences) {
+    rwkv::CudaWorkspace work(*model, {.rows = sequences, .arithmetic = arithmetic});
+    std::vector<rwkv::CudaState> states(sequences, model->initial_state());
+    std::vector<rwkv::CudaSampler> samplers(sequences, rwkv::CudaSampler(*model, greedy));
+    std::vector<rwkv::CudaSequence> all;
+    for (std::size_t s = 0; s < sequences; ++s)
+      all.push_back({&states[s], &samplers[s], static_cast<Token>(s % shape.d.vocab)});
+    model->decode(all, 3, work);
+    double best = 1e30;
+    for (int i = 0; i < 3; ++i)
+      best = std::min(best, seconds([&] { model->decode(all, steps, work); }));
+    const double speed = static_cast<double>(sequences * steps) / best;
+    row("decode", arithmetic, sequences, speed,
+        sequences == 1 ? speed * bytes_per_token(*model) / bandwidth : 0);
+  };
+  const auto prompt = [&](CudaArithmetic arithmetic, std::size_t sequences) {
+    rwkv::CudaWorkspace work(
+        *model,
+        {.rows = std::min<std::size_t>(sequences * prompt_tokens, 1024), .arithmetic = arithmetic});
+    std::vector<rwkv::CudaState> states(sequences, model->initial_state());
+    std::vector<Token> tokens(prompt_tokens);
+    for (std::size_t t = 0; t < tokens.size(); ++t)
+      tokens[t] = static_cast<Token>((t * 7919) % shape.d.vocab);
+    std::vector<rwkv::CudaSlot> slots;
+    for (rwkv::CudaState& state : states) slots.push_back({&state, tokens});
+    std::vector<float> logits(sequences * shape.d.vocab);
+    const auto run = [&] { model->forward(slots, rwkv::Logits::last, logits, work); };
+    run();
+    const double best = std::min(seconds(run), seconds(run));
+    row("prompt", arithmetic, sequences, static_cast<double>(sequences * prompt_tokens) / best, 0);
+  };
+  const auto all = [&](const char* what, const std::vector<std::size_t>& numbers, const auto& one) {
+    for (const std::size_t sequences : numbers)
+      for (const CudaArithmetic arithmetic : both) try {
+          one(arithmetic, sequences);
+        } catch (const rwkv::Error& e) {
+          std::printf("| %s | %s | %zu | %s |\n", shape.name, what, sequences, e.what());
+        }
+  };
+  all("decode", batches, decode);
+  all("prompt", prompts, prompt);
 }
 
 }  // namespace
@@ -245,15 +263,17 @@ int main(int argc, char** argv) try {
       static_cast<double>(info.memory) / 1e9, info.driver / 1000, info.driver % 1000 / 10,
       info.runtime / 1000, info.runtime % 1000 / 10);
   if (check) {
-    check_goldens(device, small ? 16 : 100'000);
+    check_goldens(device, small ? 12 : 100'000, CudaArithmetic::plain);
+    if (info.major >= 8) check_goldens(device, small ? 12 : 100'000, CudaArithmetic::tensor);
     check_text(device, small ? 4 : 256);
   }
   if (table) {
     const double bandwidth =
         rwkv::cuda::copy_speed(device, std::uint64_t{small ? 1u << 20 : 1u << 30});
     std::printf("\ncopying within the device's memory: %.2f TB/s\n\n", bandwidth / 1e12);
-    std::printf("| model | weights | what | sequences | tokens/s | share of copying |\n");
-    std::printf("|---|---|---|---|---|---|\n");
+    std::printf(
+        "| model | weights | what | arithmetic | sequences | tokens/s | share of copying |\n");
+    std::printf("|---|---|---|---|---|---|---|\n");
     if (small) {
       measure(tiny, type, device, !dense, bandwidth, {1, 9}, {1}, 12, 2);
     } else {

@@ -107,7 +107,7 @@ struct Fiber {
   unsigned meetings = 0;  // of the warp: what it gave lies in the slot of their parity
 };
 
-constexpr std::size_t most_bytes = 64 * sizeof(float);
+constexpr std::size_t most_bytes = emulator::most_given;
 
 struct Warp {
   unsigned waiting = 0;
@@ -137,10 +137,9 @@ struct Machine {
   }
 };
 
-Machine& machine() {
-  static thread_local Machine one;
-  return one;
-}
+// One for all: the tests run kernels on one thread.
+Machine the_machine;
+Machine& machine() { return the_machine; }
 
 void to_scheduler(bool for_good) {
   Machine& m = machine();

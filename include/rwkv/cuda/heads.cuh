@@ -93,7 +93,16 @@ RWKV_DEVICE void advance_head(const Heads& p, std::uint64_t block_index) {
   const unsigned group = thread() / n;
   const unsigned c = head * n + i;
   let_next_start();
-  wait_for_previous();
+
+  // The state and the parameters are not what the kernels before this one compute: they can come
+  // while those end.
+  if (p.outer == nullptr)
+    for (int which = 0; which < 4; ++which) {
+      const Outer& m = p.maps[which];
+      const std::uint64_t bytes = m.steps == 0 ? 0 : m.panel_bytes;
+      for (std::uint64_t at = lane() * 128; at < bytes; at += warp_size * 128)
+        prefetch(m.data + (head * (n / 8) + warp()) * m.panel_bytes + at);
+    }
   const unsigned first = p.first_rows[sequence];
   const unsigned end = p.first_rows[sequence + 1];
   float* const state = p.rows.states[first];
@@ -112,6 +121,8 @@ RWKV_DEVICE void advance_head(const Heads& p, std::uint64_t block_index) {
   const float r_k = mine ? p.r_k[c] : 0;
   const float ln_weight = mine ? p.ln_weight[c] : 0;
   const float ln_bias = mine ? p.ln_bias[c] : 0;
+
+  wait_for_previous();
 
   for (unsigned row = first; row < end; ++row) {
     const std::uint64_t at = std::uint64_t{row} * p.width + c;

@@ -762,8 +762,7 @@ class Pass {
            name);
     l.tensor.rows = l.prepare.rows;
     l.tensor.padded_rows = l.prepare.padded_rows;
-    l.tensor.kind = l.prepare.kind;
-    if (parts_of(l.tensor.kind) == 2)
+    if (l.prepare.kind == Kind::f16)
       multiply_parts<2>(l.tensor, name);
     else
       multiply_parts<3>(l.tensor, name);

@@ -153,7 +153,6 @@ struct TensorProducts {
   unsigned rows;
   unsigned row_tiles;
   unsigned padded_rows;
-  Kind kind;
   // What the channel mix leaves in the state, if this is its last product.
   float* const* states;  ///< null: it is not
   const std::uint32_t* places;
@@ -263,7 +262,7 @@ RWKV_DEVICE void multiply_on_tensor_cores(const TensorProducts& p, std::uint64_t
           RWKV_CUDA_UNROLL
           for (unsigned q = 0; q < (across > 1 ? 2 : 1); ++q) RWKV_CUDA_UNROLL
           for (unsigned m = 0; m < over; ++m) {
-            if (p.kind == Kind::f16)
+            if constexpr (parts == parts_of(Kind::f16))
               add_products_of_halves(sums[m][n + q], weights[m], inputs[2 * q], inputs[2 * q + 1]);
             else
               add_products_of_bfloat16s(sums[m][n + q], weights[m], inputs[2 * q],

@@ -41,8 +41,9 @@ void meet_block();
 /// Waits for all lanes of the warp, having given them `bytes` bytes; returns what lane `source`
 /// gave.
 const void* meet_warp(const void* given, std::size_t bytes, unsigned source);
-/// What the lanes gave when they last met.
+/// What the lanes gave when they last met: that of the next lane is most_given bytes further.
 const void* given_by(unsigned lane);
+inline constexpr std::size_t most_given = 256;
 
 /// Copies 16 bytes, but not before the thread waits for the group it belongs to.
 void copy_soon(void* to, const void* from);
@@ -176,16 +177,18 @@ void add_products(float (&sums)[4], const std::uint32_t (&a)[4], std::uint32_t b
   std::memcpy(given.a, a, sizeof given.a);
   std::memcpy(given.b[0], &b0, sizeof b0);
   std::memcpy(given.b[1], &b1, sizeof b1);
-  emulator::meet_warp(&given, sizeof given, 0);
+  const auto* const all =
+      static_cast<const unsigned char*>(emulator::meet_warp(&given, sizeof given, 0));
+  const auto of = [all](unsigned l) {
+    return reinterpret_cast<const Given*>(all + l * emulator::most_given);
+  };
   for (unsigned i = 0; i < 4; ++i) {
     const unsigned row = lane() / 4 + i / 2 * 8;
     const unsigned column = lane() % 4 * 2 + i % 2;
     double sum = double{sums[i]};
     for (unsigned k = 0; k < 16; ++k) {
-      const auto* const of_row =
-          static_cast<const Given*>(emulator::given_by(row % 8 * 4 + k % 8 / 2));
-      const auto* const of_column =
-          static_cast<const Given*>(emulator::given_by(column * 4 + k % 8 / 2));
+      const Given* const of_row = of(row % 8 * 4 + k % 8 / 2);
+      const Given* const of_column = of(column * 4 + k % 8 / 2);
       sum += double{widen(of_row->a[row / 8 + k / 8 * 2][k % 2])} *
              double{widen(of_column->b[k / 8][k % 2])};
     }
