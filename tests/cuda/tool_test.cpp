@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the tool does with --device cuda, on the emulated device.
 #include "../../examples/tool/tool.hpp"
+
 #include "support/temporary_directory.hpp"
 
 #include <doctest/doctest.h>

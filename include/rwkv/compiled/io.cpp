@@ -7,9 +7,9 @@
 
 #if !defined(RWKV_NO_IO)
 #include <rwkv/adapter.ipp>
+#include <rwkv/io/hybrid_state_file.ipp>
 #include <rwkv/io/json_events.ipp>
 #include <rwkv/io/model_config.ipp>
-#include <rwkv/io/hybrid_state_file.ipp>
 #include <rwkv/io/read.ipp>
 #include <rwkv/io/state_file.ipp>
 #endif
