@@ -13,6 +13,10 @@
 
 #include <doctest/doctest.h>
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
 using rwkv::DType;
 using rwkv::Error;
 using rwkv::ErrorCategory;
@@ -58,6 +62,17 @@ void check_same(const Model<>& loaded, const Model<>& file) {
   CHECK(loaded.weights().fingerprint() == file.weights().fingerprint());
   CHECK(loaded.weights().emb().type == file.weights().emb().type);
   CHECK(loaded.weights().head().type == file.weights().head().type);
+}
+
+/// Bytes that the program has asked for and not given back, where the system says.
+std::size_t memory_in_use() {
+#if defined(__GLIBC__)
+#if __GLIBC_PREREQ(2, 33)
+  const auto info = mallinfo2();
+  return info.uordblks + info.hblkhd;
+#endif
+#endif
+  return 0;
 }
 
 // Rows of whole blocks of every type; of some; and of none for the channel mix.
@@ -186,7 +201,9 @@ TEST_CASE("loading says how far it is, and stops when asked to, with nothing lef
     const int all = asked;
     CHECK(all > 60);
 
+    std::size_t in_use = 0;
     for (int allowed = 0; allowed < all; ++allowed) {
+      if (allowed == 2) in_use = memory_in_use();  // what unwinding keeps is there
       auto copy = checkpoint;
       asked = 0;
       options.progress = {};
@@ -200,6 +217,7 @@ TEST_CASE("loading says how far it is, and stops when asked to, with nothing lef
       }
       for (const auto& storage : copy.storage) REQUIRE(storage.use_count() == 2);
     }
+    CHECK(memory_in_use() == in_use);
 
     options.cancelled = {};
     options.progress = [](double done) {

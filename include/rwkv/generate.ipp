@@ -162,6 +162,7 @@ RWKV_FUNCTION void Generation::fed(std::size_t tokens, std::span<const float> lo
 RWKV_FUNCTION void Generation::stop(std::size_t tokens, std::span<const float> logits) {
   if (ended_) return;
   if (!count(tokens)) return cancel();
+  result_.tokens.resize(fed_);  // one may have been drawn that nobody fed
   ended_ = true;
   end(logits);
 }
