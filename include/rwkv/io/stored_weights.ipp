@@ -2,6 +2,7 @@
 // The definitions of io/stored_weights.hpp.
 #pragma once
 
+#include <rwkv/core/buffer.hpp>
 #include <rwkv/io/describe.hpp>
 #include <rwkv/io/stored_weights.hpp>
 #include <rwkv/io/weight_types.hpp>
