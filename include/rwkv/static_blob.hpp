@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The weights of a static model as one piece of memory in any types, quantised ones among them: in
 // flash beside the program, in a partition, in a mapped file. `rwkv export --format blob` writes
-// it, with a header that names its Shape and types:
+// it, with a header ("tales.hpp") that names its Shape and types. RWKV_EMBED(tales_blob, "tales.bin")
+// at namespace scope links the file in; any other address will do.
 //
-//   #include "tales.hpp"
-//   RWKV_EMBED(tales_blob, "tales.bin");                      // linked in; or any address
-//
-//   const char* why = nullptr;
+//   const char* why = nullptr;  // gets a sentence if the blob is not for this program
 //   const auto weights = tales::Weights::from(RWKV_EMBEDDED(tales_blob), &why);
-//   if (!weights) ...                                         // why: a sentence
-//   const rwkv::StaticModel model(*weights);
+//   if (weights) const rwkv::StaticModel model(*weights);
 //
 // Freestanding: nothing is copied, allocated or thrown.
 #pragma once

@@ -21,6 +21,7 @@
 #include <rwkv/mix_states.hpp>
 #include <rwkv/model.hpp>
 #include <rwkv/quantised.hpp>
+#include <rwkv/static_blob.hpp>
 #include <rwkv/static_model.hpp>
 #include <rwkv/train.hpp>
 #include <rwkv/train/longce.hpp>
@@ -70,3 +71,9 @@ extern std::vector<std::vector<float>> rows;
 extern std::vector<rwkv::io::TensorEntry> entries;
 extern rwkv::io::Metadata metadata;
 extern std::vector<std::span<const std::byte>> of_tensors;
+
+namespace tales {
+using Shape = rwkv::Shape<6, 128, 32, 544, 256, 16, 16, 16, 32>;
+using Weights = rwkv::StaticBlob<Shape, rwkv::DType::f32, rwkv::DType::q8_0>;
+}  // namespace tales
+extern "C" const std::byte tales_blob[], tales_blob_end[];
