@@ -9,10 +9,13 @@
 #include <rwkv/calibrate.hpp>
 #include <rwkv/chat.hpp>
 #include <rwkv/convert.hpp>
+#include <rwkv/cuda.hpp>
+#include <rwkv/exec/cancellable.hpp>
 #include <rwkv/exec/thread_pool.hpp>
 #include <rwkv/generate.hpp>
 #include <rwkv/generate_batch.hpp>
 #include <rwkv/grammar.hpp>
+#include <rwkv/history.hpp>
 #include <rwkv/hybrid.hpp>
 #include <rwkv/io/gguf_writer.hpp>
 #include <rwkv/io/npy.hpp>
@@ -21,6 +24,7 @@
 #include <rwkv/mix_states.hpp>
 #include <rwkv/model.hpp>
 #include <rwkv/quantised.hpp>
+#include <rwkv/speculate.hpp>
 #include <rwkv/static_blob.hpp>
 #include <rwkv/static_model.hpp>
 #include <rwkv/train.hpp>
@@ -28,6 +32,7 @@
 #include <rwkv/verify.hpp>
 
 #include <iostream>
+#include <stop_token>
 
 extern const rwkv::Model<> model;
 extern const rwkv::Tokenizer tokenizer;
@@ -77,3 +82,6 @@ using Shape = rwkv::Shape<6, 128, 32, 544, 256, 16, 16, 16, 32>;
 using Weights = rwkv::StaticBlob<Shape, rwkv::DType::f32, rwkv::DType::q8_0>;
 }  // namespace tales
 extern "C" const std::byte tales_blob[], tales_blob_end[];
+extern const std::stop_token stop;
+extern std::vector<rwkv::Token> guesses;
+extern std::vector<float> logits;

@@ -12,9 +12,9 @@ namespace rwkv::inline RWKV_ABI {
 /// and true abandons the pass. What the pass was to change (states, logits) is then worth nothing;
 /// keep a copy of the state to go back to:
 ///
-///     State before = state;
-///     Cancellable exec(pool, [&] { return token.stop_requested(); });
-///     auto logits = model.forward(state, prompt, work, exec);
+///     const rwkv::State before = state;
+///     rwkv::Cancellable exec(pool, [&] { return stop.stop_requested(); });
+///     auto logits = model.forward(state, tokens, work, exec);
 ///     if (exec.stopped()) state = before;
 ///
 /// `generate` does this for `GenerateOptions::cancelled`. For one thread at a time.
