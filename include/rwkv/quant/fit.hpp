@@ -258,6 +258,12 @@ struct LineGrid {
   bool all = false;
 };
 
+/// Where it looks for codes of 4 and 5 bits.
+template <unsigned Bits>
+inline constexpr LineGrid usual_line_grid =
+    Bits == 4 ? LineGrid{.step = 0.25f, .inside = 4}
+              : LineGrid{.step = 1.0f / 3, .inside = 3, .all = true};
+
 /// The scale and offset of least error for levels from 0 to Levels::highest among those that `grid`
 /// leads to, each adjusted to the levels it leads to.
 template <class Levels>

@@ -25,9 +25,9 @@ struct Q2_K {
       const auto both = std::to_integer<unsigned>(block[p]);
       const float scale = d * static_cast<float>(both & 15);
       const float min = dmin * static_cast<float>(both >> 4);
-      const auto codes = Codes::from(block + 16, p * size);
-      for (std::size_t k = 0; k < size; ++k)
-        out[p * size + k] = scale * static_cast<float>(codes[k]) - min;
+      Codes::each<size>(block, p * size, [=](std::size_t k, unsigned code) {
+        out[p * size + k] = scale * static_cast<float>(code) - min;
+      });
     }
   }
 
@@ -40,11 +40,7 @@ struct Q2_K {
             .min = both >> 4 & simd::Sixteen(15)};
   }
   static RWKV_INLINE Tile load_tile(const std::byte* block, std::size_t t) noexcept {
-    Tile tile;
-    const auto codes = Codes::from(block + 16, Tile::elements * t);
-    RWKV_UNROLL
-    for (std::size_t k = 0; k < Tile::elements; k += 16) tile.low[k / 16] = codes.sixteen(k);
-    return tile;
+    return Codes::load_tile(block, t);
   }
 
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {
@@ -59,14 +55,14 @@ struct Q2_K {
       const float by = inverse(to_float(fit.d) * fit.scales[p]);
       const float min = to_float(fit.dmin) * fit.mins[p];
       for (std::size_t i = p * size; i < (p + 1) * size; ++i)
-        Codes::put(static_cast<unsigned>(Levels::nearest((s.x[i] + min) * by)), block + 16, i);
+        Codes::put(static_cast<unsigned>(Levels::nearest((s.x[i] + min) * by)), block, i);
     }
   }
 
  private:
   static constexpr std::size_t parts = 16;
   static constexpr std::size_t size = elements / parts;
-  using Codes = Packed<2, 32>;
+  using Codes = BlockCodes<Packed<2, 32>, 16>;
 };
 
 }  // namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA

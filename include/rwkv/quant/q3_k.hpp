@@ -23,10 +23,9 @@ struct Q3_K {
     const float d = to_float(load_half(block + 108));
     for (std::size_t p = 0; p < parts; ++p) {
       const float scale = d * static_cast<float>(load_scale(block, p));
-      const auto low = Low::from(block + 32, p * size);
-      const auto high = High::from(block, p * size);
-      for (std::size_t k = 0; k < size; ++k)
-        out[p * size + k] = scale * static_cast<float>(static_cast<int>(low[k] | high[k] << 2) - 4);
+      Codes::each<size>(block, p * size, [=](std::size_t k, unsigned code) {
+        out[p * size + k] = scale * static_cast<float>(static_cast<int>(code) - zero);
+      });
     }
   }
 
@@ -38,13 +37,7 @@ struct Q3_K {
     return {.d = load_half(block + 108), .scale = simd::Sixteen::load(scale)};
   }
   static RWKV_INLINE Tile load_tile(const std::byte* block, std::size_t t) noexcept {
-    Tile tile;
-    const auto low = Low::from(block + 32, Tile::elements * t);
-    const auto high = High::from(block, Tile::elements * t);
-    RWKV_UNROLL
-    for (std::size_t k = 0; k < Tile::elements; k += 16)
-      tile.low[k / 16] = low.sixteen(k) | high.sixteen(k) << 2;
-    return tile;
+    return Codes::load_tile(block, t);
   }
 
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {
@@ -59,19 +52,15 @@ struct Q3_K {
       ScaleLow::put(stored & 15, block + 96, p);
       ScaleHigh::put(stored >> 4, block + 104, p);
       const float by = inverse(to_float(fit.d) * fit.scales[p]);
-      for (std::size_t i = p * size; i < (p + 1) * size; ++i) {
-        const auto code = static_cast<unsigned>(Levels::nearest(s.x[i] * by) + 4);
-        Low::put(code & 3, block + 32, i);
-        High::put(code >> 2, block, i);
-      }
+      for (std::size_t i = p * size; i < (p + 1) * size; ++i)
+        Codes::put(static_cast<unsigned>(Levels::nearest(s.x[i] * by) + zero), block, i);
     }
   }
 
  private:
   static constexpr std::size_t parts = 16;
   static constexpr std::size_t size = elements / parts;
-  using Low = Packed<2, 32>;
-  using High = Packed<1, 32>;
+  using Codes = BlockCodes<Packed<2, 32>, 32, Packed<1, 32>, 0>;
   using ScaleLow = Packed<4, 8>;
   using ScaleHigh = Packed<2, 4>;
 

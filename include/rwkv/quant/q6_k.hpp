@@ -22,11 +22,9 @@ struct Q6_K {
     const float d = to_float(load_half(block + 208));
     for (std::size_t p = 0; p < parts; ++p) {
       const float scale = d * static_cast<float>(load_signed(block + 192 + p));
-      const auto low = Low::from(block, p * size);
-      const auto high = High::from(block + 128, p * size);
-      for (std::size_t k = 0; k < size; ++k)
-        out[p * size + k] =
-            scale * static_cast<float>(static_cast<int>(low[k] | high[k] << 4) - 32);
+      Codes::each<size>(block, p * size, [=](std::size_t k, unsigned code) {
+        out[p * size + k] = scale * static_cast<float>(static_cast<int>(code) - zero);
+      });
     }
   }
 
@@ -35,15 +33,7 @@ struct Q6_K {
     return {.d = load_half(block + 208), .scale = simd::Sixteen::load(block + 192)};
   }
   static RWKV_INLINE Tile load_tile(const std::byte* block, std::size_t t) noexcept {
-    Tile tile;
-    const auto low = Low::from(block, Tile::elements * t);
-    const auto high = High::from(block + 128, Tile::elements * t);
-    RWKV_UNROLL
-    for (std::size_t k = 0; k < Tile::elements; k += 16) {
-      tile.low[k / 16] = low.sixteen(k);
-      tile.high[k / 16] = high.sixteen(k);
-    }
-    return tile;
+    return Codes::load_tile(block, t);
   }
 
   static void encode(const float* in, const float* importance, std::byte* block) noexcept {
@@ -56,19 +46,15 @@ struct Q6_K {
     for (std::size_t p = 0; p < parts; ++p) {
       store_signed(static_cast<int>(fit.scales[p]), block + 192 + p);
       const float by = inverse(to_float(fit.d) * fit.scales[p]);
-      for (std::size_t i = p * size; i < (p + 1) * size; ++i) {
-        const auto code = static_cast<unsigned>(Levels::nearest(s.x[i] * by) + 32);
-        Low::put(code & 15, block, i);
-        High::put(code >> 4, block + 128, i);
-      }
+      for (std::size_t i = p * size; i < (p + 1) * size; ++i)
+        Codes::put(static_cast<unsigned>(Levels::nearest(s.x[i] * by) + zero), block, i);
     }
   }
 
  private:
   static constexpr std::size_t parts = 16;
   static constexpr std::size_t size = elements / parts;
-  using Low = Packed<4, 64>;
-  using High = Packed<2, 32>;
+  using Codes = BlockCodes<Packed<4, 64>, 0, Packed<2, 32>, 128>;
 };
 
 }  // namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA

@@ -36,6 +36,9 @@ constexpr void store_signed(int value, std::byte* p) noexcept {
 /// format has this form.
 template <unsigned Bits, std::size_t Run>
 struct Packed {
+  static constexpr unsigned bits = Bits;
+  static constexpr std::size_t run = Run;
+
   /// The codes from one on to the end of its run: all in the same bits of neighbouring bytes.
   struct Codes {
     const std::byte* first;
@@ -100,6 +103,64 @@ struct Tile {
   static constexpr std::size_t elements = 32;
   simd::Sixteen low[2] = {simd::Sixteen(0), simd::Sixteen(0)};
   simd::Sixteen high[2] = {simd::Sixteen(0), simd::Sixteen(0)};
+};
+
+/// The codes of a block: their lower bits from byte LowAt on, and what is above these from byte
+/// HighAt on.
+template <class Low, std::size_t LowAt, class High = Low, std::size_t HighAt = LowAt>
+struct BlockCodes {
+  static constexpr bool two_pieces = HighAt != LowAt;
+  static constexpr unsigned bits = Low::bits + (two_pieces ? High::bits : 0);
+
+  /// Calls f(k, code i + k) for k < N, codes of one run.
+  template <std::size_t N, class F>
+  static constexpr void each(const std::byte* block, std::size_t i, F f) noexcept {
+    const auto low = Low::from(block + LowAt, i);
+    if constexpr (!two_pieces) {
+      for (std::size_t k = 0; k < N; ++k) f(k, low[k]);
+    } else if constexpr (High::run == 1) {
+      for (std::size_t k = 0; k < N; ++k)
+        f(k, low[k] | High::get(block + HighAt, i + k) << Low::bits);
+    } else {
+      const auto high = High::from(block + HighAt, i);
+      for (std::size_t k = 0; k < N; ++k) f(k, low[k] | high[k] << Low::bits);
+    }
+  }
+
+  static RWKV_INLINE Tile load_tile(const std::byte* block, std::size_t t) noexcept {
+    Tile tile;
+    RWKV_UNROLL
+    for (std::size_t h = 0; h < 2; ++h) {
+      tile.low[h] = sixteen<Low>(block + LowAt, t, h);
+      if constexpr (two_pieces) {
+        const simd::Sixteen high = sixteen<High>(block + HighAt, t, h);
+        if constexpr (Low::bits == 4)
+          tile.high[h] = high;
+        else
+          tile.low[h] = tile.low[h] | high << Low::bits;
+      }
+    }
+    return tile;
+  }
+
+  /// The bits must be zero before.
+  static constexpr void put(unsigned code, std::byte* block, std::size_t i) noexcept {
+    Low::put(code & ((1u << Low::bits) - 1), block + LowAt, i);
+    if constexpr (two_pieces) High::put(code >> Low::bits, block + HighAt, i);
+  }
+
+ private:
+  /// Codes 16 h ... 16 h + 15 of tile t.
+  template <class Piece>
+  static RWKV_INLINE simd::Sixteen sixteen(const std::byte* p, std::size_t t,
+                                           std::size_t h) noexcept {
+    if constexpr (Piece::run == 1)
+      return spread_bits(p + Tile::elements / 8 * t + 2 * h);
+    else if constexpr (Piece::run < Tile::elements)
+      return Piece::from(p, Tile::elements * t + 16 * h).sixteen(0);
+    else
+      return Piece::from(p, Tile::elements * t).sixteen(16 * h);
+  }
 };
 
 constexpr half negated(half h) noexcept { return {static_cast<std::uint16_t>(h.bits ^ 0x8000u)}; }
