@@ -13,7 +13,7 @@ set(floors  # from the roof to the ground
   "(model|quantised|memory|adapter|batch|forward|hybrid|static_model|static_blob|verify|calibrate|convert|train|automata)\\.[hi]pp|(train|automata)/.*"
   "(embedding|block|sparse_block|time_mix|sparse_attention|channel_mix|head|pass)\\.[hi]pp"
   "io/.*"  # also of states, so above them
-  "(state|row_log|rewind|history|mix_states|kv_cache|workspace|hybrid_state|hybrid_workspace)\\.[hi]pp"
+  "(state|row_log|rewind|history|mix_states|kv_cache|cached_head|workspace|hybrid_state|hybrid_workspace)\\.[hi]pp"
   "(weights|tensors|shape|shape_difference|hybrid_shape|static_blob_format)\\.[hi]pp"
   "(kernels|quant|exec|simd|core|cuda)/.*")
 set(kernels_may_include kernels quant exec simd core)

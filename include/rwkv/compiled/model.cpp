@@ -3,8 +3,10 @@
 #include <rwkv/compiled/part.hpp>
 #include <rwkv/hybrid.ipp>
 #include <rwkv/io/describe.ipp>
+#include <rwkv/io/dimensions.ipp>
 #include <rwkv/io/model_settings.ipp>
 #include <rwkv/io/stored_weights.ipp>
+#include <rwkv/io/weight_arena.ipp>
 #include <rwkv/memory.ipp>
 #include <rwkv/model.hpp>
 #include <rwkv/rewind.ipp>

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <rwkv/io/describe.hpp>
-#include <rwkv/io/stored_weights.hpp>
+#include <rwkv/io/dimensions.hpp>
 #include <rwkv/io/tensor_entry.hpp>
 #include <rwkv/io/untrusted.hpp>
 #include <rwkv/io/weight_types.hpp>

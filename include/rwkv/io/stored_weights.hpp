@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checkpoint -> weights: reads the dimensions off the tensor shapes, checks every tensor, and packs
-// matrices for the kernels. Matrices keep the type they are stored in; vectors are widened to
+// Checkpoint -> weights: checks every tensor and packs matrices for the kernels. Matrices keep the type they are stored in; vectors are widened to
 // float, and so are low-rank maps stored in blocks.
 #pragma once
 
-#include <rwkv/exec/serial.hpp>
+#include <rwkv/io/dimensions.hpp>
+#include <rwkv/io/load_options.hpp>
 #include <rwkv/io/model_settings.hpp>
-#include <rwkv/io/weight_changes.hpp>
 #include <rwkv/kernels/any_matrix.hpp>
 #include <rwkv/kernels/table.hpp>
 #include <rwkv/shape.hpp>
@@ -18,125 +17,7 @@
 #include <new>
 #include <utility>
 
-#if __has_include(<memory_resource>)
-#include <memory_resource>
-#endif
-#if defined(__cpp_lib_memory_resource)
-#define RWKV_HAS_MEMORY_RESOURCES 1
-#else  // libc++ before 16
-#define RWKV_HAS_MEMORY_RESOURCES 0
-#endif
-
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
-
-/// Calls sink(bytes) with consecutive pieces of `tensor` as elements of `type`: io/narrow.hpp.
-using Narrow = void (*)(const Tensor& tensor, DType type, std::string_view source,
-                        std::string_view name, ExecutorRef exec,
-                        const std::function<void(std::span<const std::byte>)>& sink);
-
-}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA
-
-namespace rwkv::inline RWKV_ABI {
-
-/// How a checkpoint becomes a model.
-struct LoadOptions {
-  /// Holds the matrices in this type instead of the one they have in the file. f32, f16, bf16: all
-  /// of them. A block type (q8_0, q4_k, ...): quantises the model as it is loaded, to the same bits
-  /// as convert.hpp would write to a GGUF file of that type, so that io/weight_types.hpp says what
-  /// each tensor becomes, the table included; one thread encodes 10 to 60 million numbers per
-  /// second. Of models of blocks, those that have their type already stay as they are. Header-only
-  /// programs say `quantised(type)` (quantised.hpp) instead: who does not quantise does not compile
-  /// how.
-  std::optional<DType> matrix_type = {};
-  /// Holds the embedding table in this type instead of the one it has in the file, or that
-  /// matrix_type gives it.
-  std::optional<DType> table_type = {};
-  /// What matrices are multiplied with. `rounded`: those of block types with 8-bit inputs. `exact`:
-  /// with the inputs as they are, which is two to three times slower and computes what the same
-  /// weights would as floats. `fastest`: also bf16 with inputs of bf16, on processors that multiply
-  /// those; bf16 models then differ between processors as much as quantised ones from floats.
-  kernels::Inputs inputs = kernels::Inputs::rounded;
-  /// Added to the model's tensors (adapter.hpp), one after the other. Matrices of floats take them
-  /// up, rounded to their type; beside matrices of blocks they stay products of their own, which
-  /// costs what these cost and loses nothing. Bat and scaled whole tensors need matrices of floats.
-  std::vector<Adapter> adapters = {};
-  /// Called with the fraction done, 0 ... 1, from the loading thread. What it throws ends the
-  /// loading.
-  std::function<void(double)> progress = {};
-  /// Asked from the loading thread, before each tensor and while a large one is quantised; true
-  /// ends the loading with an Error (cancelled), and nothing stays behind.
-  std::function<bool()> cancelled = {};
-  /// What encodes blocks; null: what rwkv::compiled has. Set by `quantised`.
-  io::Narrow narrow = nullptr;
-  /// Whether `load` maps the file, of which the embedding table is then used where it lies. If not,
-  /// the file is read into memory, and nothing of it is needed once the model is loaded; meanwhile
-  /// it takes its size in memory.
-  bool map = true;
-#if RWKV_HAS_MEMORY_RESOURCES
-  /// Where the weights are put, in one allocation of `MemoryNeeded::allocated` bytes; must outlive
-  /// the model and its copies. std::bad_alloc of it becomes `Error` (memory). Null: operator new,
-  /// in huge pages where the system has them.
-  std::pmr::memory_resource* memory = nullptr;
-#endif
-};
-
-}  // namespace rwkv::inline RWKV_ABI
-
-namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
-
-namespace detail {
-
-#if RWKV_HAS_MEMORY_RESOURCES
-using MemoryResource = std::pmr::memory_resource;
-#else
-struct MemoryResource;
-#endif
-
-/// The memory of a model's weights: one block, of which tensors are handed out one behind the
-/// other, most of them being too small for huge pages of their own. Weights are streamed once per
-/// token, and with 4 KiB pages every 64th cache line would wait for an address translation.
-class WeightArena {
- public:
-  /// Without memory: counts what is asked for.
-  WeightArena() = default;
-  /// `bytes`: what such an arena counted. From operator new if `resource` is null. Throws Error
-  /// (memory).
-  WeightArena(std::size_t bytes, MemoryResource* resource);
-
-  /// `count` numbers, not initialised, from the beginning of a cache line on; null where only
-  /// counted. Precondition: no more in all than were counted.
-  template <class T>
-  T* allocate(std::size_t count) {
-    static_assert(sizeof(T) <= alignment);
-    constexpr std::size_t line = alignment / sizeof(T);
-    return reinterpret_cast<T*>(lines(count / line + (count % line != 0)));
-  }
-
-  /// Bytes handed out so far.
-  [[nodiscard]] std::size_t used() const noexcept { return used_; }
-
- private:
-  struct Free {
-    MemoryResource* resource;
-    std::size_t bytes;
-    std::size_t align;
-    void operator()(std::byte* p) const noexcept;
-  };
-
-  [[nodiscard]] std::byte* lines(std::size_t count);
-
-  std::unique_ptr<std::byte, Free> block_{nullptr, Free{nullptr, 0, alignment}};
-  std::size_t used_ = 0;
-};
-
-}  // namespace detail
-
-/// The dimensions of an RWKV-7 checkpoint, from its tensor shapes. Throws Error (format,
-/// unsupported), also if the file states others.
-[[nodiscard]] RWKV_FUNCTION Dimensions dimensions_of(const Checkpoint& c);
-
-/// How many sparse-attention blocks a checkpoint has: `moba.0.`, `moba.1.`, ... 0 for RWKV-7.
-[[nodiscard]] RWKV_FUNCTION std::size_t sparse_blocks_of(const Checkpoint& c);
 
 /// Which kind of model the caller can run.
 enum class Architecture : std::uint8_t { rwkv7, hybrid };
