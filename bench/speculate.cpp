@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // What guessing ahead (speculate.hpp) makes of decoding.
 //
-//   speculate --model MODEL [--tokens 48] [--rounds 3] [--threads 1] [--csv FILE]
+//     speculate --model MODEL [--tokens 48] [--rounds 3] [--threads 1] [--csv FILE]
 //       Speed by the share of right guesses and their number per pass, as a multiple of plain
 //       decoding: guesses come from a script in which that share of the model's own text is right.
 //       For any model, with random weights too; plot_speculate.py plots the CSV.
-//   speculate --model MODEL --prompt FILE [--draft MODEL] [--tokens 400] [--prompt-bytes 2000] ...
+//     speculate --model MODEL --prompt FILE [--draft MODEL] [--tokens 400] [--prompt-bytes 2000] ...
 //       A text is continued, greedily, with guesses that are looked up in it (or a smaller model's).
 //
-// Everything is measured in turns with plain decoding; the numbers are medians of the rounds.
+// Everything is measured in turns with plain decoding; the numbers are medians of the rounds. With
+// --processor-time, for busy machines, the time counts during which the one thread had a processor.
 #include "options.hpp"
 #include <rwkv/exec/thread_pool.hpp>
 #include <rwkv/speculate.hpp>
@@ -16,6 +17,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <ctime>
 #include <fstream>
 #include <iterator>
 #include <random>
@@ -24,6 +26,14 @@
 namespace {
 
 using rwkv::Token;
+
+bool processor_time = false;
+
+/// Seconds.
+double now() {
+  if (processor_time) return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 struct Timed {
   std::vector<Token> tokens;
@@ -40,7 +50,7 @@ Timed decode(const rwkv::Model<>& model, const rwkv::State<>& after_prompt, Toke
   Timed timed;
   timed.tokens = {first};
   const auto run = [&](rwkv::Feeder* feeder) {
-    const auto begin = std::chrono::steady_clock::now();
+    const double begin = now();
     while (timed.tokens.size() <= count) {
       std::span<const float> logits;
       const std::span<const Token> last(&timed.tokens.back(), 1);
@@ -54,8 +64,7 @@ Timed decode(const rwkv::Model<>& model, const rwkv::State<>& after_prompt, Toke
       timed.tokens.push_back(rwkv::argmax(logits));
     }
     if (feeder != nullptr) feeder->settle(state, pool);
-    const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - begin;
-    timed.seconds = spent.count();
+    timed.seconds = now() - begin;
   };
   if (draft == nullptr) {
     run(nullptr);
@@ -168,11 +177,11 @@ int go_on(const std::string& path, const rwkv::Model<>& model, const std::string
 }  // namespace
 
 int main(int argc, char** argv) try {
-  bench::Options options(
-      argc, argv,
-      "speculate --model MODEL [--tokens 48] [--rounds 3] [--threads 1] [--csv "
-      "FILE] | --model MODEL --prompt FILE [--prompt-bytes 2000] [--draft MODEL] "
-      "[--draft-tokens 0] [--tokens 400]");
+  bench::Options options(argc, argv,
+                         "speculate --model MODEL [--tokens 48] [--rounds 3] [--threads 1] [--csv "
+                         "FILE] [--processor-time] | --model MODEL --prompt FILE [--prompt-bytes "
+                         "2000] [--draft MODEL] "
+                         "[--draft-tokens 0] [--tokens 400]");
   const std::string path = options.text("model", "");
   const std::string prompt = options.text("prompt", "");
   const auto prompt_bytes = options.number<std::size_t>("prompt-bytes", 2000);
@@ -182,9 +191,13 @@ int main(int argc, char** argv) try {
   const auto rounds = options.number<std::size_t>("rounds", 3);
   const auto threads = options.number<std::size_t>("threads", 1);
   const std::string csv = options.text("csv", "");
+  processor_time = options.flag("processor-time");
   options.finish();
-  if (path.empty() || rounds == 0 || count == 0) {
-    std::fputs("speculate needs --model MODEL, a round and a token at least\n", stderr);
+  if (path.empty() || rounds == 0 || count == 0 || (processor_time && threads != 1)) {
+    std::fputs(
+        "speculate needs --model MODEL, a round and a token at least; --processor-time is that "
+        "of one thread\n",
+        stderr);
     return 2;
   }
   rwkv::ThreadPool pool(threads);

@@ -1135,6 +1135,56 @@ TEST_CASE("generate writes what a schema, a grammar or an expression describes")
   CHECK(shell.run(generate + "--json-schema person.json --regex a").status == 2);
 }
 
+TEST_CASE("drafts change no text, and have the model's vocabulary") {
+  const Shell shell;
+  const std::string models = RWKV_MODELS;
+  const std::string tales = quoted(models + "/tales/tales.safetensors");
+  const std::string reverse = quoted(models + "/reverse/reverse.safetensors");
+  const std::string how = " --prompt 'Once upon a time, once upon a' --tokens 60 --seed 5";
+  for (const std::string temperature : {" --temperature 0", " --temperature 0.7"}) {
+    const Outcome plain = shell.run("generate " + tales + how + temperature);
+    REQUIRE(plain.status == 0);
+    for (const std::string draft :
+         {std::string("ngram"), "ngram --draft-tokens 3", tales + " --draft-tokens 4"}) {
+      const Outcome drafted =
+          shell.run("generate " + tales + how + temperature + " --draft " + draft);
+      CHECK(drafted.status == 0);
+      CHECK(drafted.out == plain.out);
+    }
+  }
+  const Outcome other = shell.run("generate " + tales + how + " --draft " + reverse);
+  check_refused(other);
+  CHECK(other.err.find("has another vocabulary than the model") != std::string::npos);
+  check_refused(shell.run("generate " + tales + how + " --draft nothing.pth"));
+  const std::string passkey = quoted(models + "/passkey/passkey.safetensors");
+  const Outcome hybrid = shell.run("generate " + tales + how + " --draft " + passkey);
+  check_refused(hybrid);
+  CHECK(hybrid.err.find("RWKV-X") != std::string::npos);
+  CHECK(shell.run("generate " + tales + " --draft-tokens 3").status == 2);
+}
+
+TEST_CASE("chat takes tokens of an answer back, and drafts follow") {
+  const Shell shell;
+  const std::string tales = quoted(std::string(RWKV_MODELS) + "/tales/tales.safetensors");
+  const auto chat = [&](const std::string& script, const std::string& options) {
+    spit(shell.path("script.txt"), script);
+    return shell.run("chat " + tales + " --tokens 20 --seed 3 <script.txt " + options);
+  };
+  const std::string script = "Hello\n/rewind 5\nAnd then?\n/regenerate\n/undo\nWho?\n";
+  const Outcome plain = chat(script, "");
+  REQUIRE(plain.status == 0);
+  CHECK(chat(script, "--draft ngram").out == plain.out);
+  CHECK(chat(script, "--draft " + tales).out == plain.out);
+  const std::string answer = chat("Hello\n", "").out;
+  const std::string shorter = chat("Hello\n/rewind 5\n", "").out;
+  REQUIRE(shorter.starts_with(answer));
+  const std::string kept = shorter.substr(answer.size());
+  CHECK(kept.size() < answer.size());
+  CHECK(answer.find(kept.substr(0, kept.size() - 1)) != std::string::npos);
+  CHECK(chat("/rewind 5\n", "").err == "there are no tokens of an answer to take back\n");
+  check_refused(chat("Hello\n/rewind\n", ""));
+}
+
 TEST_CASE("verify says when rounding is the likely cause") {
   const Shell shell;
   // A model that suffers from 8-bit inputs.

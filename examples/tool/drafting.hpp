@@ -15,26 +15,27 @@ std::unique_ptr<rwkv::Draft> draft_for(const Drafting& options, const rwkv::Toke
                                        rwkv::ThreadPool& pool);
 
 /// How a command feeds its model: by guesses if the user wants it, and with a way back if
-/// `history` bytes are given. RWKV-X is fed as ever.
+/// `history`. Other models than RWKV-7's are fed as ever.
 class Feeding {
  public:
   template <class Model>
   Feeding(const Drafting& options, const Model& model, const rwkv::Tokenizer& tokenizer,
           rwkv::ThreadPool& pool, bool history) {
-    if constexpr (std::is_same_v<Model, rwkv::Model<>>) {
-      draft_ = draft_for(options, tokenizer, pool);
-      // Room for a hundred tokens or more; memory is taken as they come.
-      if (history) history_.emplace(model.shape(), 4 * rwkv::RowLog::bytes_for(model.shape(), 32));
-      if (draft_ != nullptr || history_)
-        feeder_.emplace(model.shape(),
-                        rwkv::FeederOptions{.draft = draft_.get(),
-                                            .draft_tokens = options.draft_tokens,
-                                            .history = history_ ? &*history_ : nullptr});
-    } else if (!options.draft.empty()) {
+    bool recurrent = false;
+    if constexpr (requires { model.rwkv7(); }) recurrent = model.rwkv7() != nullptr;
+    if (!recurrent && !options.draft.empty())
       rwkv::fail(rwkv::ErrorCategory::unsupported,
-                 "--draft: this is an RWKV-X model, whose caches have no way back from wrong "
-                 "guesses; only RWKV-7 can be fed ahead");
-    }
+                 "--draft: only RWKV-7 models on the processor can be fed ahead; the caches of "
+                 "RWKV-X have no way back from wrong guesses");
+    if (!recurrent) return;
+    draft_ = draft_for(options, tokenizer, pool);
+    // Room for a hundred tokens or more; memory is taken as they come.
+    if (history) history_.emplace(model.shape(), 4 * rwkv::RowLog::bytes_for(model.shape(), 32));
+    if (draft_ != nullptr || history_)
+      feeder_.emplace(model.shape(),
+                      rwkv::FeederOptions{.draft = draft_.get(),
+                                          .draft_tokens = options.draft_tokens,
+                                          .history = history_ ? &*history_ : nullptr});
   }
   Feeding(const Feeding&) = delete;
   Feeding& operator=(const Feeding&) = delete;

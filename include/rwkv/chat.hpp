@@ -261,9 +261,10 @@ class Conversation {
     }
     State state = state_;
     bool back = false;
-    if constexpr (requires { history->rewind(state, tokens, exec); }) {
-      back = history != nullptr && history->ends_with(state) && history->size() >= tokens;
-      if (back) history->rewind(state, tokens, exec);
+    if (auto* const recurrent = rwkv::detail::recurrent_state(state);
+        recurrent != nullptr && history != nullptr) {
+      back = history->ends_with(*recurrent) && history->size() >= tokens;
+      if (back) history->rewind(*recurrent, tokens, exec);
     }
     if (!back) {
       state = before_last(work, exec);

@@ -75,8 +75,8 @@ struct GenerateOptions {
   /// tokens. Must be of this tokenizer. Default: none.
   Constraint constraint{};
   /// Several tokens per pass by guesses, the same text: see speculate.hpp; or a way back: see
-  /// history.hpp. For RWKV-7 models whose shape is known at run time. Must outlive the call, and is
-  /// of this sequence alone.
+  /// history.hpp. For RWKV-7 models on the processor whose shape is known at run time. Must outlive
+  /// the call, and is of this sequence alone.
   AnyFeeder* feeder = nullptr;
 };
 
@@ -153,15 +153,34 @@ namespace detail {
 using Feed = std::function<std::span<const float>(std::span<const Token>, bool stoppable,
                                                   std::size_t expected)>;
 
-/// Settles a state whatever happens.
+/// The recurrent state that `state` is or (AnyState) holds; null for another kind.
 template <class State>
+[[nodiscard]] rwkv::State<DynamicShape>* recurrent_state([[maybe_unused]] State& state) noexcept {
+  if constexpr (std::is_same_v<State, rwkv::State<DynamicShape>>)
+    return &state;
+  else if constexpr (requires { state.hybrid() != nullptr ? nullptr : &state.rwkv(); })
+    return state.hybrid() != nullptr ? nullptr : &state.rwkv();
+  else
+    return nullptr;
+}
+
+/// Runs a batch of such states through the RWKV-7 model that `model` is or (AnyModel) holds.
+template <class Model, class Work>
+void forward_recurrent(const Model& model, std::span<const Slot<DynamicShape>> slots, Logits which,
+                       std::span<float> logits, Work& work, ExecutorRef exec) {
+  if constexpr (requires { model.forward(slots, which, logits, work, exec); })
+    model.forward(slots, which, logits, work, exec);
+  else if constexpr (requires { model.rwkv7()->forward(slots, which, logits, *work.rwkv(), exec); })
+    model.rwkv7()->forward(slots, which, logits, *work.rwkv(), exec);
+}
+
+/// Settles a state whatever happens.
 struct Settled {
   AnyFeeder* feeder;
-  State& state;
+  State<DynamicShape>* state;
   ExecutorRef exec;
   ~Settled() {
-    if constexpr (std::is_same_v<State, rwkv::State<DynamicShape>>)
-      if (feeder != nullptr) feeder->settle(state, exec);
+    if (feeder != nullptr) feeder->settle(*state, exec);
   }
 };
 
@@ -258,23 +277,20 @@ template <class Model, class State, class Work, class OnText>
 GenerateResult generate(const Model& model, State& state, Work& work, const Tokenizer& tokenizer,
                         std::span<const Token> prompt, Sampler* sampler,
                         const GenerateOptions& options, OnText& on_text, ExecutorRef exec) {
-  constexpr bool feedable = std::is_same_v<State, rwkv::State<DynamicShape>>;
-  if (!feedable && options.feeder != nullptr)
-    fail(ErrorCategory::unsupported,
-         "only RWKV-7 models whose shape is known at run time can be fed by guesses or rewound: "
-         "the caches of RWKV-X, for one, have no way back");
-  const auto feed = [&](std::span<const Token> tokens, [[maybe_unused]] std::size_t expected,
+  rwkv::State<DynamicShape>* const fed = recurrent_state(state);
+  if (options.feeder != nullptr && fed == nullptr)
+    fail(
+        ErrorCategory::unsupported,
+        "only RWKV-7 models on the processor, with shapes known at run time, can be fed by guesses "
+        "or rewound: the caches of RWKV-X, for one, have no way back");
+  const auto feed = [&](std::span<const Token> tokens, std::size_t expected,
                         ExecutorRef runner) -> std::span<const float> {
-    if constexpr (feedable) {
-      if (options.feeder != nullptr) {
-        const auto run = [&](std::span<const Slot<DynamicShape>> slots, Logits which,
-                             std::span<float> logits) {
-          model.forward(slots, which, logits, work, runner);
-        };
-        return options.feeder->feed(state, tokens, expected, std::cref(run), runner);
-      }
-    }
-    return model.forward(state, tokens, work, runner);
+    if (options.feeder == nullptr) return model.forward(state, tokens, work, runner);
+    const auto run = [&](std::span<const Slot<DynamicShape>> slots, Logits which,
+                         std::span<float> logits) {
+      forward_recurrent(model, slots, which, logits, work, runner);
+    };
+    return options.feeder->feed(*fed, tokens, expected, std::cref(run), runner);
   };
   const auto forward = [&](std::span<const Token> tokens, bool stoppable,
                            std::size_t expected) -> std::span<const float> {
@@ -287,7 +303,7 @@ GenerateResult generate(const Model& model, State& state, Work& work, const Toke
     if (options.feeder != nullptr) options.feeder->abandon();
     return {};
   };
-  const Settled<State> settled{options.feeder, state, exec};
+  const Settled settled{options.feeder, fed, exec};
   return generate(forward, model.shape().vocab(), work.rows(), tokenizer, prompt, options,
                   showing(on_text), sampler);
 }

@@ -38,6 +38,10 @@ class GenerateBatch {
     auto kept =
         std::make_unique<Kept>(Kept{options, {options.logits.begin(), options.logits.end()}});
     kept->options.logits = kept->logits;
+    if (options.feeder != nullptr)
+      fail(ErrorCategory::unsupported,
+           "sequences of a GenerateBatch share their passes; rwkv::feed (speculate.hpp) feeds a "
+           "batch by guesses");
     detail::Generation text(model_->shape().vocab(), tokenizer_, prompt, kept->options, sampler);
     if (!on_text) on_text = [](std::string_view) { return true; };
     sequences_.emplace(next_,

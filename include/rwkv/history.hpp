@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The way back: the last tokens of a sequence are taken back without reading anything again.
 //
-//   rwkv::History history(model.shape(), 64 << 20);        // as many tokens as 64 MiB hold
-//   rwkv::Feeder feeder(model.shape(), {.history = &history});
-//   auto result = rwkv::generate(model, state, work, tokenizer, prompt, {.feeder = &feeder});
-//   history.rewind(state, 5);                              // as if the last five were never fed
+//     rwkv::History history(model.shape(), 64 << 20);        // as many tokens as 64 MiB hold
+//     rwkv::Feeder feeder(model.shape(), {.history = &history});
+//     auto result = rwkv::generate(model, state, work, tokenizer, prompt, {.feeder = &feeder});
+//     history.rewind(state, 5);                              // as if the last five were never fed
 #pragma once
 
 #include <rwkv/rewind.hpp>

@@ -3,10 +3,10 @@
 // for bit and without the weights (rewind.hpp). Per token that is the input of the recurrence and
 // the two token-shift rows, 7 C floats of a layer where its part of a state has (N + 2) C.
 //
-//   rwkv::RowLog log(model.shape(), 8);
-//   const rwkv::Slot<> slot{.state = &state, .tokens = guesses, .log = &log};
-//   model.forward(std::span(&slot, 1), rwkv::Logits::all, logits, work);
-//   rwkv::rewind(state, log, 3);                   // as if only the first three had been fed
+//     rwkv::RowLog log(model.shape(), 8);
+//     const rwkv::Slot<> slot{.state = &state, .tokens = guesses, .log = &log};
+//     model.forward(std::span(&slot, 1), rwkv::Logits::all, logits, work);
+//     rwkv::rewind(state, log, 3);                   // as if only the first three had been fed
 #pragma once
 
 #include <rwkv/core/buffer.hpp>

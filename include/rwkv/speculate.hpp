@@ -2,9 +2,9 @@
 // Several tokens per pass: something guesses how the text goes on, the model reads the guesses in
 // one pass, and keeps those that it would have said itself.
 //
-//   rwkv::NgramDraft draft;                                 // looks them up in the text so far
-//   rwkv::Feeder feeder(model.shape(), {.draft = &draft});
-//   auto result = rwkv::generate(model, state, work, tokenizer, prompt, {.feeder = &feeder});
+//     rwkv::NgramDraft draft;                                 // looks them up in the text so far
+//     rwkv::Feeder feeder(model.shape(), {.draft = &draft});
+//     auto result = rwkv::generate(model, state, work, tokenizer, prompt, {.feeder = &feeder});
 //
 // The text is the same, token by token, greedy or sampled: each token is drawn from the model's own
 // logits as ever, and a guess is right if it is the token that was drawn. Since the bits of a row do
@@ -264,7 +264,7 @@ void feed(const Model& model, std::span<Feeder::Request> requests, Work& work,
           ExecutorRef exec = {}) {
   const AnyFeeder::Forward forward = [&](std::span<const Slot<>> slots, Logits which,
                                          std::span<float> logits) {
-    model.forward(slots, which, logits, work, exec);
+    detail::forward_recurrent(model, slots, which, logits, work, exec);
   };
   Feeder::feed(requests, forward, exec);
 }

@@ -41,6 +41,8 @@ extern rwkv::Workspace<> work;
 extern rwkv::ThreadPool pool;
 extern std::vector<rwkv::Token> tokens;
 extern rwkv::Token token;
+extern std::vector<rwkv::Token> guesses;
+extern std::vector<float> logits;
 extern std::string prompt;
 extern std::filesystem::path path;
 extern rwkv::State<> formal, brief;

@@ -6,6 +6,7 @@
 #include <rwkv/chat.hpp>
 #include <rwkv/hybrid.hpp>
 #include <rwkv/model.hpp>
+#include <rwkv/speculate.hpp>
 
 namespace chat = rwkv::chat;
 using rwkv::Answer;
@@ -445,6 +446,63 @@ TEST_CASE("a conversation with a real model is saved and loaded") {
     with(bad);
     refuse(ErrorCategory::format, "talk.st: ", tuned);
   }
+}
+
+TEST_CASE("the last tokens of an answer are taken back, with a history or without") {
+  const auto model = rwkv::load(golden::cases()[0].model);
+  rwkv::io::Vocabulary vocabulary;
+  for (const char c : std::string_view("\xff User:\nAitnBo\xe2\x9c\xbf<hk>/ySma0123456789xvz"))
+    vocabulary.emplace_back(1, c);
+  vocabulary.resize(std::min(vocabulary.size(), model.shape().vocab()));
+  const Tokenizer letters(vocabulary);
+  rwkv::Workspace work(model.shape(), 16);
+  rwkv::State start(model.shape());
+  std::size_t taken_back = 0;
+  std::size_t without_pass = 0;
+  for (const chat::Template* form : {&chat::classic, &chat::native}) {
+    for (std::uint64_t seed = 0; seed < 6; ++seed) {
+      rwkv::NgramDraft draft;
+      rwkv::History history(model.shape(), 1 << 20);
+      rwkv::Feeder feeder(model.shape(), {.draft = &draft, .history = &history});
+      GenerateOptions options{.max_tokens = 12, .sampler = {.seed = seed}, .stop_tokens = {}};
+      rwkv::Conversation plain(model, start, letters, {.form = form});
+      rwkv::Conversation talk(model, start, letters, {.form = form});
+      rwkv::History* const none = nullptr;
+      CHECK(talk.rewind(3, &history, work) == 0);
+      for (std::size_t turn = 0; turn < 4; ++turn) {
+        options.feeder = nullptr;
+        (void)plain.ask("is", work, options);
+        options.feeder = &feeder;
+        (void)talk.ask("is", work, options);
+        REQUIRE(talk.state() == plain.state());
+        CHECK(talk.rewind(0, &history, work) == 0);
+        const std::string whole = talk.turn(turn).answer;
+        const std::size_t recorded = history.size();
+        const std::size_t back = talk.rewind(1 + turn * 2, &history, work);
+        CHECK(plain.rewind(1 + turn * 2, none, work) == back);
+        if (back < 1 + turn * 2 && back > 0) CHECK(talk.turn(turn).answer.empty());
+        CHECK(talk.state() == plain.state());
+        CHECK(talk.turn(turn) == plain.turn(turn));
+        CHECK(whole.starts_with(talk.turn(turn).answer));
+        CHECK(talk.turn(turn).answer.size() <= whole.size());
+        taken_back += back;
+        without_pass += recorded - history.size();
+      }
+      CHECK(talk.tokens_of(4) == plain.tokens_of(4));
+      CHECK(talk.tokens_of(2).size() < talk.tokens_of(3).size());
+      // What was taken back cannot be had again, and not more than there is.
+      CHECK(talk.rewind(100, &history, work) <= 12);
+      CHECK(talk.turn(3).answer.empty());
+      CHECK(talk.rewind(1, &history, work) == 0);
+      (void)plain.rewind(100, none, work);
+      (void)talk.ask("no", work, options);
+      options.feeder = nullptr;
+      (void)plain.ask("no", work, options);
+      CHECK(talk.state() == plain.state());
+    }
+  }
+  CHECK(taken_back > 100);
+  CHECK(without_pass == taken_back);
 }
 
 TEST_CASE("a hybrid model talks") {

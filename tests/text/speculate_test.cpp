@@ -2,7 +2,9 @@
 #include "../support/sample_hybrid.hpp"
 #include "../support/sample_types.hpp"
 #include "support.hpp"
+#include <rwkv/any_model.hpp>
 #include <rwkv/exec/thread_pool.hpp>
+#include <rwkv/generate_batch.hpp>
 #include <rwkv/grammar.hpp>
 #include <rwkv/hybrid.hpp>
 #include <rwkv/speculate.hpp>
@@ -146,6 +148,34 @@ TEST_CASE("drafts that look tokens up, and models as drafts") {
       }
     }
   }
+}
+
+TEST_CASE("a model of either architecture is fed by guesses if it is RWKV-7") {
+  const Model<> model = test::model_of_type(DType::f32, tiny);
+  GenerateOptions options = greedy(30);
+  const Run plain = run(model, options);
+  FixedDraft draft(spoilt(plain.result.tokens, 10, 1));
+  Feeder feeder(model.shape(), {.draft = &draft, .draft_tokens = 4});
+  options.feeder = &feeder;
+  const rwkv::AnyModel any(model);
+  rwkv::AnyState state = any.initial_state();
+  rwkv::AnyWorkspace work = any.workspace();
+  const auto result = rwkv::generate(any, state, work, characters(), std::span(prompt), options);
+  CHECK(result.tokens == plain.result.tokens);
+  CHECK(state.rwkv() == plain.state);
+  CHECK(feeder.counts().accepted > 10);
+  rwkv::GenerateBatch batch(any, characters());
+  test::check_error(rwkv::ErrorCategory::unsupported, "rwkv::feed",
+                    [&] { (void)batch.add(state, std::span(prompt), options); });
+
+  const rwkv::AnyModel hybrid{rwkv::HybridModel(test::sample_hybrid())};
+  rwkv::AnyState other = hybrid.initial_state();
+  rwkv::AnyWorkspace other_work = hybrid.workspace();
+  options.any_vocabulary = true;
+  test::check_error(rwkv::ErrorCategory::unsupported, "RWKV-X, for one, have no way back", [&] {
+    (void)rwkv::generate(hybrid, other, other_work, characters(), std::span(prompt).first(1),
+                         options);
+  });
 }
 
 TEST_CASE("a draft of a model goes back with the text") {
@@ -438,7 +468,7 @@ TEST_CASE("wrong drafts get a sentence or do no harm") {
   rwkv::HybridState state(hybrid.shape());
   rwkv::HybridWorkspace work(hybrid.shape());
   options.any_vocabulary = true;
-  test::check_error(rwkv::ErrorCategory::unsupported, "the caches of RWKV-X have no way back", [&] {
+  test::check_error(rwkv::ErrorCategory::unsupported, "RWKV-X, for one, have no way back", [&] {
     (void)rwkv::generate(hybrid, state, work, characters(), std::span(prompt).first(1), options);
   });
 }
