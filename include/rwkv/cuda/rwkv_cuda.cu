@@ -18,6 +18,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <utility>
 
 namespace rwkv::inline RWKV_ABI::cuda {
@@ -588,7 +589,7 @@ struct Work {
   PinnedMemory described;
   Stream stream;
   Event described_copied;
-  std::map<std::pair<std::size_t, Then>, Graph> graphs;  // by rows
+  std::map<std::pair<std::size_t, Then>, std::optional<Graph>> graphs;  // by rows
 };
 
 namespace unit {
@@ -980,7 +981,17 @@ void run_pass(Work& w, std::size_t rows, std::size_t sequences, std::size_t aske
   }
   const std::pair key{rows, then};
   auto found = w.graphs.find(key);
-  if (found == w.graphs.end()) {
+  if (found == w.graphs.end()) {  // the first time it just runs: kernels are loaded on the way
+    constexpr std::size_t most_graphs = 32;
+    if (w.graphs.size() >= most_graphs) {
+      w.stream.wait();
+      w.graphs.clear();
+    }
+    pass.run();
+    w.graphs.emplace(key, std::nullopt);
+    return;
+  }
+  if (!found->second) {
     check(cudaStreamBeginCapture(w.stream, cudaStreamCaptureModeThreadLocal), "recording a pass");
     cudaGraph_t graph = nullptr;
     struct Recording {  // ends, also when a launch fails
@@ -1001,14 +1012,9 @@ void run_pass(Work& w, std::size_t rows, std::size_t sequences, std::size_t aske
     const cudaError_t made = cudaGraphInstantiate(&executable, graph, 0);
     (void)cudaGraphDestroy(graph);
     check(made, "recording a pass");
-    constexpr std::size_t most_graphs = 32;
-    if (w.graphs.size() >= most_graphs) {
-      w.stream.wait();
-      w.graphs.clear();
-    }
-    found = w.graphs.emplace(key, Graph(executable)).first;
+    found->second.emplace(executable);
   }
-  found->second.launch(w.stream);
+  found->second->launch(w.stream);
 }
 
 }  // namespace unit
