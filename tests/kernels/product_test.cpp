@@ -192,7 +192,7 @@ TEST_CASE("small work stays with the caller; no more workers than there are") {
   static_assert(kernels::parts_for(std::uint64_t{1} << 20, 1) == 1);
   static_assert(kernels::parts_for(std::uint64_t{1} << 17, 8) == 3);
   static_assert(kernels::parts_for(std::uint64_t{1} << 19, 8) == 8);
-  static_assert(kernels::parts_for(std::uint64_t{12} << 17, 8) == 12);
+  static_assert(kernels::parts_for(std::uint64_t{12} << 20, 8) == 12);
   static_assert(kernels::parts_for(std::uint64_t{1} << 40, 8) == 32);
 }
 
