@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Plots the CSV of `speculate --csv FILE`: speed as a multiple of plain decoding by the number of
-guesses per pass, one line per share of right guesses; what the library chooses as a dot at the right.
+guesses per pass, one line per share of right guesses; diamonds: with as many as the library chooses.
 
     plot_speculate.py FILE.csv OUT.svg               (or .png, .pdf; needs matplotlib)
 """
@@ -42,7 +42,7 @@ def main():
     ticks = sorted({guesses for points in lines.values() for guesses, _ in points})
     axes.set_xticks([*ticks, longest + 1.5], [*map(str, ticks), "chosen"])
     axes.set(xlabel="guesses per pass", ylabel="times plain decoding", ylim=(0, None))
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1))
     figure.tight_layout()
     figure.savefig(sys.argv[2])
 

@@ -7,6 +7,9 @@
 //       For any model, with random weights too; plot_speculate.py plots the CSV.
 //     speculate --model MODEL --prompt FILE [--draft MODEL] [--tokens 400] [--prompt-bytes 2000] ...
 //       A text is continued, greedily, with guesses that are looked up in it (or a smaller model's).
+//     speculate --model MODEL --recite FILE [--vocab VOCABULARY] [--tokens 400] ...
+//       The same as if this text were what the model says, from its middle on: what guesses from
+//       the text bring with a model of this size (the weights may be random).
 //
 // Everything is measured in turns with plain decoding; the numbers are medians of the rounds. With
 // --processor-time, for busy machines, the time counts during which the one thread had a processor.
@@ -44,7 +47,7 @@ struct Timed {
 /// `count` tokens greedily after a prompt, by `generate`'s steps without its text.
 Timed decode(const rwkv::Model<>& model, const rwkv::State<>& after_prompt, Token first,
              std::size_t count, rwkv::Draft* draft, std::size_t draft_tokens,
-             rwkv::ThreadPool& pool) {
+             rwkv::ThreadPool& pool, std::span<const Token> recited = {}) {
   rwkv::State<> state = after_prompt;
   rwkv::Workspace work(model.shape(), 32);
   Timed timed;
@@ -61,7 +64,9 @@ Timed decode(const rwkv::Model<>& model, const rwkv::State<>& after_prompt, Toke
         rwkv::feed(model, std::span(&request, 1), work, pool);
         logits = request.logits;
       }
-      timed.tokens.push_back(rwkv::argmax(logits));
+      const std::size_t at = timed.tokens.size() - 1;
+      const Token drawn = rwkv::argmax(logits);
+      timed.tokens.push_back(at < recited.size() ? recited[at] : drawn);
     }
     if (feeder != nullptr) feeder->settle(state, pool);
     timed.seconds = now() - begin;
@@ -130,21 +135,23 @@ int simulate(const rwkv::Model<>& model, std::size_t count, std::size_t rounds,
   return 0;
 }
 
-int go_on(const std::string& path, const rwkv::Model<>& model, const std::string& prompt_file,
-          std::size_t prompt_bytes, const std::string& draft_path, std::size_t draft_tokens,
-          std::size_t count, std::size_t rounds, rwkv::ThreadPool& pool) {
-  std::ifstream in(prompt_file, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(in), {}};
-  if (text.empty()) {
-    std::fprintf(stderr, "error: %s: nothing can be read\n", prompt_file.c_str());
-    return 1;
-  }
-  text.resize((std::min)(text.size(), prompt_bytes));
-  const auto tokenizer = rwkv::Tokenizer::from_checkpoint(rwkv::io::read_checkpoint(path));
-  const std::vector<Token> prompt = tokenizer.encode(text);
+struct Text {
+  std::vector<Token> prompt;
+  std::vector<Token> recited;  // behind the prompt; empty: what the model says
+};
+
+int go_on(const rwkv::Model<>& model, const rwkv::Tokenizer& tokenizer, const Text& text,
+          const std::string& draft_path, std::size_t draft_tokens, std::size_t count,
+          std::size_t rounds, rwkv::ThreadPool& pool) {
   rwkv::State<> state = model.initial_state();
   rwkv::Workspace work(model.shape());
-  const Token first = rwkv::argmax(model.forward(state, prompt, work, pool));
+  Token first = rwkv::argmax(model.forward(state, text.prompt, work, pool));
+  std::span<const Token> recited = text.recited;
+  if (!recited.empty()) {
+    first = recited.front();
+    recited = recited.subspan(1);
+    count = (std::min)(count, recited.size());
+  }
   std::unique_ptr<rwkv::Draft> draft;
   if (draft_path.empty())
     draft = std::make_unique<rwkv::NgramDraft>();
@@ -153,10 +160,10 @@ int go_on(const std::string& path, const rwkv::Model<>& model, const std::string
   std::vector<double> ratios, plain_speed, fed_speed;
   Timed fed;
   for (std::size_t round = 0; round < rounds; ++round) {
-    const Timed plain = decode(model, state, first, count, nullptr, 0, pool);
+    const Timed plain = decode(model, state, first, count, nullptr, 0, pool, recited);
     draft->reset();
-    draft->append(prompt);
-    fed = decode(model, state, first, count, draft.get(), draft_tokens, pool);
+    draft->append(text.prompt);
+    fed = decode(model, state, first, count, draft.get(), draft_tokens, pool, recited);
     if (!same(plain, fed)) return 1;
     ratios.push_back(plain.seconds / fed.seconds);
     plain_speed.push_back(static_cast<double>(count) / plain.seconds);
@@ -174,20 +181,30 @@ int go_on(const std::string& path, const rwkv::Model<>& model, const std::string
   return 0;
 }
 
+std::string content_of(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::string text{std::istreambuf_iterator<char>(in), {}};
+  if (text.empty()) rwkv::fail_with(rwkv::ErrorCategory::io, path, ": nothing can be read");
+  return text;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) try {
-  bench::Options options(argc, argv,
-                         "speculate --model MODEL [--tokens 48] [--rounds 3] [--threads 1] [--csv "
-                         "FILE] [--processor-time] | --model MODEL --prompt FILE [--prompt-bytes "
-                         "2000] [--draft MODEL] "
-                         "[--draft-tokens 0] [--tokens 400]");
+  bench::Options options(
+      argc, argv,
+      "speculate --model MODEL [--tokens 48] [--rounds 3] [--threads 1] [--csv FILE] "
+      "[--processor-time] | --model MODEL --prompt FILE [--prompt-bytes 2000] [--draft MODEL] "
+      "[--draft-tokens 0] [--tokens 400] | --model MODEL --recite FILE [--vocab FILE] ...");
   const std::string path = options.text("model", "");
   const std::string prompt = options.text("prompt", "");
+  const std::string recite = options.text("recite", "");
+  const std::string vocab = options.text("vocab", "");
   const auto prompt_bytes = options.number<std::size_t>("prompt-bytes", 2000);
   const std::string draft = options.text("draft", "");
   const auto draft_tokens = options.number<std::size_t>("draft-tokens", 0);
-  const auto count = options.number<std::size_t>("tokens", prompt.empty() ? 48 : 400);
+  const auto count =
+      options.number<std::size_t>("tokens", prompt.empty() && recite.empty() ? 48 : 400);
   const auto rounds = options.number<std::size_t>("rounds", 3);
   const auto threads = options.number<std::size_t>("threads", 1);
   const std::string csv = options.text("csv", "");
@@ -202,9 +219,21 @@ int main(int argc, char** argv) try {
   }
   rwkv::ThreadPool pool(threads);
   const auto model = rwkv::load(path);
-  return prompt.empty()
-             ? simulate(model, count, rounds, pool, csv)
-             : go_on(path, model, prompt, prompt_bytes, draft, draft_tokens, count, rounds, pool);
+  if (prompt.empty() && recite.empty()) return simulate(model, count, rounds, pool, csv);
+  const auto tokenizer = !vocab.empty() ? rwkv::Tokenizer::from_vocab_file(vocab)
+                         : recite.empty()
+                             ? rwkv::Tokenizer::from_checkpoint(rwkv::io::read_checkpoint(path))
+                             : rwkv::Tokenizer::bytes();
+  Text text;
+  if (recite.empty()) {
+    text.prompt = tokenizer.encode(content_of(prompt).substr(0, prompt_bytes));
+  } else {
+    text.prompt = tokenizer.encode(content_of(recite));
+    const auto middle = text.prompt.begin() + static_cast<std::ptrdiff_t>(text.prompt.size() / 2);
+    text.recited.assign(middle, text.prompt.end());
+    text.prompt.erase(middle, text.prompt.end());
+  }
+  return go_on(model, tokenizer, text, draft, draft_tokens, count, rounds, pool);
 } catch (const std::exception& error) {
   std::fprintf(stderr, "error: %s\n", error.what());
   return 1;
