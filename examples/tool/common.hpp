@@ -88,22 +88,11 @@ inline rwkv::io::StateOptions state_options(const std::string& layout) {
 
 /// Calls f(model, state, make_workspace) with the model of either architecture, its state before
 /// the first token, and a function that makes a workspace of `rows` rows, or more if calls as long
-/// as `longest_call` must not be cut. `device` is cpu or cuda.
+/// as `longest_call` must not be cut.
 template <class F>
 void with_model(const rwkv::io::Checkpoint& checkpoint, const Hybrid& given, rwkv::ThreadPool& pool,
-                rwkv::LoadOptions options, std::string_view device, F&& f) {
+                rwkv::LoadOptions options, F&& f) {
   const rwkv::HybridConfig config = hybrid_config(checkpoint, given);
-  if (device == "cuda") {
-#if defined(RWKV_TOOL_CUDA)
-    const rwkv::CudaModel model(load(checkpoint, pool, std::move(options)));
-    f(model, model.initial_state(),
-      [&](std::size_t rows, std::size_t) { return rwkv::CudaWorkspace(model, rows); });
-    return;
-#else
-    rwkv::fail(rwkv::ErrorCategory::unsupported,
-               "this program was built without CUDA; configure it with -DRWKV_CUDA=ON");
-#endif
-  }
   std::optional<rwkv::AnyModel> model;
   {
     Progress progress("loading");
@@ -117,11 +106,23 @@ void with_model(const rwkv::io::Checkpoint& checkpoint, const Hybrid& given, rwk
   });
 }
 
-/// The same on the CPU.
+/// The same on a device, cpu or cuda: a model of a type of its own.
 template <class F>
 void with_model(const rwkv::io::Checkpoint& checkpoint, const Hybrid& given, rwkv::ThreadPool& pool,
-                rwkv::LoadOptions options, F&& f) {
-  with_model(checkpoint, given, pool, std::move(options), "cpu", std::forward<F>(f));
+                rwkv::LoadOptions options, std::string_view device, F&& f) {
+  if (device != "cuda") {
+    with_model(checkpoint, given, pool, std::move(options), std::forward<F>(f));
+    return;
+  }
+#if defined(RWKV_TOOL_CUDA)
+  (void)hybrid_config(checkpoint, given);  // refuses what is said of other models
+  const rwkv::CudaModel model(load(checkpoint, pool, std::move(options)));
+  f(model, model.initial_state(),
+    [&](std::size_t rows, std::size_t) { return rwkv::CudaWorkspace(model, rows); });
+#else
+  rwkv::fail(rwkv::ErrorCategory::unsupported,
+             "this program was built without CUDA; configure it with -DRWKV_CUDA=ON");
+#endif
 }
 
 /// The vocabulary file if one is named, with a warning if it does not seem to be the model's; else

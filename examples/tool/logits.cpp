@@ -141,8 +141,10 @@ void run(const LogitsOptions& options) {
                if (tokens.empty())
                  rwkv::fail_with(rwkv::ErrorCategory::argument, options.tokens, ": no tokens");
                const auto positions = parse_positions(options.positions, tokens.size());
-               const bool fixed = model.hybrid() != nullptr && model.hybrid()->config().semantics ==
-                                                                   rwkv::HybridSemantics::package;
+               bool fixed = false;
+               if constexpr (requires { model.hybrid(); })  // none on a device
+                 fixed = model.hybrid() != nullptr &&
+                         model.hybrid()->config().semantics == rwkv::HybridSemantics::package;
                const Calls calls = calls_for(options, tokens.size(), fixed);
                if (!options.state_in.empty())
                  state = model.load_state(options.state_in, state_options(options.state_layout));

@@ -133,11 +133,14 @@ class CudaState {
 struct CudaSlot {
   CudaState* state = nullptr;
   std::span<const Token> tokens;
+  /// For Logits::chosen, as those of a Slot.
+  std::span<const std::size_t> positions = {};
 };
 
 /// As slot_of of the CPU's states (forward.hpp).
-[[nodiscard]] inline CudaSlot slot_of(CudaState& state, std::span<const Token> tokens) {
-  return {&state, tokens};
+[[nodiscard]] inline CudaSlot slot_of(CudaState& state, std::span<const Token> tokens,
+                                      std::span<const std::size_t> positions = {}) {
+  return {&state, tokens, positions};
 }
 
 struct CudaOptions {
@@ -272,19 +275,20 @@ class CudaModel {
   std::span<const float> forward(CudaState& state, std::span<const Token> tokens,
                                  CudaWorkspace& work, ExecutorRef exec = {}) const;
 
-  /// Advances a batch of sequences together, as Model::forward, and returns when it is done. Throws
-  /// Error (argument, shape) before anything has changed: a slot without tokens, a token outside
-  /// the vocabulary, a state of another model or twice in the batch, `logits` of another size; (io)
-  /// if the device fails, after which states are undefined.
-  void forward(std::span<const CudaSlot> slots, Logits which, std::span<float> logits,
+  /// Advances a batch of sequences together and writes the rows that `which` says to `out`, memory
+  /// of the host, as Model::forward, and returns when it is done. Throws Error (argument, shape)
+  /// before anything has changed: a slot without tokens, a token outside the vocabulary, a state of
+  /// another model or twice in the batch, outputs of another size; (io) if the device fails, after
+  /// which states are undefined.
+  void forward(std::span<const CudaSlot> slots, Logits which, const Outputs& out,
                CudaWorkspace& work, ExecutorRef exec = {}) const {
     (void)exec;
-    run(slots, which, logits, work, false);
+    run(slots, which, out, work, false);
   }
-  /// The same with `logits` in memory of the device.
-  void forward_on_device(std::span<const CudaSlot> slots, Logits which, std::span<float> logits,
+  /// The same with `out` in memory of the device.
+  void forward_on_device(std::span<const CudaSlot> slots, Logits which, const Outputs& out,
                          CudaWorkspace& work) const {
-    run(slots, which, logits, work, true);
+    run(slots, which, out, work, true);
   }
 
   /// Feeds each sequence its last token, draws the next one from the logits, feeds that, and so on,
@@ -297,10 +301,10 @@ class CudaModel {
 
  private:
   CudaModel() = default;
-  void check(std::span<const CudaSlot> slots, Logits which, std::span<float> logits,
+  void check(std::span<const CudaSlot> slots, Logits which, const Outputs& out,
              const CudaWorkspace& work) const;
-  void run(std::span<const CudaSlot> slots, Logits which, std::span<float> logits,
-           CudaWorkspace& work, bool on_device) const;
+  void run(std::span<const CudaSlot> slots, Logits which, const Outputs& out, CudaWorkspace& work,
+           bool on_device) const;
 
   DynamicShape shape_;
   std::uint64_t fingerprint_ = 0;
@@ -664,12 +668,9 @@ inline std::span<const float> CudaModel::forward(CudaState& state, std::span<con
   return work.logits();
 }
 
-inline void CudaModel::check(std::span<const CudaSlot> slots, Logits which, std::span<float> logits,
+inline void CudaModel::check(std::span<const CudaSlot> slots, Logits which, const Outputs& out,
                              const CudaWorkspace& work) const {
-  if (which == Logits::chosen)
-    fail(ErrorCategory::unsupported,
-         "a CUDA device gives logits after the last token or after all, not of chosen positions");
-  detail::check_batch(shape_, slots, which, logits, work);
+  detail::check_batch(shape_, slots, which, out, work);
   std::vector<const cuda::Memory*> states;
   states.reserve(slots.size());
   for (std::size_t s = 0; s < slots.size(); ++s) {
@@ -683,17 +684,20 @@ inline void CudaModel::check(std::span<const CudaSlot> slots, Logits which, std:
     fail(ErrorCategory::argument, "two slots of a batch have the same state");
 }
 
-inline void CudaModel::run(std::span<const CudaSlot> slots, Logits which, std::span<float> logits,
+inline void CudaModel::run(std::span<const CudaSlot> slots, Logits which, const Outputs& out,
                            CudaWorkspace& work, bool on_device) const {
-  check(slots, which, logits, work);
+  check(slots, which, out, work);
   std::vector<cuda::Segment> segments;
   segments.reserve(slots.size());
-  for (const CudaSlot& slot : slots) segments.push_back({slot.state->memory_.get(), slot.tokens});
+  for (const CudaSlot& slot : slots)
+    segments.push_back({slot.state->memory_.get(), slot.tokens, slot.positions});
   cuda::forward(work.work(), *loaded_, segments,
                 which == Logits::none   ? cuda::Asked::none
                 : which == Logits::last ? cuda::Asked::last
-                                        : cuda::Asked::all,
-                logits.data(), on_device);
+                : which == Logits::all  ? cuda::Asked::all
+                                        : cuda::Asked::chosen,
+                out.logits.empty() ? nullptr : out.logits.data(),
+                out.hidden.empty() ? nullptr : out.hidden.data(), on_device);
 }
 
 inline std::vector<Token> CudaModel::decode(std::span<CudaSequence> sequences, std::size_t steps,

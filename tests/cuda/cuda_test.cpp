@@ -6,6 +6,7 @@
 #include "support/sample_checkpoint.hpp"
 #include "support/temporary_directory.hpp"
 #include <rwkv/cuda.hpp>
+#include <rwkv/generate_batch.hpp>
 #include <rwkv/quant/quantise.hpp>
 
 #include <doctest/doctest.h>
@@ -249,6 +250,77 @@ TEST_CASE("rows past those of a workspace go in passes") {
   std::vector<float> nothing;
   model.forward(slots, rwkv::Logits::none, nothing, work);
   CHECK(!(c == a));
+}
+
+TEST_CASE("rows of chosen positions, and hidden states, are those among all") {
+  const auto path = std::filesystem::path(RWKV_TEST_DATA) / "golden_l2_c32_f32.model.safetensors";
+  const rwkv::Model<> cpu = rwkv::load(path);
+  const rwkv::CudaModel model(cpu);
+  const std::size_t vocab = model.shape().vocab();
+  const std::size_t embed = model.shape().embed();
+  const auto one = some_tokens(9, vocab, 1);
+  const auto two = some_tokens(5, vocab, 2);
+  rwkv::CudaState a = model.initial_state();
+  rwkv::CudaState b = a;
+  const auto a_logits = all_logits(model, a, one, 16);
+  const auto b_logits = all_logits(model, b, two, 16);
+  const std::size_t a_positions[] = {0, 4, 8};
+  const std::size_t b_positions[] = {2};
+  for (const std::size_t rows : {4u, 16u}) {
+    rwkv::CudaState c = model.initial_state();
+    rwkv::CudaState d = c;
+    const rwkv::CudaSlot slots[] = {{&c, one, a_positions}, {&d, two, b_positions}};
+    rwkv::CudaWorkspace work(model, rows);
+    std::vector<float> logits(4 * vocab);
+    std::vector<float> hidden(4 * embed);
+    model.forward(slots, rwkv::Logits::chosen, {logits, hidden}, work);
+    const auto row = [&](std::size_t i) { return std::span(logits).subspan(i * vocab, vocab); };
+    for (std::size_t i = 0; i < 3; ++i)
+      CHECK(same_bits(row(i), std::span(a_logits).subspan(a_positions[i] * vocab, vocab)));
+    CHECK(same_bits(row(3), std::span(b_logits).subspan(2 * vocab, vocab)));
+    CHECK(c == a);
+
+    // Hidden states alone, and what the CPU says they are.
+    rwkv::CudaState e = model.initial_state();
+    rwkv::CudaState f = e;
+    const rwkv::CudaSlot again[] = {{&e, one, a_positions}, {&f, two, b_positions}};
+    std::vector<float> alone(4 * embed);
+    model.forward(again, rwkv::Logits::chosen, {{}, alone}, work);
+    CHECK(same_bits(alone, hidden));
+    rwkv::State<> g = cpu.initial_state();
+    rwkv::State<> h = g;
+    const rwkv::Slot<> on_cpu[] = {{&g, one, a_positions}, {&h, two, b_positions}};
+    rwkv::Workspace<> cpu_work(cpu.shape(), 16);
+    std::vector<float> want(4 * embed);
+    cpu.forward(on_cpu, rwkv::Logits::chosen, {{}, want}, cpu_work);
+    for (std::size_t i = 0; i < want.size(); ++i) CHECK(std::abs(want[i] - hidden[i]) <= 1e-5f);
+  }
+}
+
+TEST_CASE("texts of many sequences at once on the device are those of each alone") {
+  const rwkv::CudaModel model(test::sample_checkpoint(
+      {.layers = 1, .embed = 32, .head_size = 16, .ffn = 40, .vocab = 256}));
+  const auto tokenizer = rwkv::Tokenizer::bytes();
+  rwkv::CudaWorkspace work(model, 8);
+  const auto options = [](std::uint64_t seed) {
+    rwkv::GenerateOptions o;
+    o.max_tokens = 3 + seed;
+    o.sampler.seed = seed;
+    o.stop_tokens.clear();
+    return o;
+  };
+  std::vector<rwkv::CudaState> states(3, model.initial_state());
+  rwkv::GenerateBatch batch(model, tokenizer);
+  for (std::size_t s = 0; s < states.size(); ++s)
+    batch.add(states[s], std::string(1 + 3 * s, 'a'), options(s));
+  batch.run(work);
+  for (std::size_t s = 0; s < states.size(); ++s) {
+    rwkv::CudaState state = model.initial_state();
+    const auto alone =
+        rwkv::generate(model, state, work, tokenizer, std::string(1 + 3 * s, 'a'), options(s));
+    CHECK(batch.take(s).tokens == alone.tokens);
+    CHECK(state == states[s]);
+  }
 }
 
 TEST_CASE("states on the device are values") {

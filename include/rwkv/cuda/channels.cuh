@@ -191,6 +191,24 @@ RWKV_DEVICE void multiply_sparse(const SparseProduct& p, std::uint64_t block_ind
   }
 }
 
+/// The asked rows after the last norm.
+struct Hidden {
+  Inputs inputs;
+  float* out;  ///< [rows][C]
+};
+
+/// A block: one row.
+RWKV_DEVICE void normalise_row(const Hidden& p, unsigned row) {
+  let_next_start();
+  wait_for_previous();
+  float mean[2], scale[2];
+  find_statistics<1>(p.inputs, row, 1, false, reinterpret_cast<float*>(shared()), mean, scale);
+  const float* const x = p.inputs.x + row_of(p.inputs, row) * p.inputs.stride;
+  for (unsigned i = thread(); i < p.inputs.width; i += block_threads)
+    p.out[std::uint64_t{row} * p.inputs.width + i] =
+        normalised(x[i], mean[0], scale[0], p.inputs.weight[i], p.inputs.bias[i]);
+}
+
 struct Embedding {
   const unsigned char* table;
   Kind kind;

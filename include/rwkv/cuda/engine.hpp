@@ -148,10 +148,11 @@ struct DeviceInfo {
 struct Segment {
   Memory* state = nullptr;
   std::span<const Token> tokens;
+  std::span<const std::size_t> positions;  ///< for Asked::chosen: ascending indices into `tokens`
 };
 
-/// The rows whose logits are wanted.
-enum class Asked : std::uint8_t { none, last, all };
+/// The rows that are wanted.
+enum class Asked : std::uint8_t { none, last, all, chosen };
 
 /// How tokens are drawn: SamplerOptions, with what is a list there as arrays.
 struct Drawing {
@@ -204,9 +205,10 @@ struct WorkSettings {
 [[nodiscard]] std::uint64_t work_bytes(const Plan& plan, const WorkSettings& settings);
 [[nodiscard]] std::shared_ptr<Work> make_work(const std::shared_ptr<const Loaded>& model,
                                               const WorkSettings& settings);
-/// Runs a batch and waits for it. `logits` is memory of the host, or of the device if `on_device`.
+/// Runs a batch and waits for it. `logits` and `hidden` are memory of the host, or of the device if
+/// `on_device`; what is null is not wanted.
 void forward(Work& work, const Loaded& model, std::span<const Segment> segments, Asked asked,
-             float* logits, bool on_device);
+             float* logits, float* hidden, bool on_device);
 
 [[nodiscard]] std::shared_ptr<Draws> make_draws(const std::shared_ptr<const Loaded>& model,
                                                 const Drawing& drawing);

@@ -59,6 +59,9 @@ sparse_kernel(RWKV_PARAMETER SparseProduct p) {
 RWKV_KERNEL(block_threads, 1)
 embedding_kernel(RWKV_PARAMETER Embedding p) { embed(p, block()); }
 
+RWKV_KERNEL(block_threads, 1)
+hidden_kernel(RWKV_PARAMETER Hidden p) { normalise_row(p, static_cast<unsigned>(block())); }
+
 RWKV_KERNEL(draw_threads, 1)
 draw_kernel(RWKV_PARAMETER Draw p) { draw(p, static_cast<unsigned>(block())); }
 
@@ -622,11 +625,16 @@ class Pass {
     for (std::size_t i = 0; i < p.layers; ++i) block(i, p.blocks[i]);
     if (then_ == Then::nothing) return;
     Launch head;
-    Inputs chosen = normalised(p.ln_out_weight, p.ln_out_bias, nullptr);
-    chosen.chosen = w.at<std::uint32_t>(w.places.chosen);
     add(head, p.head, nowhere, w.at(w.places.logits), p.vocab, Activation::none, 4);
-    multiply_rows<4>(head, chosen, asked_, "logits");
+    multiply_rows<4>(head, asked_inputs(), asked_, "logits");
     if (then_ == Then::tokens) draw_tokens();
+  }
+
+  /// The asked rows after the last norm, where y was.
+  void hidden_rows() const {
+    launch(w.stream, m.early, hidden_kernel, asked_, block_threads,
+           block_warps * 2 * 2 * sizeof(float), Hidden{asked_inputs(), w.at(w.places.y)},
+           "hidden states");
   }
 
   /// A token from the logits of every asked row.
@@ -658,6 +666,12 @@ class Pass {
     in.epsilon = p.layer_norm_epsilon;
     in.rows = rows();
     in.statistics = statistics;
+    return in;
+  }
+
+  [[nodiscard]] Inputs asked_inputs() const {
+    Inputs in = normalised(p.ln_out_weight, p.ln_out_bias, nullptr);
+    in.chosen = w.at<std::uint32_t>(w.places.chosen);
     return in;
   }
 
@@ -1038,13 +1052,14 @@ std::shared_ptr<Work> make_work(const std::shared_ptr<const Loaded>& model,
 }
 
 void forward(Work& w, const Loaded& model, std::span<const Segment> segments, Asked which,
-             float* logits, bool on_device) {
+             float* logits, float* hidden, bool on_device) {
   check_model(w, model);
   const OnDevice on(model.device);
   const std::size_t vocab = model.plan.vocab;
   const Places& at = w.places;
   std::size_t segment = 0;
-  std::size_t used = 0;  // tokens of this segment that earlier passes took
+  std::size_t used = 0;      // tokens of this segment that earlier passes took
+  std::size_t position = 0;  // positions of this segment that lie among them
   bool first_pass = true;
   while (segment < segments.size()) {
     if (!first_pass) w.described_copied.wait();
@@ -1063,25 +1078,34 @@ void forward(Work& w, const Loaded& model, std::span<const Segment> segments, As
         w.host<float*>(at.states)[row] = s.state->floats();
         w.host<std::uint32_t>(at.places)[row] =
             (t == 0 ? first_of_sequence : 0) | (t + 1 == some ? last_of_sequence : 0);
-        if (which == Asked::all || (which == Asked::last && complete && t + 1 == some))
+        const bool named = which == Asked::chosen && position < s.positions.size() &&
+                           s.positions[position] == used + t;
+        if (named) ++position;
+        if (named || which == Asked::all || (which == Asked::last && complete && t + 1 == some))
           w.host<std::uint32_t>(at.chosen)[asked++] = static_cast<std::uint32_t>(row);
       }
       rows += some;
       used += some;
       if (complete) {
         ++segment;
-        used = 0;
+        used = position = 0;
       }
     }
     w.host<std::uint32_t>(at.first_rows)[sequences] = static_cast<std::uint32_t>(rows);
     describe(w);
-    run_pass(w, rows, sequences, asked, asked == 0 ? Then::nothing : Then::logits);
-    if (asked > 0) {
+    const Then then = asked == 0 || logits == nullptr ? Then::nothing : Then::logits;
+    run_pass(w, rows, sequences, asked, then);
+    const auto copy_rows = [&](float*& to, std::uint64_t from, std::size_t width) {
       check(
-          cudaMemcpyAsync(logits, w.at(at.logits), asked * vocab * sizeof(float),
+          cudaMemcpyAsync(to, w.at(from), asked * width * sizeof(float),
                           on_device ? cudaMemcpyDeviceToDevice : cudaMemcpyDeviceToHost, w.stream),
-          "copying logits");
-      logits += asked * vocab;
+          "copying results");
+      to += asked * width;
+    };
+    if (then == Then::logits) copy_rows(logits, at.logits, vocab);
+    if (asked > 0 && hidden != nullptr) {
+      Pass(w, rows, sequences, asked, then).hidden_rows();
+      copy_rows(hidden, at.y, model.plan.embed);
     }
   }
   w.stream.wait();
