@@ -1141,11 +1141,11 @@ TEST_CASE("drafts change no text, and have the model's vocabulary") {
   const std::string tales = quoted(models + "/tales/tales.safetensors");
   const std::string reverse = quoted(models + "/reverse/reverse.safetensors");
   const std::string how = " --prompt 'Once upon a time, once upon a' --tokens 60 --seed 5";
-  for (const std::string temperature : {" --temperature 0", " --temperature 0.7"}) {
+  for (const char* const temperature : {" --temperature 0", " --temperature 0.7"}) {
     const Outcome plain = shell.run("generate " + tales + how + temperature);
     REQUIRE(plain.status == 0);
     for (const std::string draft :
-         {std::string("ngram"), "ngram --draft-tokens 3", tales + " --draft-tokens 4"}) {
+         std::vector<std::string>{"ngram", "ngram --draft-tokens 3", tales + " --draft-tokens 4"}) {
       const Outcome drafted =
           shell.run("generate " + tales + how + temperature + " --draft " + draft);
       CHECK(drafted.status == 0);

@@ -53,6 +53,11 @@ class History {
   /// Where a pass that feeds `state` with so many tokens, at most `capacity`, is to be logged.
   /// Throws std::bad_alloc.
   [[nodiscard]] RWKV_FUNCTION RowLog& log_for(const State<>& state, std::size_t tokens);
+  /// Memory for another log, if it may be had: the next `append` asks for none. Throws
+  /// std::bad_alloc.
+  void reserve() {
+    if (used_ == logs_.size() && used_ < logs_at_most_) logs_.emplace_back(shape_, capacity_);
+  }
   /// Appends the first `tokens`, at most `capacity`, of a log. Throws std::bad_alloc.
   RWKV_FUNCTION void append(const RowLog& log, std::size_t tokens);
   /// Forgets the last `tokens`, at most `size()`, which came to nothing.

@@ -292,6 +292,7 @@ RWKV_FUNCTION Slot<> Feeder::begin(Request& request, const Forward& forward, Exe
     if (!own_log_ || own_log_->capacity() < read_.size())
       own_log_.emplace(shape_, detail::longest_with_guesses + most_guesses());
     own_log_->clear();
+    if (history != nullptr) history->reserve();  // for what `settle` appends, which must not fail
     return {.state = request.state, .tokens = read_, .log = &*own_log_};
   }
   if (history == nullptr) return {.state = request.state, .tokens = read_};
@@ -341,6 +342,17 @@ RWKV_FUNCTION void Feeder::feed(std::span<Request> requests, const Forward& forw
         for (Request* const request : requests) request->feeder->abandon();
     }
   };
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    if (requests[i].feeder == nullptr || requests[i].state == nullptr || requests[i].tokens.empty())
+      fail_with(ErrorCategory::argument, "request ", i, " has no ",
+                requests[i].feeder == nullptr  ? "feeder"
+                : requests[i].state == nullptr ? "state"
+                                               : "tokens");
+    for (std::size_t j = 0; j < i; ++j)
+      if (requests[j].feeder == requests[i].feeder)
+        fail_with(ErrorCategory::argument, "requests ", j, " and ", i,
+                  " have the same feeder: each sequence has its own");
+  }
   Pass all, last;
   bool guessed = false;
   for (Request& request : requests) {

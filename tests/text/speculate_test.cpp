@@ -464,6 +464,21 @@ TEST_CASE("wrong drafts get a sentence or do no harm") {
   check_same(plain, run(model, options));
   CHECK(feeder.counts().accepted == feeder.counts().guessed);
 
+  rwkv::Workspace own_work(model.shape());
+  State<> own_state = model.initial_state();
+  const auto refuse = [&](std::vector<Feeder::Request> requests, const char* sentence) {
+    test::check_error(rwkv::ErrorCategory::argument, sentence,
+                      [&] { rwkv::feed(model, std::span(requests), own_work); });
+    CHECK(own_state == model.initial_state());
+  };
+  const std::span<const Token> some = prompt;
+  refuse({{nullptr, &own_state, some}}, "request 0 has no feeder");
+  refuse({{&feeder, nullptr, some}}, "request 0 has no state");
+  refuse({{&feeder, &own_state, {}}}, "request 0 has no tokens");
+  refuse({{&feeder, &own_state, some}, {&feeder, &own_state, some}}, "have the same feeder");
+  const std::vector<Token> outside{1, 40};
+  refuse({{&feeder, &own_state, outside}}, "token 40 at position 1 is outside");
+
   const rwkv::HybridModel hybrid(test::sample_hybrid());
   rwkv::HybridState state(hybrid.shape());
   rwkv::HybridWorkspace work(hybrid.shape());
