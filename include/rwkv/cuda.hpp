@@ -671,17 +671,10 @@ inline std::span<const float> CudaModel::forward(CudaState& state, std::span<con
 inline void CudaModel::check(std::span<const CudaSlot> slots, Logits which, const Outputs& out,
                              const CudaWorkspace& work) const {
   detail::check_batch(shape_, slots, which, out, work);
-  std::vector<const cuda::Memory*> states;
-  states.reserve(slots.size());
-  for (std::size_t s = 0; s < slots.size(); ++s) {
+  for (std::size_t s = 0; s < slots.size(); ++s)
     if (slots[s].state->model_ != loaded_.get())
       fail_with(ErrorCategory::argument, "the state of slot ", s,
                 " belongs to another model on the device");
-    states.push_back(slots[s].state->memory_.get());
-  }
-  std::sort(states.begin(), states.end());
-  if (std::adjacent_find(states.begin(), states.end()) != states.end())
-    fail(ErrorCategory::argument, "two slots of a batch have the same state");
 }
 
 inline void CudaModel::run(std::span<const CudaSlot> slots, Logits which, const Outputs& out,

@@ -441,7 +441,7 @@ TEST_CASE("a batch that does not fit the model is refused before anything has ch
                        [&] {
                          run({{&state, good}, {&state, good}}, 2 * vocab, work);
                        }),
-              "two slots of a batch have the same state"));
+              "slots 0 and 1 have the same state"));
   CHECK(holds(sentence(ErrorCategory::argument,
                        [&] {
                          run({{&state, good}}, vocab, other_work);
