@@ -98,28 +98,34 @@ class CudaState {
   [[nodiscard]] bool intact() const noexcept { return memory_ != nullptr; }
   [[nodiscard]] const DynamicShape& shape() const noexcept { return shape_; }
 
-  /// The same state on the CPU, bit for bit.
+  /// The same state on the CPU, bit for bit. Throws Error (argument) if this one was moved away.
   [[nodiscard]] State<> download() const {
+    require_intact();
     State<> state(shape_);
     cuda::download(*memory_, state.values().data());
     return state;
   }
-  /// Takes over a state of the CPU, bit for bit. Throws Error (shape) for one of another shape.
+  /// Takes over a state of the CPU, bit for bit. Throws Error (shape) for one of another shape, and
+  /// (argument) if either was moved away.
   void upload(const State<>& state) {
-    if (!(state.shape() == shape_))
-      fail(ErrorCategory::shape, "the state belongs to a model of another shape");
+    require_intact();
+    internal::check_state(shape_, state, "the state");
     cuda::upload(*memory_, state.values().data());
   }
   /// Back to the beginning of a text: zeros.
   void reset() { upload(State<>(shape_)); }
 
-  /// Same shape and the same bits.
+  /// Same shape and the same bits. A state that was moved away has no bits.
   friend bool operator==(const CudaState& a, const CudaState& b) {
-    return a.shape_ == b.shape_ && a.download() == b.download();
+    if (!(a.shape_ == b.shape_) || a.intact() != b.intact()) return false;
+    return !a.intact() || a.download() == b.download();
   }
 
  private:
   friend class CudaModel;
+  void require_intact() const {
+    if (!intact()) fail(ErrorCategory::argument, "the state was moved away");
+  }
   CudaState(DynamicShape shape, const std::shared_ptr<const cuda::Loaded>& model)
       : shape_(shape), model_(model.get()), memory_(cuda::make_state(model)) {}
 
@@ -241,6 +247,7 @@ class CudaModel {
   /// As Model::save_state: the file is the same.
   void save_state(const std::filesystem::path& path, const CudaState& state,
                   const io::Metadata& notes = {}) const {
+    internal::check_state(shape_, state, "the state");
     io::save_state(path, state.download(), fingerprint_, notes);
   }
   /// As Model::load_state.
@@ -699,6 +706,8 @@ inline std::vector<Token> CudaModel::decode(std::span<CudaSequence> sequences, s
   std::vector<cuda::Sequence> given;
   std::vector<const cuda::Draws*> samplers;
   for (const CudaSequence& s : sequences) {
+    if (s.state == nullptr || s.sampler == nullptr)
+      fail(ErrorCategory::argument, "a sequence needs a state and a sampler");
     slots.push_back({s.state, std::span(&s.last, 1)});
     if (s.sampler->model_ != loaded_)
       fail(ErrorCategory::argument, "a sampler was made for another model on the device");
@@ -748,6 +757,7 @@ inline CudaSampler::CudaSampler(const CudaModel& model, const SamplerOptions& op
 }
 
 inline Token CudaSampler::draw(std::span<const float> logits, CudaWorkspace& work, bool on_device) {
+  if (draws_ == nullptr) fail(ErrorCategory::argument, "the sampler was moved away");
   if (logits.size() != work.shape().vocab())
     fail_with(ErrorCategory::argument, logits.size(), " logits of a vocabulary of ",
               work.shape().vocab());

@@ -358,6 +358,17 @@ TEST_CASE("states on the device are values") {
   const rwkv::DynamicShape other({.layers = 1, .embed = 48, .head_size = 16});
   CHECK(holds(sentence(rwkv::ErrorCategory::shape, [&] { moved.upload(rwkv::State<>(other)); }),
               "another shape"));
+  CHECK(!fork.intact());
+  CHECK(!(fork == state));
+  CHECK(
+      holds(sentence(rwkv::ErrorCategory::argument, [&] { (void)fork.download(); }), "moved away"));
+  CHECK(holds(sentence(rwkv::ErrorCategory::argument,
+                       [&] { model.save_state(folder / "none.safetensors", fork); }),
+              "moved away"));
+  rwkv::CudaSequence nobody;
+  CHECK(holds(sentence(rwkv::ErrorCategory::argument,
+                       [&] { (void)model.decode(std::span(&nobody, 1), 1, work); }),
+              "needs a state and a sampler"));
 }
 
 TEST_CASE("a tuned state inside a model is where its texts begin on the device too") {
