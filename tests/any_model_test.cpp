@@ -3,10 +3,12 @@
 #include "support/golden.hpp"
 #include "support/sample_hybrid.hpp"
 #include "support/temporary_directory.hpp"
+#include "text/support.hpp"
 #include <rwkv/any_model.hpp>
 #include <rwkv/chat.hpp>
 #include <rwkv/convert.hpp>
 #include <rwkv/generate.hpp>
+#include <rwkv/speculate.hpp>
 
 #include <doctest/doctest.h>
 
@@ -54,6 +56,56 @@ TEST_CASE("a folder is a model with its vocabulary: the tales go on as with the 
   rwkv::Conversation typed_talk(model, model.initial_state(), tales.tokenizer());
   CHECK(talk.ask("Who are you?", work, options).text ==
         typed_talk.ask("Who are you?", typed_work, options).text);
+}
+
+TEST_CASE("guesses and the way back, where it holds RWKV-7") {
+  const auto tales = rwkv::open(models / "tales");
+  const rwkv::GenerateOptions options{
+      .max_tokens = 40, .sampler = {.temperature = 0}, .stop_tokens = {}};
+  auto work = tales.model.workspace();
+  AnyState plain = tales.model.initial_state();
+  const auto text =
+      rwkv::generate(tales.model, plain, work, tales.tokenizer(), "The king", options);
+
+  rwkv::NgramDraft draft;
+  rwkv::History history(tales.model.shape(), 64 << 20);
+  rwkv::Feeder feeder(tales.model.shape(),
+                      {.draft = &draft, .draft_tokens = 4, .history = &history});
+  rwkv::GenerateOptions fed = options;
+  fed.feeder = &feeder;
+  AnyState state = tales.model.initial_state();
+  const auto same = rwkv::generate(tales.model, state, work, tales.tokenizer(), "The king", fed);
+  CHECK(same.tokens == text.tokens);
+  CHECK(state == plain);
+  CHECK(feeder.counts().guessed > 0);
+  CHECK(history.size() == same.prompt_tokens + 40);
+  history.rewind(state.rwkv(), 40);
+  AnyState prompt = tales.model.initial_state();
+  (void)tales.model.forward(prompt, tales.tokenizer().encode("The king"), work);
+  CHECK(state == prompt);
+
+  rwkv::Conversation talk(tales.model, tales.model.initial_state(), tales.tokenizer());
+  (void)talk.ask("Who are you?", work, fed);
+  const std::string answer = talk.turn(0).answer;
+  rwkv::Conversation again = talk;
+  rwkv::AnyWorkspace useless = rwkv::AnyModel(test::sample_hybrid()).workspace();
+  CHECK(talk.rewind(5, &history, useless) >= 5);  // without a pass
+  CHECK(again.rewind(5, static_cast<rwkv::History*>(nullptr), work) >= 5);
+  CHECK(talk.state() == again.state());
+  CHECK(talk.turn(0).answer.size() < answer.size());
+  CHECK(talk.tokens_of(1) == talk.tokens_of(9));
+
+  const AnyModel hybrid(test::sample_hybrid());
+  AnyState caches = hybrid.initial_state();
+  auto hybrid_work = hybrid.workspace();
+  fed.any_vocabulary = true;
+  test::check_error(ErrorCategory::unsupported, "have no way back", [&] {
+    (void)rwkv::generate(hybrid, caches, hybrid_work, rwkv::Tokenizer::bytes(),
+                         std::span<const Token>(tokens), fed);
+  });
+  rwkv::Feeder::Request request{&feeder, &plain.rwkv(), tokens};
+  test::check_error(ErrorCategory::argument, "the same architecture",
+                    [&] { rwkv::feed(tales.model, std::span(&request, 1), hybrid_work); });
 }
 
 TEST_CASE("RWKV-X too: batches, states in files and bytes") {

@@ -277,10 +277,10 @@ class Conversation {
     return tokens;
   }
 
-  /// The tokens that were read in the first `turns` turns, the model's own among them.
+  /// The tokens that were read in the first `turns` turns (or in all), the model's own among them.
   [[nodiscard]] std::vector<Token> tokens_of(std::size_t turns) const {
     std::vector<Token> tokens;
-    for (std::size_t i = 0; i < turns; ++i)
+    for (std::size_t i = 0; i < (std::min)(turns, turns_.size()); ++i)
       tokens.insert(tokens.end(), turns_[i].record.read.begin(), turns_[i].record.read.end());
     return tokens;
   }
@@ -370,6 +370,7 @@ class Conversation {
     while (!tokens.empty()) {
       const auto some = tokens.first((std::min)(work.rows(), tokens.size()));
       (void)model_.forward(state, some, work, exec);
+      rwkv::detail::require_whole_pass(exec);
       tokens = tokens.subspan(some.size());
     }
   }

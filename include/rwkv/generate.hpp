@@ -170,8 +170,22 @@ void forward_recurrent(const Model& model, std::span<const Slot<DynamicShape>> s
                        std::span<float> logits, Work& work, ExecutorRef exec) {
   if constexpr (requires { model.forward(slots, which, logits, work, exec); })
     model.forward(slots, which, logits, work, exec);
-  else if constexpr (requires { model.rwkv7()->forward(slots, which, logits, *work.rwkv(), exec); })
+  else if constexpr (requires {
+                       model.rwkv7()->forward(slots, which, logits, *work.rwkv(), exec);
+                     }) {
+    if (model.rwkv7() == nullptr || work.rwkv() == nullptr)
+      fail(ErrorCategory::argument,
+           "states of RWKV-7 need a model and a workspace of the same architecture");
     model.rwkv7()->forward(slots, which, logits, *work.rwkv(), exec);
+  }
+}
+
+/// Throws Error (cancelled) if the executor has abandoned the pass before: there are no logits.
+inline void require_whole_pass(ExecutorRef exec) {
+  if (!exec.proceed())
+    fail(ErrorCategory::cancelled,
+         "the executor has abandoned a pass, so that the text cannot go on; "
+         "GenerateOptions::cancelled ends it with the state as it should be");
 }
 
 /// Settles a state whatever happens.
@@ -294,7 +308,11 @@ GenerateResult generate(const Model& model, State& state, Work& work, const Toke
   };
   const auto forward = [&](std::span<const Token> tokens, bool stoppable,
                            std::size_t expected) -> std::span<const float> {
-    if (!stoppable) return feed(tokens, expected, exec);
+    if (!stoppable) {
+      const std::span<const float> logits = feed(tokens, expected, exec);
+      require_whole_pass(exec);
+      return logits;
+    }
     State before = state;
     Cancellable cancellable(exec, std::cref(options.cancelled));
     const std::span<const float> logits = feed(tokens, expected, cancellable);
@@ -329,8 +347,9 @@ struct NoCallback {
 ///
 /// Throws `Error` (argument) when there is nothing to go on from, for a token outside the model's
 /// vocabulary, for a tokenizer of another model and for options out of range, before anything has
-/// changed; (numeric) when the model yields NaN; and (argument) when no token of the vocabulary
-/// fits what the constraint wants next. If `on_text` throws, the state lacks the last token.
+/// changed; (numeric) when the model yields NaN; (argument) when no token of the vocabulary fits
+/// what the constraint wants next; and (cancelled) when `exec` abandons a pass (see Executor), which
+/// leaves a state that is none. If `on_text` throws, the state lacks the last token.
 template <class Model, class State, class Work, class OnText = NoCallback>
 requires std::invocable<OnText&, std::string_view> GenerateResult
 generate(const Model& model, State& state, Work& work, const Tokenizer& tokenizer,

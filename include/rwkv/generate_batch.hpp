@@ -32,9 +32,14 @@ class GenerateBatch {
 
   /// Adds a sequence, which goes on from `state` as `generate` would, with a `sampler` of the
   /// caller's or (null) one of its own. Nothing is fed before the next step. Returns its number.
-  /// Throws as `generate` does before anything has changed.
+  /// Throws as `generate` does before anything has changed; Error also for a feeder (unsupported)
+  /// and for a state that another sequence here still feeds (argument).
   std::size_t add(State& state, std::span<const Token> prompt, const GenerateOptions& options = {},
                   OnText on_text = {}, Sampler* sampler = nullptr) {
+    for (const auto& [number, sequence] : sequences_)
+      if (sequence.state == &state && !sequence.ended)
+        fail_with(ErrorCategory::argument, "sequence ", number,
+                  " of this batch has this state already");
     auto kept =
         std::make_unique<Kept>(Kept{options, {options.logits.begin(), options.logits.end()}});
     kept->options.logits = kept->logits;
@@ -57,7 +62,8 @@ class GenerateBatch {
   /// One pass: draws a token for every sequence whose logits are there, then feeds what all of them
   /// want; prompts share the rows that are left. False once nothing is wanted any more. If a
   /// callback or a sampler throws, its sequence has ended, and the others go on with the next step;
-  /// if the model throws, nothing was fed.
+  /// if the model throws, nothing was fed. Throws Error (cancelled) if `exec` abandons the pass
+  /// (see Executor); the states of the sequences are then none.
   template <class Work>
   bool step(Work& work, ExecutorRef exec = {}) {
     for (auto& [number, sequence] : sequences_) draw(sequence, work.rows());
@@ -79,6 +85,7 @@ class GenerateBatch {
     logits_.resize(asked * vocab);
     model_->forward(std::span<const Slot>(slots), asked > 0 ? Logits::chosen : Logits::none,
                     asked > 0 ? Outputs(std::span<float>(logits_)) : Outputs(), work, exec);
+    detail::require_whole_pass(exec);
     for (Sequence* const sequence : fed_) {
       sequence->ready = sequence->asked;
       if (!sequence->asked)

@@ -9,6 +9,7 @@
 
 #include <doctest/doctest.h>
 
+#include <optional>
 #include <vector>
 
 namespace {
@@ -79,4 +80,43 @@ TEST_CASE("an executor that stops abandons this pass and those after it") {
   CHECK(asked == 2);
   (void)model.forward(state, tokens, work, exec);
   CHECK(asked == 2);  // it knows
+  Cancellable outer(exec, [] { return false; });
+  CHECK_FALSE(outer.proceed());
+  CHECK(outer.stopped());
+}
+
+TEST_CASE("no text is drawn from a pass that the executor abandoned") {
+  const Model<> model(test::sample_checkpoint());
+  Workspace work(model.shape(), 4);
+  GenerateOptions options{.max_tokens = 4, .stop_tokens = {}, .any_vocabulary = true};
+  const std::vector<Token> prompt{1, 5, 2, 7};
+  for (const bool cancellable : {false, true}) {
+    if (cancellable) options.cancelled = [] { return false; };
+    int whole = 1000;
+    for (int allowed = 1; allowed < whole; ++allowed) {
+      CAPTURE(allowed);
+      State state(model.shape());
+      int asked = 0;
+      Cancellable exec(Serial{}, [&] { return ++asked > allowed; });
+      std::optional<GenerateResult> result;
+      try {
+        result = generate(model, state, work, Tokenizer::bytes(), std::span<const Token>(prompt),
+                          options, NoCallback{}, exec);
+      } catch (const Error& error) {
+        CHECK(error.category() == ErrorCategory::cancelled);
+      }
+      if (exec.stopped() && result) {  // within the prompt, which is undone
+        CHECK(cancellable);
+        CHECK(result->reason == StopReason::cancelled);
+        CHECK(result->tokens.empty());
+        CHECK(state == State(model.shape()));
+      }
+      if (!exec.stopped()) {
+        CHECK(result.value().reason == StopReason::max_tokens);
+        whole = allowed;
+      }
+    }
+    CHECK(whole > 4);
+    CHECK(whole < 1000);
+  }
 }

@@ -6,6 +6,7 @@
 #include <rwkv/exec/thread_pool.hpp>
 #include <rwkv/generate_batch.hpp>
 #include <rwkv/grammar.hpp>
+#include <rwkv/speculate.hpp>
 
 using rwkv::Error;
 using rwkv::ErrorCategory;
@@ -213,4 +214,16 @@ TEST_CASE("what is taken early, cancelled or thrown out of does not disturb the 
     const Token far[] = {300};
     batch.add(states[0], std::span<const Token>(far), options);
   });
+  (void)batch.add(states[0], "A cat", options);
+  test::check_error(ErrorCategory::argument, "sequence 5 of this batch has this state already",
+                    [&] { batch.add(states[0], "A dog", options); });
+  rwkv::NgramDraft draft;
+  rwkv::Feeder feeder(tales().shape(), {.draft = &draft});
+  GenerateOptions fed = options;
+  fed.feeder = &feeder;
+  test::check_error(ErrorCategory::unsupported, "share their passes",
+                    [&] { batch.add(states[1], "A dog", fed); });
+  rwkv::Cancellable stopping(rwkv::ExecutorRef(), [] { return true; });
+  test::check_error(ErrorCategory::cancelled, "has abandoned a pass",
+                    [&] { batch.step(work, stopping); });
 }

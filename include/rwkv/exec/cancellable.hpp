@@ -9,7 +9,7 @@
 namespace rwkv::inline RWKV_ABI {
 
 /// Another executor, and a question: `cancelled()` is asked between layers, on the calling thread,
-/// and true abandons the pass. What the pass was to change (states, logits) is then worth nothing;
+/// and true abandons the pass, as does a false `proceed` of that executor. What the pass was to change (states, logits) is then worth nothing;
 /// keep a copy of the state to go back to:
 ///
 ///     const rwkv::State before = state;
@@ -30,7 +30,7 @@ class Cancellable {
     exec_.parallel(n, f);
   }
   [[nodiscard]] bool proceed() {
-    if (!stopped_) stopped_ = cancelled_();
+    if (!stopped_) stopped_ = !exec_.proceed() || cancelled_();
     return !stopped_;
   }
   /// A pass was abandoned; later ones would be, too.
