@@ -46,7 +46,7 @@ class Draft {
 struct NgramOptions {
   /// Tokens that must have occurred in the same order before.
   std::size_t shortest = 2;
-  /// The text that is remembered, in tokens; of a longer one the newer half.
+  /// The text that is remembered, in tokens, at most 2^30; of a longer one the newer half.
   std::size_t longest_text = std::size_t{1} << 20;
 };
 

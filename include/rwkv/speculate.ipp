@@ -75,8 +75,11 @@ RWKV_FUNCTION void NgramDraft::extend(Token token) {
 }
 
 RWKV_FUNCTION void NgramDraft::append(std::span<const Token> tokens) {
+  // Nodes and edges are counted in 32 bits: at most two and three per token.
+  const std::size_t longest =
+      std::clamp(options_.longest_text, std::size_t{2}, std::size_t{1} << 30);
   for (const Token token : tokens) {
-    if (text_.size() >= (std::max<std::size_t>)(options_.longest_text, 2)) {
+    if (text_.size() >= longest) {
       const std::vector<Token> newer(text_.begin() + static_cast<std::ptrdiff_t>(text_.size() / 2),
                                      text_.end());
       reset();
