@@ -9,6 +9,7 @@
 #include <rwkv/exec/thread_pool.hpp>
 #include <rwkv/hybrid.hpp>
 #include <rwkv/model.hpp>
+#include <rwkv/rewind.hpp>
 #include <rwkv/static_model.hpp>
 
 #include <doctest/doctest.h>
@@ -144,6 +145,23 @@ TEST_CASE("a model allocates nothing after construction, on threads neither") {
   CHECK(allocations_of_a_conversation(model, state, other, work, serial) == 0);
   rwkv::ThreadPool pool(3);
   CHECK(allocations_of_a_conversation(model, state, other, work, pool) == 0);
+}
+
+TEST_CASE("logging a pass and going back allocate nothing") {
+  const rwkv::Model<> model(test::sample_checkpoint(sizes));
+  rwkv::Workspace work(model.shape(), 4);
+  rwkv::State state(model.shape());
+  rwkv::RowLog log(model.shape(), 8);
+  std::vector<float> logits(6 * sizes.vocab);
+  const std::vector<Token> text(6, 1);
+  rwkv::ThreadPool pool(3);
+  CHECK(count([&] {
+          const rwkv::Slot<> slot{.state = &state, .tokens = text, .log = &log};
+          model.forward(std::span(&slot, 1), Logits::all, logits, work, pool);
+          rwkv::rewind(state, log, 4, pool);
+          rwkv::rewind(state, log, 1);
+        }) == 0);
+  CHECK(log.size() == 1);
 }
 
 TEST_CASE("a pool allocates nothing, asleep or awake") {
