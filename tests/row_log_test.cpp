@@ -162,9 +162,32 @@ TEST_CASE("what does not fit a log is refused before anything has changed") {
   CHECK(sentence([&] { rwkv::rewind(state, log, 4); }).find("has 3 tokens, not 4") !=
         std::string::npos);
   State<> foreign_state(other.shape());
-  CHECK(sentence([&] { rwkv::rewind(foreign_state, log, 1); }).find("different shapes") !=
+  CHECK(sentence([&] { rwkv::rewind(foreign_state, log, 1); }).find("another shape") !=
         std::string::npos);
   CHECK(state == after);
   CHECK(log.size() == 3);
   CHECK(log.bytes() == RowLog::bytes_for(model.shape(), 8));
+
+  State<> second = model.initial_state();
+  const Slot<> shared[] = {{.state = &state, .tokens = tokens, .log = &log},
+                           {.state = &second, .tokens = std::span(tokens).first(2), .log = &log}};
+  CHECK(sentence([&] { model.forward(std::span<const Slot<>>(shared), Logits::none, {}, work); }) ==
+        "slots 0 and 1 have the same log: a log is of one sequence");
+  CHECK(state == after);
+  CHECK(log.size() == 3);
+
+  RowLog empty(model.shape(), 4);
+  rwkv::rewind(state, empty, 0);  // nothing was fed since
+  CHECK(state == after);
+  const State<> taken = std::move(second);
+  CHECK(sentence([&] { rwkv::rewind(second, log, 1); }).find("was moved away") !=
+        std::string::npos);
+  const RowLog moved = std::move(log);
+  CHECK(moved.size() == 3);
+  CHECK(log.size() == 0);
+  CHECK(sentence([&] { feed(log); }).find("has room for 0 tokens, not 3") != std::string::npos);
+  CHECK(sentence([&] { rwkv::rewind(state, log, 1); }).find("has 0 tokens") != std::string::npos);
+  log = moved;
+  rwkv::rewind(state, log, 0);
+  CHECK(state == model.initial_state());
 }

@@ -40,6 +40,10 @@ void check_batch(const Shape& shape, std::span<const SlotT> slots, Logits which,
       if (log != nullptr && log->room() < slots[s].tokens.size())
         fail_with(ErrorCategory::argument, "the log of slot ", s, " has room for ", log->room(),
                   " tokens, not ", slots[s].tokens.size());
+      for (std::size_t other = 0; log != nullptr && other < s; ++other)
+        if (slots[other].log == log)
+          fail_with(ErrorCategory::argument, "slots ", other, " and ", s,
+                    " have the same log: a log is of one sequence");
     }
     tokens += slots[s].tokens.size();
     if constexpr (requires { slots[s].positions; }) {

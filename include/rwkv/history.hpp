@@ -51,7 +51,7 @@ class History {
   /// Tokens of a pass that can be logged.
   [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
   /// Where a pass that feeds `state` with so many tokens, at most `capacity`, is to be logged.
-  /// Throws std::bad_alloc.
+  /// Throws std::bad_alloc, and Error (argument, shape) as `Model::forward` for the state.
   [[nodiscard]] RWKV_FUNCTION RowLog& log_for(const State<>& state, std::size_t tokens);
   /// Memory for another log, if it may be had: the next `append` asks for none. Throws
   /// std::bad_alloc.

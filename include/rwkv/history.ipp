@@ -4,6 +4,7 @@
 
 #include <rwkv/core/error.hpp>
 #include <rwkv/history.hpp>
+#include <rwkv/shape_difference.hpp>
 
 #include <algorithm>
 
@@ -80,6 +81,7 @@ RowLog& History::log_with_room(const Rows& rows, std::size_t tokens) {
 }
 
 RWKV_FUNCTION RowLog& History::log_for(const State<>& state, std::size_t tokens) {
+  internal::check_state(shape_, state, "the state to be logged");
   return log_with_room(state, tokens);
 }
 
@@ -88,25 +90,20 @@ RWKV_FUNCTION void History::append(const RowLog& log, std::size_t tokens) {
 }
 
 RWKV_FUNCTION void History::forget(std::size_t tokens) noexcept {
-  while (used_ > 0) {
+  for (; used_ > 0; --used_) {  // an empty log may never have been written to: none is kept
     RowLog& last = logs_[used_ - 1];
-    if (tokens <= last.size()) {
-      last.truncate(last.size() - tokens);
-      return;
-    }
+    if (tokens < last.size()) return last.truncate(last.size() - tokens);
     tokens -= last.size();
-    --used_;
   }
 }
 
 RWKV_FUNCTION bool History::ends_with(const State<>& state) const noexcept {
-  return state.shape() == shape_ && used_ > 0 &&
+  return state.intact() && state.shape() == shape_ && used_ > 0 &&
          stands_at(state, logs_[used_ - 1], logs_[used_ - 1].size());
 }
 
 RWKV_FUNCTION void History::rewind(State<>& state, std::size_t tokens, ExecutorRef exec) {
-  if (!(state.shape() == shape_))
-    fail(ErrorCategory::shape, "the state and the history belong to models of different shapes");
+  internal::check_state(shape_, state, "the state to be rewound");
   const std::size_t before = size();
   if (tokens > 0 && !ends_with(state))
     fail_with(ErrorCategory::argument,

@@ -12,8 +12,8 @@ namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
 /// Sets `state` to what it was after the first `tokens` of the log's, bit for bit, which are then
 /// all that the log has. What the state held before does not matter, so that this is a fork, too.
-/// Allocates nothing. Throws Error (argument) if the log has fewer, (shape) for a state of another
-/// shape; nothing has changed then.
+/// A log that nothing was logged in (since `clear`) changes nothing. Allocates nothing. Throws Error (argument) if the log has
+/// fewer or the state was moved away, (shape) for a state of another shape; nothing has changed then.
 RWKV_FUNCTION void rewind(State<>& state, RowLog& log, std::size_t tokens, ExecutorRef exec = {});
 
 }  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

@@ -6,15 +6,16 @@
 #include <rwkv/kernels/chosen.hpp>
 #include <rwkv/kernels/product.hpp>
 #include <rwkv/rewind.hpp>
+#include <rwkv/shape_difference.hpp>
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
 RWKV_FUNCTION void rewind(State<>& state, RowLog& log, std::size_t tokens, ExecutorRef exec) {
   const DynamicShape& shape = log.shape();
-  if (!(state.shape() == shape))
-    fail(ErrorCategory::shape, "the state and the log belong to models of different shapes");
+  internal::check_state(shape, state, "the state to be rewound");
   if (tokens > log.size())
     fail_with(ErrorCategory::argument, "the log has ", log.size(), " tokens, not ", tokens);
+  if (!log.begun()) return;
   const std::size_t n = shape.head_size();
   const std::size_t heads = shape.heads();
   const std::size_t cost = n * n + 6 * n * n * tokens;

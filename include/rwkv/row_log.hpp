@@ -18,21 +18,26 @@
 namespace rwkv::inline RWKV_ABI {
 
 /// The state of one sequence before some consecutive tokens, and what each of them did to it. A
-/// value type. A pass whose slot names a log appends to it; passes after the first go on where it
-/// ends.
+/// value type; one that was moved away has neither tokens nor room. A pass whose slot names a log
+/// appends to it; passes after the first go on where it ends.
 class RowLog {
  public:
   /// Room for so many tokens. Throws std::bad_alloc.
   RowLog(const DynamicShape& shape, std::size_t capacity)
-      : shape_(shape), capacity_(capacity), data_(floats(shape, capacity)) {}
+      : data_(floats(shape, capacity)), shape_(shape), capacity_(capacity) {}
 
   [[nodiscard]] const DynamicShape& shape() const noexcept { return shape_; }
-  [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
+  [[nodiscard]] std::size_t capacity() const noexcept { return data_.size() == 0 ? 0 : capacity_; }
   /// Tokens logged.
-  [[nodiscard]] std::size_t size() const noexcept { return size_; }
-  [[nodiscard]] std::size_t room() const noexcept { return capacity_ - size_; }
+  [[nodiscard]] std::size_t size() const noexcept { return data_.size() == 0 ? 0 : size_; }
+  [[nodiscard]] std::size_t room() const noexcept { return capacity() - size(); }
   /// The next pass begins anew, with its state as it is then.
-  void clear() noexcept { size_ = 0; }
+  void clear() noexcept {
+    size_ = 0;
+    begun_ = false;
+  }
+  /// False for a log that has no state to go back to: nothing was logged.
+  [[nodiscard]] bool begun() const noexcept { return data_.size() != 0 && begun_; }
   /// Forgets all but the first `tokens`. Precondition: there are as many.
   void truncate(std::size_t tokens) noexcept {
     RWKV_ASSERT(tokens <= size_);
@@ -59,6 +64,7 @@ class RowLog {
              count);
     }
     size_ += tokens;
+    begun_ = true;
   }
 
   /// Bytes of the numbers.
@@ -109,6 +115,7 @@ class RowLog {
   void extend(std::size_t tokens) noexcept {
     RWKV_ASSERT(tokens <= room());
     size_ += tokens;
+    begun_ = true;
   }
 
  private:
@@ -135,10 +142,11 @@ class RowLog {
     return data_.data() + layer * layer_floats(shape_, capacity_);
   }
 
+  Buffer<float, dynamic> data_;  // before the others: copying it throws
   DynamicShape shape_;
   std::size_t capacity_;
   std::size_t size_ = 0;
-  Buffer<float, dynamic> data_;
+  bool begun_ = false;
 };
 
 }  // namespace rwkv::inline RWKV_ABI

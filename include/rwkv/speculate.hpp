@@ -234,6 +234,7 @@ class Feeder final : public AnyFeeder {
   // What the next pass reads, and where it is logged.
   [[nodiscard]] Slot<> begin(Request& request, const Forward& forward, ExecutorRef exec);
   void guess(std::size_t expected);
+  void forget() noexcept;
   [[nodiscard]] std::size_t most_guesses() const noexcept;
   // After the token of this index in `read_`.
   [[nodiscard]] std::span<const float> logits_of(std::size_t token) const noexcept {
@@ -245,13 +246,13 @@ class Feeder final : public AnyFeeder {
   FeederOptions options_;
   detail::DraftLength length_;
   FeederCounts counts_;
-  std::vector<Token> read_;        // by the last pass
-  std::size_t known_ = 0;          // of them, not guessed
-  std::size_t taken_ = 0;          // of them, belonging to the text by now
-  std::size_t rows_ = 0;           // of logits, after the last of them
-  std::size_t in_history_ = 0;     // tokens that the last pass logged there
-  std::optional<RowLog> own_log_;  // of the last pass, if it has guesses
-  std::vector<float> logits_;      // [rows_][V]
+  std::vector<Token> read_;                 // by the last pass
+  std::size_t known_ = 0;                   // of them, not guessed
+  std::size_t taken_ = 0;                   // of them, belonging to the text by now
+  std::size_t rows_ = 0;                    // of logits, after the last of them
+  std::optional<std::size_t> size_before_;  // of the history, if the last pass is logged there
+  std::optional<RowLog> own_log_;           // of the last pass, if it has guesses
+  std::vector<float> logits_;               // [rows_][V]
 };
 
 /// One step of a batch in which every sequence is fed by its own feeder, with its own guesses, and

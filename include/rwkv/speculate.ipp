@@ -280,8 +280,8 @@ RWKV_FUNCTION Slot<> Feeder::begin(Request& request, const Forward& forward, Exe
   settle(*request.state, exec);
 
   History* const history = options_.history;
+  read_.assign(request.tokens.begin(), request.tokens.end());
   std::span<const Token> tokens = request.tokens;
-  read_.assign(tokens.begin(), tokens.end());
   if (options_.draft != nullptr && request.expected > 0 &&
       tokens.size() <= detail::longest_with_guesses) {
     guess(request.expected);
@@ -293,7 +293,8 @@ RWKV_FUNCTION Slot<> Feeder::begin(Request& request, const Forward& forward, Exe
   taken_ = known_;
   if (known_ < read_.size()) {
     if (!own_log_ || own_log_->capacity() < read_.size())
-      own_log_.emplace(shape_, detail::longest_with_guesses + most_guesses());
+      own_log_.emplace(shape_, (std::max)(read_.size(), detail::longest_with_guesses +
+                                                            options_.most_draft_tokens));
     own_log_->clear();
     if (history != nullptr) history->reserve();  // for what `settle` appends, which must not fail
     return {.state = request.state, .tokens = read_, .log = &*own_log_};
@@ -303,12 +304,13 @@ RWKV_FUNCTION Slot<> Feeder::begin(Request& request, const Forward& forward, Exe
     // Of a long input the end is logged.
     const Slot<> head{.state = request.state, .tokens = tokens.first(known_ - history->capacity())};
     forward(std::span(&head, 1), Logits::none, {});
-    tokens = tokens.last(history->capacity());
+    tokens = std::span<const Token>(read_).last(history->capacity());
+    // An abandoned pass leaves a state that is none; the history is of the one before.
+    if (!exec.proceed()) return {.state = request.state, .tokens = tokens};
   }
-  in_history_ = tokens.size();
-  return {.state = request.state,
-          .tokens = std::span<const Token>(read_).last(tokens.size()),
-          .log = &history->log_for(*request.state, tokens.size())};
+  RowLog& log = history->log_for(*request.state, tokens.size());
+  size_before_ = history->size();
+  return {.state = request.state, .tokens = tokens, .log = &log};
 }
 
 RWKV_FUNCTION std::size_t Feeder::most_guesses() const noexcept {
@@ -363,7 +365,7 @@ RWKV_FUNCTION void Feeder::feed(std::span<Request> requests, const Forward& forw
     Feeder& feeder = *request.feeder;
     if (feeder.options_.draft != nullptr) feeder.options_.draft->append(request.tokens);
     if (feeder.take(request)) {
-      if (!feeder.read_.empty()) request.logits = feeder.logits_of(feeder.taken_ - 1);
+      request.logits = feeder.logits_of(feeder.taken_ - 1);
       continue;
     }
     last.requests.push_back(&request);
@@ -375,8 +377,9 @@ RWKV_FUNCTION void Feeder::feed(std::span<Request> requests, const Forward& forw
     Pass both;
     std::swap(both, last);
     for (std::size_t i = 0; i < both.slots.size(); ++i) {
-      const bool is_long = both.slots[i].tokens.size() > detail::longest_with_guesses &&
-                           both.requests[i]->feeder->known_ == both.slots[i].tokens.size();
+      const bool is_long =
+          both.slots[i].tokens.size() > detail::longest_with_guesses &&
+          both.requests[i]->feeder->known_ == both.requests[i]->feeder->read_.size();
       Pass& to = is_long ? last : all;
       to.requests.push_back(both.requests[i]);
       to.slots.push_back(both.slots[i]);
@@ -428,18 +431,20 @@ RWKV_FUNCTION void Feeder::settle(State<>& state, ExecutorRef exec) {
     if (taken < read_.size()) rewind(state, *own_log_, taken, exec);
     if (options_.history != nullptr) options_.history->append(*own_log_, taken);
   }
+  forget();
+}
+
+RWKV_FUNCTION void Feeder::forget() noexcept {
   read_.clear();
   known_ = 0;
   taken_ = 0;
-  in_history_ = 0;
+  size_before_.reset();
 }
 
 RWKV_FUNCTION void Feeder::abandon() {
-  if (in_history_ > 0) options_.history->forget(in_history_);
-  read_.clear();
-  known_ = 0;
-  taken_ = 0;
-  in_history_ = 0;
+  // Some of the passes may have logged their rows.
+  if (size_before_) options_.history->forget(options_.history->size() - *size_before_);
+  forget();
 }
 
 }  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA

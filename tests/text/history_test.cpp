@@ -157,8 +157,46 @@ TEST_CASE("a state that went another way begins a new history, or an earlier par
   history.rewind(state, 0);
   CHECK_THROWS_AS(history.rewind(state, 1), rwkv::Error);
   State<> other(test::model_of_type(DType::f32, {.embed = 16, .head_size = 8}).shape());
-  test::check_error(rwkv::ErrorCategory::shape, "models of different shapes",
-                    [&] { history.rewind(other, 0); });
+  test::check_error(rwkv::ErrorCategory::shape, "another shape", [&] { history.rewind(other, 0); });
+}
+
+TEST_CASE("a pass that comes to nothing, wherever it ends, leaves the history as it was") {
+  const Model<> model = test::model_of_type(DType::f32, tiny);
+  rwkv::io::Vocabulary vocabulary;
+  for (std::size_t id = 0; id < 40; ++id) vocabulary.emplace_back(1, static_cast<char>('0' + id));
+  const rwkv::Tokenizer tokenizer(vocabulary);
+  const Path path(model, 60, 6);
+  rwkv::Workspace work(model.shape(), 64);
+  rwkv::Workspace narrow(model.shape(), 3);  // passes are cut
+  const std::span<const Token> text(path.text);
+  // Logs of fewer tokens than the prompt has, and of more.
+  for (const std::size_t capacity : {20u, 40u}) {
+    for (const bool cut : {false, true}) {
+      CAPTURE(capacity);
+      CAPTURE(cut);
+      for (int allowed = 0, asked = 1; asked > allowed; ++allowed) {
+        History history(model.shape(), budget(model, 8, capacity));
+        CHECK(history.capacity() == capacity);
+        Feeder feeder(model.shape(), {.history = &history});
+        State<> state = model.initial_state();
+        feed(model, feeder, state, text.first(8), work);
+        asked = 0;
+        rwkv::Cancellable exec(rwkv::ExecutorRef(), [&] { return ++asked > allowed; });
+        const auto run = [&](auto slots, auto which, auto logits) {
+          model.forward(slots, which, logits, cut ? narrow : work, exec);
+        };
+        const State<> before = state;
+        (void)feeder.feed(state, text.subspan(8, 30), 0, run, exec);
+        if (!exec.stopped()) continue;
+        state = before;
+        feeder.abandon();
+        CHECK(history.size() == 8);
+        CHECK(history.ends_with(state));
+        history.rewind(state, 6);
+        CHECK(state == path.states[2]);
+      }
+    }
+  }
 }
 
 TEST_CASE("a cancelled prompt leaves what was before it") {
