@@ -31,6 +31,10 @@ void run(const Export& options) {
   std::filesystem::path blob_path = options.blob;
   if (blob && blob_path.empty())
     blob_path = std::filesystem::path(options.out).replace_extension(".bin");
+  for (const std::filesystem::path& one : {std::filesystem::path(options.out), blob_path})
+    if (blob && (one == options.tables || (one == blob_path && one == options.out)))
+      rwkv::fail_with(ErrorCategory::argument, one.string(),
+                      ": the header, the blob and the tables are files of their own");
   check_writable(options.out);
   if (blob) check_writable(blob_path.string());
   if (!options.tables.empty()) check_writable(options.tables);

@@ -247,6 +247,8 @@ void eval(std::span<rwkv_state* const> states, std::span<const rwkv::AnySlot> sl
   std::size_t tokens = 0;
   for (const rwkv::AnySlot& slot : slots) tokens += slot.tokens.size();
   const Lease work(core, tokens);
+  // What is wanted afterwards, before anything changes.
+  for (rwkv_state* const state : states) state->logits.reserve(shape.vocab());
   std::vector<float> own(slots.size() * shape.vocab());
   const std::span<float> hidden_rows(hidden, hidden == nullptr ? 0 : slots.size() * shape.embed());
   core.opened.model.forward(slots, rwkv::Logits::last, {own, hidden_rows}, *work, *core.pool);
@@ -410,13 +412,14 @@ rwkv_status rwkv_eval_batch(rwkv_state* const* states, const uint32_t* const* to
     (void)range(counts, n, "counts");
     std::vector<rwkv::AnySlot> slots;
     for (std::size_t s = 0; s < n; ++s) {
-      if (required(states[s], "a state").core != states[0]->core)
+      rwkv_state& state = required(states[s], "a state");
+      if (state.core != states[0]->core)
         rwkv::fail(ErrorCategory::argument, "the states belong to different models");
       for (std::size_t other = 0; other < s; ++other)
         if (states[other] == states[s])
           rwkv::fail_with(ErrorCategory::argument, "state ", other, " and state ", s,
                           " are the same");
-      slots.push_back({&states[s]->state, range(tokens[s], counts[s], "tokens")});
+      slots.push_back({&state.state, range(tokens[s], counts[s], "tokens")});
     }
     eval(all, slots, logits, hidden);
     return RWKV_OK;
@@ -488,7 +491,6 @@ rwkv_status rwkv_generate(rwkv_state* state, rwkv_sampler* sampler, const char* 
     // In a vocabulary of bytes, 0 is a byte like any other.
     if (!tokenizer.token_bytes(0).empty()) how.stop_tokens.clear();
     how.any_vocabulary = true;  // what was opened with the model, or what the caller wants
-    how.logits = s.logits;
     if (result != nullptr) (void)options_of(result);
     std::unique_ptr<rwkv_sampler> own;
     if (sampler == nullptr)
