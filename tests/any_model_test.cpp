@@ -95,6 +95,13 @@ TEST_CASE("guesses and the way back, where it holds RWKV-7") {
   CHECK(talk.turn(0).answer.size() < answer.size());
   CHECK(talk.tokens_of(1) == talk.tokens_of(9));
 
+  const AnyState taken = std::move(prompt);
+  CHECK(taken.intact());
+  CHECK_FALSE(prompt.intact());
+  test::check_error(ErrorCategory::argument, "was moved away", [&] {
+    const rwkv::Conversation none(tales.model, std::move(prompt), tales.tokenizer());
+  });
+
   const AnyModel hybrid(test::sample_hybrid());
   AnyState caches = hybrid.initial_state();
   auto hybrid_work = hybrid.workspace();

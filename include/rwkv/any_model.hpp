@@ -7,8 +7,8 @@
 //     rwkv::generate(tales.model, state, work, tales.tokenizer(), "Once upon a time", {}, show);
 //
 // AnyModel is a model whose architecture is known at run time. It does what Model and HybridModel
-// do, through one branch per call, and goes wherever they go: generate, GenerateBatch, Conversation,
-// verify.
+// do, through one branch per call, and goes into generate, GenerateBatch and Conversation. What wants
+// a typed model (verify, say) gets `*model.rwkv7()` or `*model.hybrid()`.
 #pragma once
 
 #include <rwkv/core/result.hpp>
@@ -28,6 +28,10 @@ class AnyState {
   AnyState(HybridState state) : state_(std::move(state)) {}
 
   [[nodiscard]] const DynamicShape& shape() const noexcept { return rwkv().shape(); }
+  /// False for a state that was moved away.
+  [[nodiscard]] bool intact() const noexcept {
+    return hybrid() != nullptr ? hybrid()->intact() : rwkv().intact();
+  }
   /// Null if it is of the other architecture.
   [[nodiscard]] HybridState* hybrid() noexcept { return std::get_if<HybridState>(&state_); }
   [[nodiscard]] const HybridState* hybrid() const noexcept {
