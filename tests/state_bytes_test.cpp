@@ -11,6 +11,7 @@
 
 #include <cstring>
 #include <fstream>
+#include <limits>
 
 using rwkv::DynamicShape;
 using rwkv::Error;
@@ -123,6 +124,11 @@ TEST_CASE("states are averaged number by number") {
   refused(ErrorCategory::shape, "state 1 has another shape than state 0",
           [&] { (void)rwkv::average<DynamicShape>(unlike); });
   refused(ErrorCategory::shape, "state 1", [&] { (void)rwkv::interpolate(a, other, 0.5f); });
+  const float infinite[] = {0.5f, std::numeric_limits<float>::infinity(), 2.0f};
+  refused(ErrorCategory::argument, "weighted by inf",
+          [&] { (void)rwkv::weighted_sum<DynamicShape>(all, infinite); });
+  refused(ErrorCategory::argument, "weighted by nan",
+          [&] { (void)rwkv::interpolate(a, b, std::numeric_limits<float>::quiet_NaN()); });
   const rwkv::State<>* const missing[] = {&a, nullptr};
   refused(ErrorCategory::argument, "state 1 is missing",
           [&] { (void)rwkv::average<DynamicShape>(missing); });

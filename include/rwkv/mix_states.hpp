@@ -15,9 +15,16 @@
 #include <rwkv/core/error.hpp>
 #include <rwkv/state.hpp>
 
+#include <cmath>
+
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
 namespace detail {
+
+inline void require_finite(float weight) {
+  if (!std::isfinite(weight))
+    fail_with(ErrorCategory::argument, "a state cannot be weighted by ", weight);
+}
 
 /// The state whose numbers are the sums of weight(s) * states[s] / divisor, in double.
 template <class Shape, class Weight>
@@ -52,20 +59,22 @@ template <class Shape>
 }
 
 /// The sum of weights[s] * states[s]: a weighted mean where the weights add up to 1. Throws as
-/// `average`, also (argument) for another number of weights.
+/// `average`, also (argument) for another number of weights, or one that is not finite.
 template <class Shape>
 [[nodiscard]] State<Shape> weighted_sum(std::span<const State<Shape>* const> states,
                                         std::span<const float> weights) {
   if (states.size() != weights.size())
     fail_with(ErrorCategory::argument, weights.size(), " weights for ", states.size(), " states");
+  for (const float weight : weights) detail::require_finite(weight);
   return detail::sum_of(
       states, [&](std::size_t s) { return double{weights[s]}; }, 1.0);
 }
 
 /// (1 - t) a + t b; has the bits of a at 0 and those of b at 1. t may be outside of [0, 1]. Throws
-/// Error (shape) for states of different shapes.
+/// Error (shape) for states of different shapes, (argument) for a t that is not finite.
 template <class Shape>
 [[nodiscard]] State<Shape> interpolate(const State<Shape>& a, const State<Shape>& b, float t) {
+  detail::require_finite(t);
   const State<Shape>* const both[] = {&a, &b};
   State<Shape> mixed = detail::sum_of<Shape>(
       both, [t](std::size_t s) { return s == 0 ? 1 - double{t} : double{t}; }, 1.0);
