@@ -275,6 +275,13 @@ TEST_CASE("what does not work out is one line and status 1; wrong usage is statu
   check_refused(shell.run(logits + "tokens.txt --state-in missing.st"));
   check_refused(
       shell.run("logits " + quoted(model) + " --tokens tokens.txt --out /no/such/folder/o.npy"));
+  const std::string blob = "export " + quoted(model) + " --format blob --name m --out ";
+  for (const char* files : {"m.bin", "m.hpp --tables m.bin", "m.hpp --blob m.hpp"}) {
+    CAPTURE(files);
+    check_refused(shell.run(blob + files));
+    CHECK_FALSE(std::filesystem::exists(shell.path("m.bin")));
+    CHECK_FALSE(std::filesystem::exists(shell.path("m.hpp")));
+  }
   check_refused(shell.run("info missing.pth"));
   check_refused(shell.run("info ."));
   check_refused(shell.run("info tokens.txt"));
@@ -1144,7 +1151,7 @@ TEST_CASE("drafts change no text, and have the model's vocabulary") {
   for (const char* const temperature : {" --temperature 0", " --temperature 0.7"}) {
     const Outcome plain = shell.run("generate " + tales + how + temperature);
     REQUIRE(plain.status == 0);
-    for (const std::string draft :
+    for (const std::string& draft :
          std::vector<std::string>{"ngram", "ngram --draft-tokens 3", tales + " --draft-tokens 4"}) {
       const Outcome drafted =
           shell.run("generate " + tales + how + temperature + " --draft " + draft);
