@@ -193,6 +193,8 @@ TEST_CASE("a model that cannot be loaded needs nothing but a sentence") {
   (void)memory_needed(checkpoint, {.progress = [&](double) { told = true; }});
   CHECK_FALSE(told);
   CHECK_THROWS_AS((void)memory_needed(checkpoint, {.matrix_type = DType::i8}), rwkv::Error);
+  CHECK_THROWS_WITH_AS((void)memory_needed(checkpoint, {.matrix_type = static_cast<DType>(77)}),
+                       doctest::Contains("type number 77"), rwkv::Error);
   checkpoint.tensors.erase("blocks.1.ffn.key.weight");
   CHECK_THROWS_WITH_AS((void)memory_needed(checkpoint),
                        doctest::Contains("blocks.1.ffn.key.weight is missing"), rwkv::Error);
@@ -380,4 +382,24 @@ TEST_CASE("what many sequences and threads need, and caches with room for their 
           CHECK(memory_needed(file, {}, {.tokens = tokens}).state == state.bytes());
         }
       }
+}
+
+TEST_CASE("what no memory holds is not made small by an overflow") {
+  constexpr std::size_t huge[] = {SIZE_MAX, SIZE_MAX / 2, SIZE_MAX / 8 + 1};
+  for (const auto& checkpoint : {test::sample_checkpoint(), test::sample_hybrid()})
+    for (const std::size_t n : huge) {
+      CHECK(memory_needed(checkpoint, {}, {.rows = n}).workspace == SIZE_MAX);
+      CHECK(memory_needed(checkpoint, {}, {.rows = n}).total() == SIZE_MAX);
+      CHECK(memory_needed(checkpoint, {}, {.sequences = n}).total() == SIZE_MAX);
+      CHECK(memory_needed(checkpoint, {}, {.workspaces = n}).total() == SIZE_MAX);
+    }
+  auto uncapped = test::sample_hybrid();
+  uncapped.metadata["rwkv.hybrid.max"] = "0";
+  for (const std::size_t n : huge) {
+    CHECK(memory_needed(uncapped, {}, {.tokens = n}).state == SIZE_MAX);
+    rwkv::HybridState state(rwkv::HybridModel(uncapped).shape());
+    const rwkv::HybridState before = state;
+    CHECK_THROWS_AS(state.reserve(n), std::bad_alloc);
+    CHECK(state.bytes() == before.bytes());
+  }
 }

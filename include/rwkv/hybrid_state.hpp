@@ -84,12 +84,13 @@ class HybridState {
     return total;
   }
 
-  /// What `bytes` says of an empty state for which so many tokens were reserved.
+  /// What `bytes` says of an empty state for which so many tokens were reserved; SIZE_MAX for more
+  /// than that.
   [[nodiscard]] static std::size_t bytes_for(const HybridShape& shape, std::size_t tokens) {
-    return State<>::bytes_for(shape) +
-           shape.sparse_blocks() *
-               (shape.embed() * sizeof(float) +
-                KvCache::bytes_for(shape.attention_heads(), shape.config(), tokens));
+    const std::size_t cache = KvCache::bytes_for(shape.attention_heads(), shape.config(), tokens);
+    return sum_or_most(
+        State<>::bytes_for(shape),
+        product_or_most(shape.sparse_blocks(), sum_or_most(shape.embed() * sizeof(float), cache)));
   }
 
   /// Same shape and the same bits.

@@ -56,11 +56,12 @@ class HybridWorkspace : public Workspace<DynamicShape> {
            calls_.size() * sizeof(detail::PackageCall);
   }
 
-  /// What `bytes` says of a workspace for this shape and so many rows.
+  /// What `bytes` says of a workspace for this shape and so many rows; SIZE_MAX for more than that.
   [[nodiscard]] static std::size_t bytes_for(const HybridShape& shape, std::size_t rows) {
-    return Workspace::bytes_for(with_widest_ffn(shape), rows) +
-           (std::max<std::size_t>)(rows, 1) *
-               (sizeof(detail::HybridSegment) + sizeof(detail::PackageCall));
+    return sum_or_most(
+        Workspace::bytes_for(with_widest_ffn(shape), rows),
+        product_or_most((std::max<std::size_t>)(rows, 1),
+                        sizeof(detail::HybridSegment) + sizeof(detail::PackageCall)));
   }
 
   // -- for the stages of the forward pass

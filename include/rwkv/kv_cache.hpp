@@ -81,6 +81,8 @@ class KvCache {
   /// stay as they were.
   void reserve(std::size_t more) {
     const std::size_t entries = entries_after(more);
+    // Page by page, all memory would be gone before it turns out.
+    if (bytes_of(entries) > PTRDIFF_MAX) (void)Buffer<std::byte, dynamic>(SIZE_MAX);
     while (pages_.size() < pages_for(entries)) pages_.emplace_back(page_bytes());
     while (sums_.size() < sums_for(entries)) sums_.emplace_back(sum_floats());
     if (needs_votes(entries) && votes_.size() == 0) {
@@ -90,15 +92,11 @@ class KvCache {
     }
   }
 
-  /// What `bytes` says of an empty cache with room for so many tokens.
+  /// What `bytes` says of an empty cache with room for so many tokens; SIZE_MAX for more than that.
   [[nodiscard]] static std::size_t bytes_for(std::size_t heads, const HybridConfig& config,
                                              std::size_t tokens) {
     const KvCache cache(heads, config);
-    const std::size_t entries = cache.entries_after(tokens);
-    return cache.pages_for(entries) * cache.page_bytes() +
-           (cache.sums_for(entries) * cache.sum_floats() +
-            (cache.needs_votes(entries) ? 2 * heads * cache.past() : 0)) *
-               sizeof(float);
+    return cache.bytes_of(cache.entries_after(tokens));
   }
 
   /// No entries. Memory is kept.
@@ -164,6 +162,12 @@ class KvCache {
   }
   [[nodiscard]] bool needs_votes(std::size_t entries) const noexcept {
     return thins_itself() && entries > past();
+  }
+  [[nodiscard]] std::size_t bytes_of(std::size_t entries) const noexcept {
+    const std::size_t floats = sum_or_most(product_or_most(sums_for(entries), sum_floats()),
+                                           needs_votes(entries) ? 2 * heads_ * past() : 0);
+    return sum_or_most(product_or_most(pages_for(entries), page_bytes()),
+                       product_or_most(floats, sizeof(float)));
   }
 
   [[nodiscard]] bool scaled() const noexcept { return config_.cache_type == CacheType::int8; }

@@ -19,7 +19,7 @@ struct MemoryPlan {
   std::size_t tokens = 0;
 };
 
-/// In bytes, exactly as the objects will report them.
+/// In bytes, exactly as the objects will report them; SIZE_MAX where it is more than that.
 struct MemoryNeeded {
   std::size_t weights = 0;   ///< StoredWeights::bytes
   std::size_t in_place = 0;  ///< of these: an embedding table that is used where it lies, in a file
@@ -36,7 +36,8 @@ struct MemoryNeeded {
 
   /// For all sequences and workspaces, without what is used in place.
   [[nodiscard]] std::size_t total() const noexcept {
-    return weights - in_place + sequences * state + workspaces * workspace;
+    return sum_or_most(weights - in_place, sum_or_most(product_or_most(sequences, state),
+                                                       product_or_most(workspaces, workspace)));
   }
 };
 

@@ -117,13 +117,14 @@ class Workspace {
            segments_.size() * sizeof(detail::Segment<Shape>) + previous_.size() * sizeof(float*);
   }
 
-  /// What `bytes` says of a workspace for this shape and so many rows.
+  /// What `bytes` says of a workspace for this shape and so many rows; SIZE_MAX for more than that.
   [[nodiscard]] static std::size_t bytes_for(const Shape& shape, std::size_t rows) noexcept {
     rows = (std::max<std::size_t>)(rows, 1);
     const Dimensions d = shape.dimensions();
-    return (detail::workspace_floats(d, rows) + d.vocab) * sizeof(float) +
-           rows * (detail::quantised_activation_bytes(d) + sizeof(detail::Segment<Shape>) +
-                   sizeof(float*));
+    return sum_or_most(
+        product_or_most(sum_or_most(detail::workspace_floats(d, rows), d.vocab), sizeof(float)),
+        product_or_most(rows, detail::quantised_activation_bytes(d) +
+                                  sizeof(detail::Segment<Shape>) + sizeof(float*)));
   }
 
   // -- for the stages of the forward pass

@@ -17,6 +17,10 @@ namespace rwkv::inline RWKV_ABI {
 constexpr std::size_t product_or_most(std::size_t a, std::size_t b) noexcept {
   return b != 0 && a > SIZE_MAX / b ? SIZE_MAX : a * b;
 }
+/// a + b in the same way.
+constexpr std::size_t sum_or_most(std::size_t a, std::size_t b) noexcept {
+  return a > SIZE_MAX - b ? SIZE_MAX : a + b;
+}
 
 /// `N` elements inside the object; `N == dynamic`: on the heap. A value type; T must be trivial.
 template <class T, std::size_t N>

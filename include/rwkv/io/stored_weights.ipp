@@ -491,10 +491,14 @@ RWKV_FUNCTION StoredWeights::StoredWeights(const Checkpoint& c, const LoadOption
     fail_with(ErrorCategory::unsupported, c.source,
               ": this is an RWKV-X model (it has moba.0...): use rwkv::HybridModel from "
               "rwkv/hybrid.hpp instead of rwkv::Model");
-  for (const auto& type : {options.matrix_type, options.table_type})
+  for (const auto& type : {options.matrix_type, options.table_type}) {
+    if (type && static_cast<std::size_t>(*type) >= internal::dtypes)
+      fail_with(ErrorCategory::argument, "weights cannot be stored as type number ",
+                static_cast<std::size_t>(*type), ", which is none");
     if (type && !is_block(*type) && (!is_float(*type) || *type == DType::f64))
       fail_with(ErrorCategory::argument, "weights cannot be stored as ",
                 std::string(name_of(*type)));
+  }
   read_eigenvalues(c);
   if (!only_measure) {
     detail::MemoryResource* resource = nullptr;
