@@ -175,10 +175,18 @@ TEST_CASE("what is not a blob for this program is refused with a sentence") {
   CHECK_FALSE(Blob::from({apart.data() + 1, blobs.core.size()}, &why).has_value());
   CHECK(std::string(why) == "the blob does not begin at a multiple of 64 bytes");
 
-  // A changed number is no other model to `from`, but `intact` sees it.
-  Aligned changed(blobs.core);
-  changed.data()[blobs.core.size() - 1] ^= std::byte{1};
-  CHECK_FALSE(Blob::from(changed.span())->intact());
+  // A changed number is no other model to `from`, but `intact` sees it, in the header too.
+  for (const std::size_t at :
+       {blobs.core.size() - 1, offsetof(StaticBlobHeader, fingerprint),
+        offsetof(StaticBlobHeader, checksum), offsetof(StaticBlobHeader, layer_norm_epsilon),
+        offsetof(StaticBlobHeader, flags), sizeof(StaticBlobHeader) - 1}) {
+    CAPTURE(at);
+    Aligned changed(blobs.core);
+    changed.data()[at] ^= std::byte{1};
+    const auto still = Blob::from(changed.span());
+    REQUIRE(still.has_value());
+    CHECK_FALSE(still->intact());
+  }
 }
 
 TEST_CASE("damaged headers never read outside the blob") {

@@ -60,10 +60,9 @@ class StaticBlob {
   /// Whether all bytes are what they were when the blob was written. Reads all of it.
   [[nodiscard]] bool intact() const noexcept {
     const StaticBlobHeader h = header();
-    const std::uint64_t sum =
-        internal::blob_checksum({core_ + sizeof h, static_cast<std::size_t>(h.bytes) - sizeof h});
-    return h.checksum ==
-           internal::blob_checksum({tables_, static_cast<std::size_t>(h.table_bytes)}, sum);
+    return h.checksum == internal::blob_checksum(
+                             h, {core_ + sizeof h, static_cast<std::size_t>(h.bytes) - sizeof h},
+                             {tables_, static_cast<std::size_t>(h.table_bytes)});
   }
 
   /// The same as Model::weights().fingerprint() of the model that was exported.

@@ -25,7 +25,7 @@ struct StaticBlobHeader {
   std::uint64_t bytes;          ///< of the whole blob
   std::uint64_t table_bytes;    ///< of the second blob, with the table and the head; 0: none
   std::uint64_t fingerprint;    ///< of the weights: the same as the host's model has
-  std::uint64_t checksum;       ///< of what follows the header, and of the second blob
+  std::uint64_t checksum;       ///< of everything but itself: see blob_checksum
   std::uint32_t dimensions[9];  ///< L, C, N, F, V and the ranks of decay, icl, value and gate
   float layer_norm_epsilon;
   float group_norm_epsilon;
@@ -55,6 +55,15 @@ inline constexpr std::size_t blob_line = 64;
   for (const std::byte b : bytes)
     hash = (hash ^ std::to_integer<std::uint64_t>(b)) * 0x100000001b3u;
   return hash;
+}
+
+/// Of the header but for its checksum, what follows it in the first blob, and the second blob.
+[[nodiscard]] inline std::uint64_t blob_checksum(StaticBlobHeader header,
+                                                 std::span<const std::byte> rest,
+                                                 std::span<const std::byte> tables) noexcept {
+  header.checksum = 0;
+  return blob_checksum(tables,
+                       blob_checksum(rest, blob_checksum(std::as_bytes(std::span(&header, 1)))));
 }
 
 }  // namespace internal

@@ -96,8 +96,6 @@ class BlobWriter {
     h.bytes = blobs_.core.size();
     h.table_bytes = blobs_.tables.size();
     h.fingerprint = w_.fingerprint();
-    h.checksum = internal::blob_checksum(
-        blobs_.tables, internal::blob_checksum(std::span(blobs_.core).subspan(sizeof h)));
     const std::size_t dimensions[] = {d.layers,     d.embed,    d.head_size,  d.ffn,      d.vocab,
                                       d.decay_rank, d.icl_rank, d.value_rank, d.gate_rank};
     for (std::size_t i = 0; i < std::size(dimensions); ++i)
@@ -107,6 +105,8 @@ class BlobWriter {
     h.flags = (w_.eigenvalues() == Eigenvalues::extended ? h.extended_eigenvalues : 0u) |
               (w_.norms().normalised_table ? h.normalised_table : 0u);
     h.tensors = static_cast<std::uint32_t>(count);
+    h.checksum =
+        internal::blob_checksum(h, std::span(blobs_.core).subspan(sizeof h), blobs_.tables);
     std::memcpy(blobs_.core.data(), &h, sizeof h);
   }
 
