@@ -133,6 +133,10 @@ TEST_CASE("a loop of links, a directory and a missing directory are refused by n
 }
 
 #if __has_include(<sys/resource.h>)
+TEST_CASE("a file without a name is refused before anything is written") {
+  CHECK_THROWS_WITH_AS(AtomicFile(""), doctest::Contains("empty name"), Error);
+}
+
 TEST_CASE("running out of space leaves the earlier file and no trace") {
   const test::TemporaryDirectory directory;
   const auto path = directory / "out.bin";

@@ -38,6 +38,7 @@ namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 class AtomicFile {
  public:
   explicit AtomicFile(const std::filesystem::path& path) : path_(path) {
+    if (path_.empty()) fail(ErrorCategory::io, "a file with an empty name cannot be written");
     std::error_code status_error;
     const auto status = std::filesystem::status(path_, status_error);
     if (std::filesystem::is_directory(status)) refuse("open", "is a directory");

@@ -43,6 +43,7 @@ class MappedFile {
   explicit MappedFile(const std::filesystem::path& path, FileAccess access = FileAccess::map)
       : name_(path.string()) {
     const std::string& name = name_;
+    if (name.empty()) fail(ErrorCategory::io, "a file with an empty name cannot be opened");
     std::error_code error;
     const auto status = std::filesystem::status(path, error);
     if (!std::filesystem::exists(status))

@@ -43,7 +43,8 @@ namespace detail {
 inline void require_tensors(const Checkpoint& c, const DynamicShape& shape, std::size_t per_layer) {
   if (c.tensors.size() != shape.layers() * per_layer)
     fail_with(ErrorCategory::shape, c.source, ": ", c.tensors.size(), " tensors where a state of ",
-              shape.layers(), " layers has ", shape.layers() * per_layer);
+              shape.layers(), " layers has ", shape.layers() * per_layer,
+              c.find("emb.weight") != nullptr ? "; this is a model" : "");
 }
 
 /// A layer's matrices as they are in memory.
