@@ -254,6 +254,10 @@ refused(lib.rwkv_use_level(b"avx1024"), ARGUMENT, "avx1024")
 refused(lib.rwkv_open(b"/no/such/model", None, byref(handle)), IO, "/no/such/model")
 refused(lib.rwkv_open(None, None, byref(handle)), ARGUMENT, "path is NULL")
 refused(lib.rwkv_open(MODEL.encode(), None, None), ARGUMENT, "NULL")
+refused(lib.rwkv_open(MODEL.encode(), byref(OpenOptions(threads=2**31)), byref(handle)),
+        ARGUMENT, "2147483648 threads")
+refused(lib.rwkv_open(MODEL.encode(), byref(OpenOptions(vocabulary=b"/tmp")), byref(handle)),
+        IO, "/tmp: cannot open this file: it is a directory")
 refused(lib.rwkv_open(MODEL.encode(), byref(OpenOptions(matrix_type=b"q9")), byref(handle)),
         ARGUMENT, "q9")
 refused(lib.rwkv_open_memory(b"abc", 3, None, byref(handle)), FORMAT, "no model file")

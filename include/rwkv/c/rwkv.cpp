@@ -4,6 +4,7 @@
 #include <rwkv/core/version.hpp>
 #include <rwkv/exec/thread_pool.hpp>
 #include <rwkv/generate.hpp>
+#include <rwkv/io/mapped_file.hpp>
 #include <rwkv/io/vocabulary_file.hpp>
 #include <rwkv/rwkv.h>
 #include <rwkv/simd/level.hpp>
@@ -11,10 +12,9 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 #include <memory>
 #include <mutex>
+#include <system_error>
 
 #if !RWKV_HAS_EXCEPTIONS
 #error \
@@ -119,6 +119,8 @@ rwkv_status guarded(F&& f) noexcept {
     return failed(status_of(error.category()), error.what());
   } catch (const std::bad_alloc&) {
     return failed(RWKV_ERROR_MEMORY, "there is not enough memory");
+  } catch (const std::system_error&) {
+    return failed(RWKV_ERROR_MEMORY, "the operating system gives no thread");
   } catch (const std::exception& error) {
     return failed(RWKV_ERROR_ARGUMENT, error.what());
   } catch (...) {
@@ -180,9 +182,15 @@ std::filesystem::path path_of(const char* path) {
 }
 
 std::string content_of(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) rwkv::fail_with(ErrorCategory::io, path.string(), ": cannot be opened");
-  return {std::istreambuf_iterator<char>(in), {}};
+  const rwkv::io::MappedFile file(path, rwkv::io::FileAccess::read);
+  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
+}
+
+std::unique_ptr<rwkv::ThreadPool> pool_of(std::size_t threads) {
+  constexpr std::size_t most = 1 << 16;  // more than any machine has processors
+  if (threads > most)
+    rwkv::fail_with(ErrorCategory::argument, threads, " threads are more than ", most);
+  return std::make_unique<rwkv::ThreadPool>(threads);
 }
 
 }  // namespace
@@ -225,7 +233,7 @@ rwkv_status open_model(const rwkv_open_options* given, rwkv_model** model, Open&
     how.load.cancelled = [&] { return cancelled; };
   }
   if (options.vocabulary != nullptr) how.vocabulary = content_of(path_of(options.vocabulary));
-  auto pool = std::make_unique<rwkv::ThreadPool>(options.threads);
+  auto pool = pool_of(options.threads);
   auto core = std::make_shared<Core>(open(how, *pool), std::move(pool));
   if (cancelled) rwkv::fail(ErrorCategory::cancelled, "loading was cancelled");
   *model = new rwkv_model{std::move(core)};
@@ -315,7 +323,7 @@ size_t rwkv_threads(const rwkv_model* model) {
 
 rwkv_status rwkv_set_threads(rwkv_model* model, size_t threads) {
   return guarded([&] {
-    required(model, "model").core->pool = std::make_unique<rwkv::ThreadPool>(threads);
+    required(model, "model").core->pool = pool_of(threads);
     return RWKV_OK;
   });
 }
