@@ -123,6 +123,9 @@ class Session {
       drafts_follow_ = false;
       std::fprintf(stderr, "%zu turns\n", talk_.size());
     } else if (command == "/result") {
+      if (talk_.settings().tools.empty())
+        rwkv::fail(rwkv::ErrorCategory::argument,
+                   "/result is for functions, of which --tools names none");
       answer([&, json = rest](auto&&... a) { return talk_.give_result(json, a...); }, talk_.size());
     } else {
       rwkv::fail_with(rwkv::ErrorCategory::argument, "there is no command ", command.substr(0, 40),
@@ -144,7 +147,10 @@ class Session {
                       rest.substr(0, 40), "\"");
     const std::size_t taken = talk_.rewind(tokens, feeding_.history(), work_, pool_);
     if (taken == 0) {
-      std::fputs("there are no tokens of an answer to take back\n", stderr);
+      std::fputs(
+          "there are no tokens of an answer to take back (those of an answer that was "
+          "loaded are not known)\n",
+          stderr);
       return;
     }
     drafts_follow_ = false;

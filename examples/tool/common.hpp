@@ -17,6 +17,7 @@
 #include <rwkv/sampler.hpp>
 #include <rwkv/tokenizer.hpp>
 
+#include <cerrno>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -24,6 +25,7 @@
 #include <iterator>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <unistd.h>
 #include <vector>
 
@@ -142,7 +144,9 @@ inline std::ifstream open_file(const std::string& path) {
   if (std::filesystem::is_directory(path))
     rwkv::fail_with(rwkv::ErrorCategory::io, path, ": this is a folder, not a file");
   std::ifstream in(path, std::ios::binary);
-  if (!in) rwkv::fail_with(rwkv::ErrorCategory::io, path, ": cannot be opened");
+  if (!in)
+    rwkv::fail_with(rwkv::ErrorCategory::io, path,
+                    ": cannot be opened: ", std::generic_category().message(errno));
   return in;
 }
 

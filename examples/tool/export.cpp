@@ -11,6 +11,22 @@ namespace tool {
 
 namespace {
 
+/// Throws Error (argument) if the files are one and the same: each would be written over the other.
+void require_apart(const std::vector<std::pair<const char*, std::filesystem::path>>& files) {
+  for (std::size_t i = 0; i < files.size(); ++i)
+    for (std::size_t j = 0; j < i; ++j) {
+      std::error_code none;
+      const auto absolute = [&](const std::filesystem::path& path) {
+        const auto followed = std::filesystem::weakly_canonical(path, none);
+        return none ? path.lexically_normal() : followed;
+      };
+      if (files[i].second.empty() || absolute(files[i].second) != absolute(files[j].second))
+        continue;
+      rwkv::fail_with(rwkv::ErrorCategory::argument, files[j].first, " and ", files[i].first,
+                      " are the same file: ", files[i].second.string());
+    }
+}
+
 void write(const std::filesystem::path& path, std::span<const std::byte> bytes) {
   rwkv::io::AtomicFile file(path);
   file.write(bytes);
@@ -31,11 +47,17 @@ void run(const Export& options) {
   std::filesystem::path blob_path = options.blob;
   if (blob && blob_path.empty())
     blob_path = std::filesystem::path(options.out).replace_extension(".bin");
-  for (const std::filesystem::path& one : {std::filesystem::path(options.out), blob_path})
-    if (blob && (one == options.tables || (one == blob_path && one == options.out)))
-      rwkv::fail_with(ErrorCategory::argument, one.string(),
-                      ": the header, the blob and the tables are files of their own");
+  if (!blob) blob_path.clear();
+  require_apart({{"the model", options.model},
+                 {"--out", options.out},
+                 {"the blob", blob_path},
+                 {"--tables", options.tables}});
   check_writable(options.out);
+  if (std::error_code none; blob && options.blob.empty() &&
+                            std::filesystem::exists(options.out, none) &&
+                            !std::filesystem::is_regular_file(options.out, none))
+    rwkv::fail_with(ErrorCategory::argument, options.out,
+                    " is no file with a place beside it for the blob: --blob names one");
   if (blob) check_writable(blob_path.string());
   if (!options.tables.empty()) check_writable(options.tables);
 

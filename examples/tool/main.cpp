@@ -125,9 +125,10 @@ CLI::Option* add_adapters(CLI::App* app, std::vector<std::string>& adapters) {
       ->allow_extra_args(false);
 }
 
-void add_quantise(CLI::App* app, std::string& quantise) {
-  app->add_option("--quantise", quantise,
-                  "hold the matrices in this type, as `rwkv convert --type` would write them")
+CLI::Option* add_quantise(CLI::App* app, std::string& quantise) {
+  return app
+      ->add_option("--quantise", quantise,
+                   "hold the matrices in this type, as `rwkv convert --type` would write them")
       ->check(CLI::Validator(
           [](std::string& name) {
             const auto type = rwkv::type_named(name);
@@ -352,13 +353,14 @@ int parse_and_run(int argc, char** argv) {
                     ->check(CLI::IsMember({"0.1b", "0.4b", "1.5b", "2.9b"}))
                     ->excludes(model);
   model->excludes(shape);
-  sub->add_option("--type", bench.type,
-                  "convert the matrices to this type first; default: as they are, or f16")
-      ->check(any_type);
+  auto* bench_type =
+      sub->add_option("--type", bench.type,
+                      "convert the matrices to this type first; default: as they are, or f16")
+          ->check(any_type);
   add_hybrid(sub, bench.hybrid);
   add_inputs(sub, bench.inputs);
   add_adapters(sub, bench.adapters);
-  add_quantise(sub, bench.quantise);
+  add_quantise(sub, bench.quantise)->excludes(bench_type);
   add_threads(sub, bench.threads);
   sub->add_option("--prompt", bench.prompt, "prompt tokens to read at once")
       ->check(whole(1, 1 << 20))
@@ -492,6 +494,8 @@ int parse_and_run(int argc, char** argv) {
       sub->add_option("--init", train.init, "start from this model instead of a random one");
   add_adapters(sub, train.adapters)->needs(init);
   sub->add_option("--out", train.out, "the trained model (or state)")->required();
+  sub->add_option("--lora-out", train.lora_out,
+                  "with --mode lora: the adapters alone, for --adapter; --out has them merged in");
   auto* checkpoint =
       sub->add_option("--checkpoint", train.checkpoint, "file to save the run to, and resume from");
   sub->add_flag("--resume", train.resume, "continue the run in --checkpoint")->needs(checkpoint);
@@ -554,6 +558,8 @@ int parse_and_run(int argc, char** argv) {
       throw CLI::RequiredError("--text or --samples");
     if (app.got_subcommand("train") && train.mode != "full" && train.init.empty())
       throw CLI::RequiredError("--init, for --mode " + train.mode + ",");
+    if (!train.lora_out.empty() && train.mode != "lora")
+      throw CLI::ValidationError("--lora-out", "there is a LoRA with --mode lora alone");
     if (app.got_subcommand("convert")) {
       if (!convert.shape.empty()) std::swap(convert.model, convert.out);  // OUT stands alone
       if (convert.out.empty()) throw CLI::RequiredError("OUT");

@@ -212,6 +212,7 @@ struct Train {
   bool int8 = false;
   std::size_t lora_rank = 8;
   double lora_alpha = 16;
+  std::string lora_out;
   std::uint64_t seed = 1;
   std::size_t validate_every = 500;
   std::size_t save_every = 500;

@@ -220,6 +220,7 @@ void run_training(const Train& o, train::Parameters start, Source source,
       trainer.write_state(o.out);
     else
       train::write_model(o.out, trainer.model(), type, metadata);
+    if (!o.lora_out.empty()) trainer.lora().write(o.lora_out);
   };
 
   double smooth = 0;
@@ -275,8 +276,10 @@ void run_training(const Train& o, train::Parameters start, Source source,
 
 /// What is written must be writable, and nothing that is read but the model to start from.
 void check_paths(const Train& o) {
-  const std::pair<const char*, const std::string&> written[] = {
-      {"--out", o.out}, {"--checkpoint", o.checkpoint}, {"--log", o.log}};
+  const std::pair<const char*, const std::string&> written[] = {{"--out", o.out},
+                                                                {"--lora-out", o.lora_out},
+                                                                {"--checkpoint", o.checkpoint},
+                                                                {"--log", o.log}};
   const std::pair<const char*, const std::string&> read[] = {{"--text", o.text},
                                                              {"--samples", o.samples},
                                                              {"--validation", o.validation},
