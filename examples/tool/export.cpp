@@ -17,7 +17,8 @@ void require_apart(const std::vector<std::pair<const char*, std::filesystem::pat
     for (std::size_t j = 0; j < i; ++j) {
       std::error_code none;
       const auto absolute = [&](const std::filesystem::path& path) {
-        const auto followed = std::filesystem::weakly_canonical(path, none);
+        const auto followed =
+            std::filesystem::weakly_canonical(std::filesystem::absolute(path), none);
         return none ? path.lexically_normal() : followed;
       };
       if (files[i].second.empty() || absolute(files[i].second) != absolute(files[j].second))

@@ -287,8 +287,10 @@ void check_paths(const Train& o) {
   const auto refuse_same = [](const auto& a, const auto& b) {
     std::error_code ignored;
     if (a.second.empty() || b.second.empty()) return;
-    if (std::filesystem::weakly_canonical(a.second, ignored) ==
-            std::filesystem::weakly_canonical(b.second, ignored) ||
+    const auto place = [&](const std::filesystem::path& path) {
+      return std::filesystem::weakly_canonical(std::filesystem::absolute(path), ignored);
+    };
+    if (place(a.second) == place(b.second) ||
         (std::filesystem::is_regular_file(a.second, ignored) &&
          std::filesystem::equivalent(a.second, b.second, ignored)))
       rwkv::fail_with(rwkv::ErrorCategory::argument, a.first, " and ", b.first, " are one file, ",
