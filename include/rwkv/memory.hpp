@@ -5,6 +5,7 @@
 //   if (rwkv::memory_needed(checkpoint).total() > there_is) return;
 #pragma once
 
+#include <rwkv/core/buffer.hpp>
 #include <rwkv/io/stored_weights.hpp>
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
