@@ -162,7 +162,7 @@ TEST_CASE("numbers that no block holds are refused by name") {
   CHECK_THROWS_WITH_AS(
       Model<>(checkpoint, {.matrix_type = DType::q4_k}),
       "sample: tensor \"blocks.1.att.key.weight\": the number at row 1, column 44 is "
-      "1000000.000000, which q4_k cannot hold",
+      "1e+06, which q4_k cannot hold",
       Error);
 }
 

@@ -100,7 +100,7 @@ TEST_CASE("weights lie one behind the other in a block of the size that was coun
     if (k + 1 < count)
       REQUIRE(parts[k + 1] == parts[k] + 32 * std::max<std::size_t>(1, (size + 31) / 32));
   }
-  CHECK_THROWS_AS((void)arena.allocate<std::byte>(1), rwkv::Error);
+  CHECK_THROWS_AS((void)arena.allocate<std::byte>(std::size_t{4} << 20), rwkv::Error);
   CHECK_THROWS_AS(rwkv::io::detail::WeightArena(static_cast<std::size_t>(-1), nullptr),
                   rwkv::Error);
 }

@@ -32,6 +32,9 @@ static_assert(RWKV_STOP_MAX_TOKENS == static_cast<int>(rwkv::StopReason::max_tok
 
 /// A model with its threads and its workspaces, which calls borrow.
 struct Core {
+  Core(rwkv::Opened model, std::unique_ptr<rwkv::ThreadPool> threads)
+      : opened(std::move(model)), pool(std::move(threads)) {}
+
   rwkv::Opened opened;
   std::unique_ptr<rwkv::ThreadPool> pool;
   std::mutex mutex;
