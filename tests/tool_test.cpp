@@ -1031,17 +1031,17 @@ TEST_CASE("output that does not arrive is an error of every command") {
 TEST_CASE("an exported model does not overwrite a part of itself, or what it was made of") {
   const TrainedShell shell;
   const std::string before = slurp(shell.path("a.safetensors"));
-  for (const auto& [options, says] :
-       {std::pair{"--out x.bin", "--out and the blob"},
-        std::pair{"--out x.hpp --blob ./x.hpp", "--out and the blob"},
-        std::pair{"--out x.hpp --blob x.b --tables x.b", "the blob and --tables"},
-        std::pair{"--out a.safetensors", "the model and --out"},
-        std::pair{"--out a.hpp --blob a.safetensors", "the model and the blob"},
-        std::pair{"--out /dev/null", "--blob names one"}}) {
-    CAPTURE(options);
-    const auto o = shell.run("export a.safetensors --format blob " + std::string(options));
+  using Case = std::pair<std::string, const char*>;
+  for (const Case& one : {Case{"--out x.bin", "--out and the blob"},
+                          Case{"--out x.hpp --blob ./x.hpp", "--out and the blob"},
+                          Case{"--out x.hpp --blob x.b --tables x.b", "the blob and --tables"},
+                          Case{"--out a.safetensors", "the model and --out"},
+                          Case{"--out a.hpp --blob a.safetensors", "the model and the blob"},
+                          Case{"--out /dev/null", "--blob names one"}}) {
+    CAPTURE(one.first);
+    const auto o = shell.run("export a.safetensors --format blob " + one.first);
     check_refused(o);
-    CHECK(o.err.find(says) != std::string::npos);
+    CHECK(o.err.find(one.second) != std::string::npos);
   }
   CHECK(slurp(shell.path("a.safetensors")) == before);
   CHECK_FALSE(std::filesystem::exists(shell.path("x.bin")));
@@ -1200,9 +1200,9 @@ TEST_CASE("drafts change no text, and have the model's vocabulary") {
 TEST_CASE("chat takes tokens of an answer back, and drafts follow") {
   const Shell shell;
   const std::string tales = quoted(std::string(RWKV_MODELS) + "/tales/tales.safetensors");
-  const auto chat = [&](const std::string& script, const std::string& options) {
-    spit(shell.path("script.txt"), script);
-    return shell.run("chat " + tales + " --tokens 20 --seed 3 <script.txt " + options);
+  const auto chat = [&](const std::string& entered, const std::string& more) {
+    spit(shell.path("script.txt"), entered);
+    return shell.run("chat " + tales + " --tokens 20 --seed 3 <script.txt " + more);
   };
   const std::string script = "Hello\n/rewind 5\nAnd then?\n/regenerate\n/undo\nWho?\n";
   const Outcome plain = chat(script, "");
