@@ -78,7 +78,7 @@ int main(int argc, char** argv) try {
   std::vector<std::size_t> counts;
   const std::size_t processors = rwkv::available_processors();
   for (std::size_t t = 1; t < processors; t *= 2) counts.push_back(t);
-  for (const std::size_t times : {1, 2, 4}) counts.push_back(processors * times);
+  for (const std::size_t times : {1u, 2u, 4u}) counts.push_back(processors * times);
 
   std::FILE* const file = csv.empty() ? nullptr : std::fopen(csv.c_str(), "w");
   if (file != nullptr) std::fputs("neighbours,threads,tokens_per_second\n", file);
