@@ -35,6 +35,12 @@ bool refuses() { return left >= 0 && left-- == 0; }
   const auto a = static_cast<std::size_t>(align);
   return given(refuses() ? nullptr : std::aligned_alloc(a, (size + a - 1) / a * a));
 }
+// Where a sanitizer has its own, it does not call these.
+[[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t align,
+                                     const std::nothrow_t&) noexcept {
+  const auto a = static_cast<std::size_t>(align);
+  return refuses() ? nullptr : std::aligned_alloc(a, (size + a - 1) / a * a);
+}
 [[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
 [[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 [[gnu::noinline]] void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
