@@ -360,7 +360,7 @@ class CudaWorkspace {
 namespace detail {
 
 inline std::uint64_t CudaPacking::take(std::uint64_t bytes) {
-  return std::exchange(plan_.bytes, plan_.bytes + cuda::round_up(bytes, 256));
+  return std::exchange(plan_.bytes, plan_.bytes + (bytes + 255) / 256 * 256);
 }
 
 inline cuda::Vector CudaPacking::vector(const float* from, std::size_t size) {

@@ -63,21 +63,21 @@ struct Matrix {
   Kind kind = Kind::f32;
   Layout layout = Layout::panels;
   std::uint64_t at = 0;
-  std::uint64_t outputs = 0;
-  std::uint64_t inputs = 0;
+  std::size_t outputs = 0;
+  std::size_t inputs = 0;
 
-  [[nodiscard]] constexpr std::uint64_t group() const noexcept {
+  [[nodiscard]] constexpr std::size_t group() const noexcept {
     return layout == Layout::panels ? panel_outputs : tile_outputs;
   }
-  [[nodiscard]] constexpr std::uint64_t groups() const noexcept {
+  [[nodiscard]] constexpr std::size_t groups() const noexcept {
     return (outputs + group() - 1) / group();
   }
-  [[nodiscard]] constexpr std::uint64_t steps() const noexcept {
+  [[nodiscard]] constexpr std::size_t steps() const noexcept {
     return (inputs + step_inputs - 1) / step_inputs;
   }
   /// Of a panel or a tile.
   [[nodiscard]] constexpr std::uint64_t group_bytes() const noexcept {
-    return steps() * step_bytes(kind, group());
+    return std::uint64_t{steps()} * step_bytes(kind, group());
   }
   [[nodiscard]] constexpr std::uint64_t bytes() const noexcept { return groups() * group_bytes(); }
 };
