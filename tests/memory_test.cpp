@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Models whose files are in memory, how much memory a model takes, and whose; files that change.
 #include "support/format_writers.hpp"
+#include "support/refusal.hpp"
 #include "support/sample_hybrid.hpp"
 #include "support/temporary_directory.hpp"
 #include <rwkv/convert.hpp>
@@ -38,24 +39,8 @@ Bytes hybrid_bytes() {
   return test::to_safetensors(tensors, DType::f16);
 }
 
-/// The sentence with which f refuses.
-template <class F>
-std::string refusal(ErrorCategory category, F&& f) {
-  try {
-    f();
-  } catch (const rwkv::Error& e) {
-    CHECK(e.category() == category);
-    return e.what();
-  }
-  FAIL("no error");
-  return {};
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  const bool found = text.find(part) != std::string::npos;
-  if (!found) MESSAGE(text);
-  return found;
-}
+using test::contains;
+using test::refusal;
 
 bool lies_in(const void* p, std::span<const std::byte> bytes) {
   const auto at = reinterpret_cast<std::uintptr_t>(p);

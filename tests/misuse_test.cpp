@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a program may do wrong with models, states and tokenizers: each time it gets a sentence with
 // the numbers, and nothing has changed.
+#include "support/refusal.hpp"
 #include "support/sample_checkpoint.hpp"
 #include "support/sample_hybrid.hpp"
 #include "support/temporary_directory.hpp"
@@ -21,24 +22,8 @@ using rwkv::Token;
 
 namespace {
 
-/// The sentence with which f refuses.
-template <class F>
-std::string refusal(ErrorCategory category, F&& f) {
-  try {
-    f();
-  } catch (const rwkv::Error& e) {
-    CHECK(e.category() == category);
-    return e.what();
-  }
-  FAIL("no error");
-  return {};
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  const bool found = text.find(part) != std::string::npos;
-  if (!found) MESSAGE(text);
-  return found;
-}
+using test::contains;
+using test::refusal;
 
 /// Moves a value away for good.
 template <class T>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Automata that are not what they should be: saved from views, asked for what they do not have.
+#include "../support/refusal.hpp"
 #include "../support/temporary_directory.hpp"
 #include <rwkv/automata.hpp>
 #include <rwkv/io/read.hpp>
@@ -11,22 +12,11 @@ using rwkv::ErrorCategory;
 
 namespace {
 
+using test::contains;
+
 template <class F>
 std::string refusal(F&& f) {
-  try {
-    f();
-  } catch (const rwkv::Error& e) {
-    CHECK(e.category() == ErrorCategory::argument);
-    return e.what();
-  }
-  FAIL("no error");
-  return {};
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  const bool found = text.find(part) != std::string::npos;
-  if (!found) MESSAGE(text);
-  return found;
+  return test::refusal(ErrorCategory::argument, f);
 }
 
 /// The same numbers, lying otherwise: every matrix column by column, every vector with gaps.

@@ -2,6 +2,7 @@
 // What a program may do wrong with training: each time it gets a sentence with the numbers.
 #include "../support/temporary_directory.hpp"
 #include "support.hpp"
+#include "support/refusal.hpp"
 #include <rwkv/io/read.hpp>
 #include <rwkv/io/safetensors_writer.hpp>
 #include <rwkv/train.hpp>
@@ -47,23 +48,8 @@ Trainer<TextWindows> trainer(const TrainerOptions& options) {
   return {initialise(tiny(), 3), TextWindows(text(400), 20, 11), options};
 }
 
-template <class F>
-std::string refusal(ErrorCategory category, F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    CHECK(e.category() == category);
-    return e.what();
-  }
-  FAIL("no error");
-  return {};
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  const bool found = text.find(part) != std::string::npos;
-  if (!found) MESSAGE(text);
-  return found;
-}
+using test::contains;
+using test::refusal;
 
 template <class F>
 bool refuses(F&& f, const std::string& part, ErrorCategory category = ErrorCategory::argument) {
