@@ -68,7 +68,7 @@ bool contains(const std::string& text, const std::string& part) {
 
 TEST_CASE("the bits of a sequence do not depend on chunking, batching or threads") {
   rwkv::ThreadPool two(2);
-  rwkv::ThreadPool five(5);
+  rwkv::ThreadPool five({.threads = 5, .oversubscribe = true});
   const auto checkpoint = test::sample_hybrid();
   const auto tokens = text(150);
   for (const auto type : {CacheType::f32, CacheType::f16, CacheType::int8}) {

@@ -134,7 +134,8 @@ TEST_CASE("a hybrid model is read from memory") {
 
 TEST_CASE("what a model needs is what it takes") {
   const test::TemporaryDirectory directory;
-  const test::SampleSizes sizes{.layers = 2, .embed = 256, .head_size = 64, .ffn = 512};
+  const test::SampleSizes sizes{
+      .layers = 2, .embed = 256, .head_size = 64, .ffn = 512, .vocab = 4096};
   const auto sample = test::sample_checkpoint(sizes);
   const auto check = [](const rwkv::io::Checkpoint& checkpoint, const rwkv::LoadOptions& options,
                         std::size_t rows) {
@@ -162,6 +163,8 @@ TEST_CASE("what a model needs is what it takes") {
   }
   const Bytes bytes = test::to_safetensors(test::sample_model(), DType::f64);
   CHECK(check(rwkv::io::read_checkpoint(bytes, "m"), {}, 3) == 0);
+  test::write_file(directory / "small", test::to_safetensors(test::sample_model(), DType::f32));
+  CHECK(check(rwkv::io::read_checkpoint(directory / "small"), {}, 3) == 0);
 
   const Bytes hybrid = hybrid_bytes();
   const auto checkpoint = rwkv::io::read_checkpoint(hybrid, "h");
@@ -247,7 +250,8 @@ TEST_CASE("a mapped file that becomes shorter is an error, not a signal") {
   const test::TemporaryDirectory directory;
   const auto path = directory / "m";
   // Pages beyond the end of a file kill who reads them: several of them, and the table at the end.
-  const auto sample = test::sample_model({.layers = 2, .embed = 64, .head_size = 32, .vocab = 900});
+  const auto sample =
+      test::sample_model({.layers = 2, .embed = 64, .head_size = 32, .vocab = 1100});
   const Bytes file = test::to_safetensors(sample, DType::f32);
   const auto cut = [&] { REQUIRE(::truncate(path.c_str(), 4096) == 0); };
   const auto says = [](auto&& f) {
@@ -278,7 +282,7 @@ TEST_CASE("a mapped file that becomes shorter is an error, not a signal") {
   rwkv::State state = model.initial_state();
   const rwkv::State<> before = state;
   rwkv::Workspace work(model.shape(), 4);
-  const std::vector<rwkv::Token> tokens{899, 450};
+  const std::vector<rwkv::Token> tokens{1099, 450};
   cut();
   CHECK(says([&] { model.forward(state, tokens, work); }));
   CHECK(state == before);

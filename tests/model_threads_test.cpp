@@ -40,7 +40,7 @@ TEST_CASE("threads that share a model get what each would get alone") {
   std::vector<std::thread> running;
   for (std::uint32_t t = 0; t < threads; ++t)
     running.emplace_back([&model, &got, t] {
-      rwkv::ThreadPool pool(t + 1);
+      rwkv::ThreadPool pool({.threads = t + 1, .oversubscribe = true});
       got[t] = read(model, t, pool);
     });
   for (std::thread& t : running) t.join();

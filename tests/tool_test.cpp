@@ -275,6 +275,8 @@ TEST_CASE("what does not work out is one line and status 1; wrong usage is statu
   check_refused(shell.run(logits + "tokens.txt --state-in missing.st"));
   check_refused(
       shell.run("logits " + quoted(model) + " --tokens tokens.txt --out /no/such/folder/o.npy"));
+  check_refused(shell.run(logits + "tokens.txt --state-out ./o.npy"));
+  CHECK_FALSE(std::filesystem::exists(shell.path("o.npy")));
   const std::string blob = "export " + quoted(model) + " --format blob --name m --out ";
   for (const char* files : {"m.bin", "m.hpp --tables m.bin", "m.hpp --blob m.hpp"}) {
     CAPTURE(files);

@@ -150,6 +150,23 @@ inline std::ifstream open_file(const std::string& path) {
   return in;
 }
 
+/// Throws Error (argument) if the files are one and the same: each would be written over the other.
+inline void require_apart(const std::vector<std::pair<const char*, std::filesystem::path>>& files) {
+  for (std::size_t i = 0; i < files.size(); ++i)
+    for (std::size_t j = 0; j < i; ++j) {
+      std::error_code none;
+      const auto absolute = [&](const std::filesystem::path& path) {
+        const auto followed =
+            std::filesystem::weakly_canonical(std::filesystem::absolute(path), none);
+        return none ? path.lexically_normal() : followed;
+      };
+      if (files[i].second.empty() || absolute(files[i].second) != absolute(files[j].second))
+        continue;
+      rwkv::fail_with(rwkv::ErrorCategory::argument, files[j].first, " and ", files[i].first,
+                      " are the same file: ", files[i].second.string());
+    }
+}
+
 /// Throws Error (io) now if a file could not be written there after long work. "" is no file.
 inline void check_writable(const std::string& path) {
   std::error_code ignored;

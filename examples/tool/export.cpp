@@ -11,23 +11,6 @@ namespace tool {
 
 namespace {
 
-/// Throws Error (argument) if the files are one and the same: each would be written over the other.
-void require_apart(const std::vector<std::pair<const char*, std::filesystem::path>>& files) {
-  for (std::size_t i = 0; i < files.size(); ++i)
-    for (std::size_t j = 0; j < i; ++j) {
-      std::error_code none;
-      const auto absolute = [&](const std::filesystem::path& path) {
-        const auto followed =
-            std::filesystem::weakly_canonical(std::filesystem::absolute(path), none);
-        return none ? path.lexically_normal() : followed;
-      };
-      if (files[i].second.empty() || absolute(files[i].second) != absolute(files[j].second))
-        continue;
-      rwkv::fail_with(rwkv::ErrorCategory::argument, files[j].first, " and ", files[i].first,
-                      " are the same file: ", files[i].second.string());
-    }
-}
-
 void write(const std::filesystem::path& path, std::span<const std::byte> bytes) {
   rwkv::io::AtomicFile file(path);
   file.write(bytes);

@@ -38,17 +38,20 @@ bool each_once(ThreadPool& pool, std::size_t n) {
 
 }  // namespace
 
-TEST_CASE("the pool has as many threads as it was asked for; 0 asks the machine") {
+TEST_CASE("the pool has as many threads as it was asked for, up to one a processor") {
   static_assert(rwkv::Executor<ThreadPool> && rwkv::Executor<ThreadPool&>);
+  const std::size_t processors = rwkv::available_processors();
   CHECK(ThreadPool(1).concurrency() == 1);
-  CHECK(ThreadPool(3).concurrency() == 3);
-  CHECK(ThreadPool().concurrency() == rwkv::available_processors());
+  CHECK(ThreadPool({.threads = processors + 3, .oversubscribe = true}).concurrency() ==
+        processors + 3);
+  for (const std::size_t threads : {std::size_t{0}, processors, processors + 3, SIZE_MAX})
+    CHECK(ThreadPool(threads).concurrency() == processors);
 }
 
 TEST_CASE("each index is called once, for fewer, as many and more indices than threads") {
   for (const std::size_t threads : {1u, 2u, 3u, 4u, 7u}) {
     CAPTURE(threads);
-    ThreadPool pool(threads);
+    ThreadPool pool({.threads = threads, .oversubscribe = true});
     for (std::size_t n = 0; n <= 2 * threads + 3; ++n) {
       CAPTURE(n);
       CHECK(each_once(pool, n));
@@ -119,8 +122,8 @@ TEST_CASE("a phase sees what the one before it wrote") {
 
 TEST_CASE("a pool may be destroyed at once, or after its last phase, or asleep") {
   for (int round = 0; round < 50; ++round) {
-    { const ThreadPool unused(4); }
-    ThreadPool pool(4);
+    { const ThreadPool unused({.threads = 4, .oversubscribe = true}); }
+    ThreadPool pool({.threads = 4, .oversubscribe = true});
     CHECK(each_once(pool, 4));
   }
   ThreadPool pool(2);
@@ -145,16 +148,15 @@ TEST_CASE("a call may use a pool of its own") {
   ThreadPool outer(2);
   std::array<bool, 6> fine{};
   outer.parallel(fine.size(), [&](std::size_t i) {
-    ThreadPool inner(3);
+    ThreadPool inner({.threads = 3, .oversubscribe = true});
     fine[i] = each_once(inner, 10) && each_once(inner, i);
   });
   CHECK(std::count(fine.begin(), fine.end(), true) == 6);
 }
 
-TEST_CASE("more threads than processors are asleep, unless they are wanted") {
+TEST_CASE("no more threads work than there are processors, unless that is wanted") {
   const std::size_t processors = rwkv::available_processors();
   ThreadPool pool(processors + 3);
-  CHECK(pool.concurrency() == processors + 3);
   std::mutex mutex;
   std::set<std::thread::id> ids;
   for (int round = 0; round < 100; ++round)
@@ -254,7 +256,7 @@ TEST_CASE("a child of fork runs everything on its one thread") {
 
 TEST_CASE("a number of threads that nobody can count is refused") {
   constexpr std::size_t most = std::numeric_limits<std::size_t>::max();
-  CHECK_THROWS_AS(ThreadPool{most}, std::exception);
+  CHECK_THROWS_AS((ThreadPool{{.threads = most, .oversubscribe = true}}), std::exception);
 }
 
 // Where a worker can be met between its last look for work and its sleep: glibc's wait for a
@@ -295,7 +297,7 @@ TEST_CASE("a worker is woken by what comes between its last look for work and it
     waits_are_slow = true;
     bool fine = true;
     for (const std::size_t threads : {2u, 4u}) {
-      ThreadPool pool(threads);
+      ThreadPool pool({.threads = threads, .oversubscribe = true});
       for (int round = 0; round < 4 && worker_on_its_way(); ++round)
         fine = each_once(pool, 2 * threads) && fine;
       (void)worker_on_its_way();
@@ -318,7 +320,7 @@ TEST_CASE("threads that the system refuses are an exception, not the end of the 
     const rlimit room{std::size_t{256} << 20, std::size_t{256} << 20};  // for some stacks of 8 MiB
     if (setrlimit(RLIMIT_AS, &room) != 0) _exit(2);
     try {
-      ThreadPool pool(10000);
+      ThreadPool pool({.threads = 10000, .oversubscribe = true});
     } catch (const std::system_error&) {
       _exit(0);
     }

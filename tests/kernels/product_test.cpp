@@ -112,7 +112,7 @@ TEST_CASE("products are the same on threads") {
   const Work work(64, test::Random(2));
   const auto expected = work.expected();
   for (const std::size_t threads : {2u, 3u, 5u}) {
-    rwkv::ThreadPool pool(threads);
+    rwkv::ThreadPool pool({.threads = threads, .oversubscribe = true});
     for (int i = 0; i < 3; ++i) CHECK(same(work.run(pool), expected));
   }
 }

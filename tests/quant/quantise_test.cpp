@@ -48,7 +48,7 @@ TEST_CASE("no thread count and no order of work changes a bit") {
   const QuantiseOptions options{.importance = importance};
   const auto expected = quantise(x, rows, cols, DType::q4_0, options);
   for (const std::size_t threads : {2u, 3u, 5u}) {
-    rwkv::ThreadPool pool(threads);
+    rwkv::ThreadPool pool({.threads = threads, .oversubscribe = true});
     CHECK(quantise(x, rows, cols, DType::q4_0, options, pool) == expected);
   }
   for (const std::size_t concurrency : {2u, 64u}) {

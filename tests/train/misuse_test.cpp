@@ -121,7 +121,7 @@ TEST_CASE("options of a trainer that make no sense") {
   CHECK(refused({.batch = 1, .optimizer = {.beta2 = 1.5}}, "beta2"));
   for (const float bad : {nan_f, 0.0f, -2.0f, std::numeric_limits<float>::infinity()})
     CHECK(refused({.mode = Mode::lora, .batch = 1, .lora = {.alpha = bad}}, "alpha"));
-  for (const std::size_t bad : {std::size_t{0}, most, most / 32})
+  for (const std::size_t bad : {std::size_t{0}, dimensions().embed + 1, most, most / 32})
     CHECK(refused({.mode = Mode::lora, .batch = 1, .lora = {.rank = bad}}, "rank"));
 }
 

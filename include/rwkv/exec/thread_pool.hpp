@@ -29,7 +29,8 @@
 namespace rwkv::inline RWKV_ABI {
 
 struct ThreadPoolOptions {
-  /// Threads that work at once, the caller included; 0: `available_processors()`.
+  /// Threads that work at once, the caller included, but no more than `available_processors()`;
+  /// 0: as many.
   std::size_t threads = 0;
   /// Keeps every worker on a processor of its own (Linux): on machines where nothing else runs.
   bool pin = false;
@@ -38,18 +39,19 @@ struct ThreadPoolOptions {
 };
 
 /// An Executor with its own threads. The calling thread takes part, so `ThreadPool(4)` starts
-/// three; more than there are processors sleep. Any thread may call `parallel` at any time: a call
+/// three, if there are four processors. Any thread may call `parallel` at any time: a call
 /// during another one, also from within it, runs on its own thread alone. After fork() the child,
 /// which has no workers, runs everything on the calling thread.
 class ThreadPool {
  public:
-  /// Throws std::system_error when the system refuses a thread.
-  explicit ThreadPool(const ThreadPoolOptions& options) {
+  /// Throws std::system_error when the system refuses a thread, std::length_error for a number
+  /// of them that cannot be.
+  explicit ThreadPool(const ThreadPoolOptions& options) : pool_(std::make_unique<Workers>()) {
     const std::size_t processors = available_processors();
     threads_ = options.threads != 0 ? options.threads : processors;
-    pool_ = std::make_unique<Workers>(threads_ - 1);
-    usable_ = options.oversubscribe ? threads_ - 1 : (std::min)(threads_, processors) - 1;
-    for (std::size_t i = 1; i < threads_; ++i) pool_->start(i <= usable_);
+    if (!options.oversubscribe) threads_ = (std::min)(threads_, processors);
+    pool_->workers.reserve(threads_ - 1);
+    for (std::size_t i = 1; i < threads_; ++i) pool_->start();
     if (options.pin) pin();
   }
   explicit ThreadPool(std::size_t threads = 0)
@@ -57,6 +59,7 @@ class ThreadPool {
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
+  /// Threads that work at once, the caller included.
   [[nodiscard]] std::size_t concurrency() const noexcept { return threads_; }
 
   /// Calls f(0) ... f(n - 1), each once; f(0) runs on the calling thread. If one throws, those that
@@ -65,7 +68,7 @@ class ThreadPool {
   template <class F>
   void parallel(std::size_t n, F&& f) {
     Workers& pool = *pool_;
-    if (n <= 1 || usable_ == 0 || pool.forked() ||
+    if (n <= 1 || threads_ == 1 || pool.forked() ||
         pool.busy.exchange(true, std::memory_order_acquire)) {
       for (std::size_t i = 0; i < n; ++i) f(i);
       return;
@@ -74,7 +77,7 @@ class ThreadPool {
       (*static_cast<std::remove_reference_t<F>*>(context))(i);
     };
     pool.context = const_cast<void*>(static_cast<const void*>(&f));
-    pool.run(n, usable_);
+    pool.run(n);
 #if defined(__cpp_exceptions)
     const std::exception_ptr thrown = std::exchange(pool.thrown, nullptr);
 #endif
@@ -112,10 +115,7 @@ class ThreadPool {
 
   /// What threads share: it does not move, and outlives them.
   struct Workers {
-    explicit Workers(std::size_t most) {
-      workers.reserve(most);
-      register_fork();
-    }
+    Workers() { register_fork(); }
     Workers(const Workers&) = delete;
     Workers& operator=(const Workers&) = delete;
     ~Workers() {
@@ -127,16 +127,14 @@ class ThreadPool {
       for (auto& worker : workers) wake(*worker);
       for (auto& worker : workers) worker->thread.join();
     }
-    /// A worker that is not `usable` sleeps until the pool ends.
-    void start(bool usable) {
+    void start() {
       auto worker = std::make_unique<Worker>();
-      worker->resting.store(!usable, std::memory_order_relaxed);
       worker->thread = std::thread([this, me = worker.get()] { work(*me); });
       workers.push_back(std::move(worker));
     }
 
     /// One phase: items [0, n) of `call`.
-    void run(std::size_t n, std::size_t usable) {
+    void run(std::size_t n) {
       // The word of a phase counts to 65535: larger numbers go in groups.
       constexpr std::size_t most = 0xffff;
       count = n;
@@ -147,7 +145,7 @@ class ThreadPool {
       phase = (phase + 1) & 0xffffffffu;
       // The caller has part 0.
       ticket.store(phase << 32 | total << 16 | 1, std::memory_order_seq_cst);
-      rouse((std::min)(usable, total - 1));
+      rouse((std::min)(workers.size(), total - 1));
       const auto begin = Clock::now();
       part(0);
       take_all(nullptr);
@@ -325,19 +323,18 @@ class ThreadPool {
     if (::sched_getaffinity(0, sizeof mine, &mine) != 0) return;
     const int here = ::sched_getcpu();
     std::size_t cpu = here < 0 ? 0 : static_cast<std::size_t>(here);
-    for (std::size_t i = 0; i < usable_; ++i) {
+    for (const auto& worker : pool_->workers) {
       do cpu = (cpu + 1) % most;
       while (!CPU_ISSET(cpu, &mine));
       ::cpu_set_t one;
       CPU_ZERO(&one);
       CPU_SET(cpu, &one);
-      (void)::pthread_setaffinity_np(pool_->workers[i]->thread.native_handle(), sizeof one, &one);
+      (void)::pthread_setaffinity_np(worker->thread.native_handle(), sizeof one, &one);
     }
 #endif
   }
 
   std::size_t threads_ = 1;
-  std::size_t usable_ = 0;  // workers that work at once
   std::unique_ptr<Workers> pool_;
 };
 

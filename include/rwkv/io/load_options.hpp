@@ -52,9 +52,9 @@ struct LoadOptions {
   std::function<bool()> cancelled = {};
   /// What encodes blocks; null: what rwkv::compiled has. Set by `quantised`.
   io::Narrow narrow = nullptr;
-  /// Whether `load` maps the file, of which the embedding table is then used where it lies. If not,
-  /// the file is read into memory, and nothing of it is needed once the model is loaded; meanwhile
-  /// it takes its size in memory.
+  /// Whether `load` maps the file, of which an embedding table of 256 KiB or more is then used where
+  /// it lies. If not, the file is read into memory, and nothing of it is needed once the model is
+  /// loaded; meanwhile it takes its size in memory.
   bool map = true;
 #if RWKV_HAS_MEMORY_RESOURCES
   /// Where the weights are put, in one allocation of `MemoryNeeded::allocated` bytes; must outlive

@@ -315,8 +315,11 @@ class StoredWeights::Builder {
     const DType type = asked.value_or(natural);
     const bool as_stored = (changes == nullptr || !changes->touches("emb.weight")) &&
                            t.contiguous() && t.dtype == type;
+    // A mapped file is asked for its size before each pass: not for a table so small.
+    constexpr std::size_t worth_asking = std::size_t{256} << 10;
+    const bool in_place = from.in_place && (!from.check || t.bytes.size() >= worth_asking);
     to.in_place_ =
-        from.in_place && !from.storage.empty() && as_stored &&
+        in_place && !from.storage.empty() && as_stored &&
         (is_block(type) || reinterpret_cast<std::uintptr_t>(t.bytes.data()) % size_of(type) == 0);
     to.emb_.type = as_stored || asked || !is_block(type) ? type : DType::f32;
     if (to.in_place_) {

@@ -18,8 +18,6 @@ class Lora {
     float alpha = 16.0f;
   };
 
-  static constexpr std::size_t largest_rank = std::size_t{1} << 20;
-
   /// One adapted matrix; A and B lie in `values()`.
   struct Adapter {
     TensorInfo base;
@@ -34,7 +32,7 @@ class Lora {
   };
 
   /// A is random, B zero: training starts at the base model. Throws `Error` (argument) for a rank
-  /// of 0 or past `largest_rank`, and an alpha that is not positive and finite.
+  /// of 0 or past the sides of a matrix, and an alpha that is not positive and finite.
   Lora(const Layout& layout, const Options& options, std::uint64_t seed);
 
   [[nodiscard]] const Options& options() const noexcept { return options_; }

@@ -9,6 +9,7 @@
 #include <rwkv/train/random.hpp>
 #include <rwkv/train/read_tensor.hpp>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -17,9 +18,8 @@ namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA {
 
 RWKV_FUNCTION Lora::Lora(const Layout& layout, const Options& options, std::uint64_t seed)
     : options_(options), layout_(layout) {
-  if (options.rank == 0 || options.rank > largest_rank)
-    fail_with(ErrorCategory::argument, "the rank of a low-rank adapter is ", options.rank,
-              ", not 1 ... ", largest_rank);
+  if (options.rank == 0)
+    fail_with(ErrorCategory::argument, "the rank of a low-rank adapter is 0");
   if (!std::isfinite(options.alpha) || options.alpha <= 0)
     fail_with(ErrorCategory::argument, "alpha of a low-rank adapter is ", options.alpha,
               ", not a number above 0");
@@ -32,6 +32,9 @@ RWKV_FUNCTION Lora::Lora(const Layout& layout, const Options& options, std::uint
   };
   for (const TensorInfo& t : layout.tensors())
     if (t.group == Group::matrix && t.name.starts_with("blocks.")) {
+      if (options.rank > (std::min)(t.shape[0], t.shape[1]))
+        fail_with(ErrorCategory::argument, "the rank of a low-rank adapter is ", options.rank, ": ",
+                  t.name, " of ", t.shape[0], " x ", t.shape[1], " has none as high");
       const std::size_t a = take(options.rank * t.shape[1]);
       adapters_.push_back({t, a, take(options.rank * t.shape[0])});
     }
