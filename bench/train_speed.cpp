@@ -3,14 +3,30 @@
 // they do against what this machine can do at most, measured in between.
 //
 //   train_speed --layers 6 --embed 256 --head-size 64 --batch 8 --length 256 --threads 2
+#include "arithmetic.hpp"
 #include "options.hpp"
 #include <rwkv/exec/thread_pool.hpp>
-#include <rwkv/simd/native.hpp>
+#include <rwkv/kernels/on_floats.hpp>
 #include <rwkv/train.hpp>
 
 #include <algorithm>
 #include <chrono>
 #include <vector>
+
+namespace tool {
+
+namespace simd = rwkv::simd;
+
+/// Steps of every chain of multiply-adds, on the best level's registers of `width` floats.
+float multiply_floats(std::size_t rounds) { RWKV_ON_FLOATS(multiply_floats, rounds); }
+std::size_t width() {
+  const simd::Level level = simd::level();
+  return level >= simd::Level::avx512 && level <= simd::Level::avx512_bf16 ? 16
+         : level == simd::Level::avx2                                      ? 8
+                                                                           : simd::Native::width;
+}
+
+}  // namespace tool
 
 namespace {
 
@@ -32,25 +48,14 @@ double median(std::vector<double> x) {
 
 /// GFLOP/s of fused multiply-adds on registers, on all threads of the pool at once.
 double peak_gflops(rwkv::ThreadPool& pool) {
-  using L = rwkv::simd::Native;
-  constexpr std::size_t chains = 12;  // more than latency times units, fewer than registers
-  constexpr std::size_t rounds = 4'000'000 / L::width;
-  std::vector<float> sinks(pool.concurrency() * L::width);
+  constexpr std::size_t rounds = 500'000;
+  const std::size_t workers = pool.concurrency();
+  std::vector<float> zeros(workers);
   const auto start = std::chrono::steady_clock::now();
-  pool.parallel(pool.concurrency(), [&](std::size_t worker) {
-    L sum[chains];
-    for (std::size_t c = 0; c < chains; ++c) sum[c] = L::broadcast(static_cast<float>(c));
-    const L factor = L::broadcast(0.999f), term = L::broadcast(1e-3f);
-    for (std::size_t i = 0; i < rounds; ++i)
-      for (std::size_t c = 0; c < chains; ++c) sum[c] = fma(sum[c], factor, term);
-    L total = sum[0];
-    for (std::size_t c = 1; c < chains; ++c) total = total + sum[c];
-    total.store(sinks.data() + worker * L::width);
-  });
+  pool.parallel(workers, [&](std::size_t w) { zeros[w] = tool::multiply_floats(rounds); });
   const double seconds = seconds_since(start);
-  volatile const float kept = sinks[0];
-  static_cast<void>(kept);
-  return 2e-9 * static_cast<double>(chains * rounds * sinks.size()) / seconds;
+  return 2e-9 * static_cast<double>(tool::compiled::chains * rounds * tool::width() * workers) /
+         seconds;
 }
 
 /// Operations per token: every matrix once forward and twice backward, and the recurrence.

@@ -7,4 +7,6 @@
 #include <rwkv/train/lora.ipp>
 #include <rwkv/train/model_file.ipp>
 #include <rwkv/train/objective.ipp>
+#include <rwkv/train/product.ipp>
+#include <rwkv/train/recurrence.ipp>
 #include <rwkv/train/trainer.ipp>

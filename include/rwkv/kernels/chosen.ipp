@@ -5,6 +5,7 @@
 
 #include <rwkv/kernels/dispatched.hpp>
 #include <rwkv/kernels/lanes.hpp>
+#include <rwkv/kernels/on_floats.hpp>
 #include <rwkv/simd/level.ipp>
 #include <rwkv/simd/native.hpp>
 
@@ -71,19 +72,6 @@ RWKV_FUNCTION void quantise_row<simd::Chosen>(ActivationFormat how, const float*
   quantise_row<simd::Native>(how, x, to, m);
 }
 
-// A kernel on floats. (Those of ARM processors have the same registers at every level.)
-#if RWKV_DISPATCH && RWKV_TARGET_AVX2
-#define RWKV_ON_FLOATS(kernel, ...)                                                     \
-  do {                                                                                  \
-    const simd::Level level = simd::level();                                            \
-    if (level >= simd::Level::avx512) return avx512::kernel<simd::Avx512>(__VA_ARGS__); \
-    if (level == simd::Level::avx2) return avx2::kernel<simd::Avx2>(__VA_ARGS__);       \
-    return compiled::kernel<simd::Native>(__VA_ARGS__);                                 \
-  } while (false)
-#else
-#define RWKV_ON_FLOATS(kernel, ...) return compiled::kernel<simd::Native>(__VA_ARGS__)
-#endif
-
 template <>
 RWKV_FUNCTION void advance<simd::Chosen>(const WkvTokens& t, std::size_t n, float* state) noexcept {
   RWKV_ON_FLOATS(wkv, t, n, state);
@@ -118,7 +106,5 @@ RWKV_FUNCTION void token_shift<simd::Chosen>(const float* x, const float* previo
                                              float* RWKV_RESTRICT y, std::size_t n) noexcept {
   RWKV_ON_FLOATS(token_shift, x, previous, mu, y, n);
 }
-
-#undef RWKV_ON_FLOATS
 
 }  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA

@@ -1,58 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The dense products of training and the few row operations that have a backward pass. Matrices are
-// row-major and without padding.
+// The few operations on rows that have a backward pass.
 #pragma once
 
 #include <rwkv/kernels/lanes.hpp>
 #include <rwkv/simd/native.hpp>
-
-#include <Eigen/Core>
+#include <rwkv/train/product.hpp>
 
 namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA {
 
 using Lanes = simd::Native;
-
-/// What happens to the old contents of a result.
-enum class Store : bool { replace, add };
-
-namespace detail {
-using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-inline auto matrix(const float* p, std::size_t rows, std::size_t cols) {
-  return Eigen::Map<const RowMajor>(p, static_cast<Eigen::Index>(rows),
-                                    static_cast<Eigen::Index>(cols));
-}
-inline auto matrix(float* p, std::size_t rows, std::size_t cols) {
-  return Eigen::Map<RowMajor>(p, static_cast<Eigen::Index>(rows), static_cast<Eigen::Index>(cols));
-}
-template <class To, class Product>
-void assign(To&& to, const Product& product, Store store) {
-  if (store == Store::add)
-    to.noalias() += product;
-  else
-    to.noalias() = product;
-}
-}  // namespace detail
-
-/// y [rows, out] = x [rows, in] m [in, out]
-inline void multiply(const float* x, const float* m, float* y, std::size_t rows, std::size_t in,
-                     std::size_t out, Store store = Store::replace) {
-  detail::assign(detail::matrix(y, rows, out),
-                 detail::matrix(x, rows, in) * detail::matrix(m, in, out), store);
-}
-
-/// y [rows, out] = x [rows, in] w [out, in]^T
-inline void multiply_transposed(const float* x, const float* w, float* y, std::size_t rows,
-                                std::size_t in, std::size_t out, Store store = Store::replace) {
-  detail::assign(detail::matrix(y, rows, out),
-                 detail::matrix(x, rows, in) * detail::matrix(w, out, in).transpose(), store);
-}
-
-/// m [a, b] += x [rows, a]^T y [rows, b]: the gradient of every matrix.
-inline void add_outer(const float* x, const float* y, float* m, std::size_t rows, std::size_t a,
-                      std::size_t b) {
-  detail::matrix(m, a, b).noalias() +=
-      detail::matrix(x, rows, a).transpose() * detail::matrix(y, rows, b);
-}
 
 /// y[c] += sum over rows of x[row][c]
 inline void add_rows(const float* x, float* RWKV_RESTRICT y, std::size_t rows, std::size_t n) {

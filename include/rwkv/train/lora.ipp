@@ -18,8 +18,7 @@ namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA {
 
 RWKV_FUNCTION Lora::Lora(const Layout& layout, const Options& options, std::uint64_t seed)
     : options_(options), layout_(layout) {
-  if (options.rank == 0)
-    fail_with(ErrorCategory::argument, "the rank of a low-rank adapter is 0");
+  if (options.rank == 0) fail_with(ErrorCategory::argument, "the rank of a low-rank adapter is 0");
   if (!std::isfinite(options.alpha) || options.alpha <= 0)
     fail_with(ErrorCategory::argument, "alpha of a low-rank adapter is ", options.alpha,
               ", not a number above 0");

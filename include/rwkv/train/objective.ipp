@@ -20,8 +20,8 @@ struct SampleGroup {
   std::size_t end = 0;
 };
 
-/// What f throws: Eigen allocates the packed operands of large products, and an executor's
-/// threads must not be left by an exception.
+/// What f throws: products allocate their packed operands, and an executor's threads must not be
+/// left by an exception.
 template <class F>
 std::exception_ptr caught(F f) noexcept {
 #if RWKV_HAS_EXCEPTIONS

@@ -10,6 +10,7 @@
 
 #include <rwkv/sparse_attention.hpp>
 #include <rwkv/train/head.hpp>
+#include <rwkv/train/matrix_view.hpp>
 #include <rwkv/train/parameters.hpp>
 
 namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA {

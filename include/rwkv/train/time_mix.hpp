@@ -42,7 +42,7 @@ class TimeMix : TimeMixRows {
     for (const SequenceRows& q : rows_.sequences)
       for (std::size_t h = 0; h < shape_.heads(); ++h) {
         start_state(q, h);
-        recur_forward<Lanes>(recurrence(q, h), s_.state);
+        recur_forward(recurrence(q, h), s_.state);
       }
     for_row_blocks(rows_.count, [&](std::size_t begin, std::size_t count) {
       for (std::size_t row = begin; row < begin + count; ++row)
@@ -143,10 +143,10 @@ class TimeMix : TimeMixRows {
 
   void recurrence_backward(const SequenceRows& q, std::size_t h) const {
     const std::size_t at = q.begin * c_ + h * head_size_, n = head_size_ * head_size_;
-    recur_backward<Lanes>(recurrence(q, h),
-                          {s_.dy + at, s_.dr + at, s_.dw + at, s_.dk + at, s_.dv + at, s_.da + at,
-                           s_.db + at, s_.dsa + at, s_.state},
-                          s_.recurrence);
+    recur_backward(recurrence(q, h),
+                   {s_.dy + at, s_.dr + at, s_.dw + at, s_.dk + at, s_.dv + at, s_.da + at,
+                    s_.db + at, s_.dsa + at, s_.state},
+                   s_.recurrence);
     for (State<>* g : {q.initial_gradient, q.initial_gradient_sum})
       if (g != nullptr) kernels::add<Lanes>(s_.state, g->wkv(layer_).data() + h * n, n);
   }
