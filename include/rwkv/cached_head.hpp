@@ -3,6 +3,7 @@
 // to, voted for and thinned out.
 #pragma once
 
+#include <rwkv/kernels/attention_kernels.hpp>
 #include <rwkv/kv_cache.hpp>
 
 #include <cmath>
@@ -53,31 +54,29 @@ class CachedHead {
   }
 
   /// Softmax attention to a range of entries; `q` is scaled.
-  template <class L>
   void attend(Range entries, const float* q, kernels::RunningSoftmax& softmax) const noexcept {
     RWKV_ASSERT(entries.end <= size_);
     for_pages(entries, [&](std::size_t page, Range within) {
-      kernels::attend<L>(page_of(page * kernels::page_entries), within, q, softmax);
+      kernels::attend(page_of(page * kernels::page_entries), within, q, softmax);
     });
   }
 
   /// f(m, q . sum of the keys of chunk m) for complete chunks m < count, in order.
-  template <class L, class F>
+  template <class F>
   void score_chunks(std::size_t count, const float* q, F&& f) const noexcept {
     for_pages({0, count}, [&](std::size_t page, Range within) {
       alignas(alignment) float scores[kernels::page_entries];
-      kernels::key_scores<L>(sum_page(page * kernels::page_entries), within, q, scores);
+      kernels::key_scores(sum_page(page * kernels::page_entries), within, q, scores);
       for (std::size_t m = within.begin; m < within.end; ++m)
         f(page * kernels::page_entries + m, scores[m]);
     });
   }
 
   /// scores[e] = q . key e for entries e < count.
-  template <class L>
   void score_entries(std::size_t count, const float* q, float* scores) const noexcept {
     for_pages({0, count}, [&](std::size_t page, Range within) {
       alignas(alignment) float block[kernels::page_entries];
-      kernels::key_scores<L>(page_of(page * kernels::page_entries), within, q, block);
+      kernels::key_scores(page_of(page * kernels::page_entries), within, q, block);
       std::memcpy(scores + page * kernels::page_entries, block, within.end * sizeof(float));
     });
   }
@@ -86,7 +85,7 @@ class CachedHead {
   /// `votes`. `scratch` has room for `past` numbers.
   template <class L>
   void vote(std::size_t past, const float* q, float* scratch, float* votes) const noexcept {
-    score_entries<L>(past, q, scratch);
+    score_entries(past, q, scratch);
     const float most =
         kernels::largest<L>(scratch, {0, past}, -std::numeric_limits<float>::infinity());
     const float scale = 1.0f / kernels::exp_sum<L>(scratch, {0, past}, most);

@@ -50,7 +50,7 @@ class BestChunks {
 };
 
 /// Attends to whole chunks, neighbours together, and to the entries [rest, end) behind them.
-template <class L, class T>
+template <class T>
 void attend_chunks(const CachedHead<T>& head, std::span<const std::size_t> chunks, std::size_t rest,
                    std::size_t end, const float* q, kernels::RunningSoftmax& softmax) noexcept {
   const std::size_t size = head.config().chunk;
@@ -58,47 +58,46 @@ void attend_chunks(const CachedHead<T>& head, std::span<const std::size_t> chunk
   if (!chunks.empty()) run = {chunks[0] * size, chunks[0] * size};
   for (const std::size_t chunk : chunks) {
     if (chunk * size != run.end) {
-      head.template attend<L>(run, q, softmax);
+      head.attend(run, q, softmax);
       run.begin = chunk * size;
     }
     run.end = (chunk + 1) * size;
   }
   if (run.end != rest) {
-    head.template attend<L>(run, q, softmax);
+    head.attend(run, q, softmax);
     run.begin = rest;
   }
-  head.template attend<L>({run.begin, end}, q, softmax);
+  head.attend({run.begin, end}, q, softmax);
 }
 
 /// The paper: the newest entry reads its own chunk up to itself and the top_k - 1 others whose mean
 /// key suits its query best.
-template <class L, class T>
+template <class T>
 void attend_newest(const CachedHead<T>& head, const float* q,
                    kernels::RunningSoftmax& softmax) noexcept {
   const HybridConfig& config = head.config();
   const std::size_t own = (head.size() - 1) / config.chunk;
   if (config.mode == AttentionMode::full || own < config.top_k)
-    return head.template attend<L>({0, head.size()}, q, softmax);
+    return head.attend({0, head.size()}, q, softmax);
   BestChunks best(config.top_k - 1);  // sums rank as means do: all chunks have the same length
   if (config.top_k > 1)
-    head.template score_chunks<L>(own, q,
-                                  [&](std::size_t m, float score) { best.offer(m, score); });
-  attend_chunks<L>(head, best.sorted(), own * config.chunk, head.size(), q, softmax);
+    head.score_chunks(own, q, [&](std::size_t m, float score) { best.offer(m, score); });
+  attend_chunks(head, best.sorted(), own * config.chunk, head.size(), q, softmax);
 }
 
 /// The package: row `m` of a call, whose entry is the newest.
-template <class L, class T>
+template <class T>
 void attend_as_package(const CachedHead<T>& head, const PackageCall& call, std::size_t m,
                        const float* q, kernels::RunningSoftmax& softmax) noexcept {
   const std::size_t chunk = head.config().chunk;
   switch (call.reads) {
     case PackageCall::Reads::everything:
-      return head.template attend<L>({0, head.size()}, q, softmax);
+      return head.attend({0, head.size()}, q, softmax);
     case PackageCall::Reads::chunks:
-      return attend_chunks<L>(head, {call.chosen.data(), call.chosen_count},
-                              call.cached / chunk * chunk, head.size(), q, softmax);
+      return attend_chunks(head, {call.chosen.data(), call.chosen_count},
+                           call.cached / chunk * chunk, head.size(), q, softmax);
     case PackageCall::Reads::piece:
-      return head.template attend<L>({call.cached + m / chunk * chunk, head.size()}, q, softmax);
+      return head.attend({call.cached + m / chunk * chunk, head.size()}, q, softmax);
   }
 }
 
@@ -150,8 +149,8 @@ PackageCall begin_package_call(KvCache& cache, const float* u, const float* q, s
     std::vector<float> scores(chunks, 0.0f);  // one choice for all heads
     for (std::size_t h = 0; h < cache.heads(); ++h)
       cache.visit_head(h, [&](const auto& head) {
-        head.template score_chunks<L>(chunks, q + h * kernels::attention_width,
-                                      [&](std::size_t m, float score) { scores[m] += score; });
+        head.score_chunks(chunks, q + h * kernels::attention_width,
+                          [&](std::size_t m, float score) { scores[m] += score; });
       });
     BestChunks best(config.top_k);
     for (std::size_t m = 0; m < chunks; ++m) best.offer(m, scores[m]);
@@ -216,10 +215,10 @@ void sparse_attention(const SparseAttentionWeights<Matrix>& p, std::size_t index
           q[c] = work.row(W::r, row)[channel + c] * 0.125f;  // 1 / sqrt(64)
         kernels::RunningSoftmax softmax;
         if (package) {
-          detail::attend_as_package<Lanes>(head, work.calls()[s], m, q, softmax);
+          detail::attend_as_package(head, work.calls()[s], m, q, softmax);
         } else {
           if (capped) head.template observe<Lanes>(q);
-          detail::attend_newest<Lanes>(head, q, softmax);
+          detail::attend_newest(head, q, softmax);
         }
         kernels::finish<Lanes>(softmax, work.row(W::normed, row) + channel);
       }

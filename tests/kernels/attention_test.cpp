@@ -3,7 +3,9 @@
 // all widths give the same bits.
 #include "support/numbers.hpp"
 #include "support/wide_lanes.hpp"
-#include <rwkv/kernels/attention.hpp>
+#include <rwkv/kernels/attention_kernels.hpp>
+#include <rwkv/kernels/chosen.hpp>
+#include <rwkv/simd/level.hpp>
 #include <rwkv/simd/native.hpp>
 
 #include <doctest/doctest.h>
@@ -91,9 +93,13 @@ struct Page {
   std::vector<float> run(const std::vector<Range>& ranges) {
     std::vector<float> query(q.begin(), q.end());
     kernels::RunningSoftmax softmax;
-    for (const Range& r : ranges) kernels::attend<L>(page(), r, query.data(), softmax);
+    for (const Range& r : ranges)
+      if constexpr (std::is_same_v<L, rwkv::simd::Chosen>)
+        kernels::attend(page(), r, query.data(), softmax);
+      else
+        kernels::compiled::attend<L>(page(), r, query.data(), softmax);
     std::vector<float> y(width);
-    kernels::finish<L>(softmax, y.data());
+    kernels::finish<Scalar>(softmax, y.data());
     return y;
   }
 };
@@ -124,6 +130,26 @@ TEST_CASE("attention agrees with its definition, whatever the storage and the wi
   check_storage<float>();
   check_storage<rwkv::half>();
   check_storage<std::int8_t>();
+}
+
+TEST_CASE_TEMPLATE("attention is right at every level, and the same with every width that fuses", T,
+                   float, rwkv::half, std::int8_t) {
+  namespace simd = rwkv::simd;
+  const simd::Level before = simd::level();
+  Page<T> page(7);
+  const std::vector<Range> ranges{{0, 64}, {5, 38}};
+  const auto want = page.expected(ranges);
+  std::vector<float> fused;
+  for (const simd::Level level : simd::available_levels()) {
+    CAPTURE(simd::name_of(level));
+    simd::use_level(level);
+    const auto got = page.template run<simd::Chosen>(ranges);
+    for (std::size_t c = 0; c < width; ++c) CHECK(std::abs(double{got[c]} - want[c]) <= 2e-6);
+    if (level == simd::Level::compiled) continue;
+    if (fused.empty()) fused = got;
+    CHECK(got == fused);
+  }
+  simd::use_level(before);
 }
 
 TEST_CASE("scores of entries outside the range do not count") {

@@ -12,4 +12,5 @@
 #include <rwkv/kernels/quantise_row.hpp>
 #include <rwkv/kernels/multiply.hpp>
 #include <rwkv/kernels/wkv.hpp>
+#include <rwkv/kernels/attention_kernels.hpp>
 // clang-format on

@@ -6,8 +6,9 @@
 // bits of a result depend on the entries alone. Freestanding.
 #pragma once
 
-#include <rwkv/kernels/elementwise.hpp>
-#include <rwkv/kernels/matmul.hpp>
+#include <rwkv/core/config.hpp>
+#include <rwkv/exec/serial.hpp>
+#include <rwkv/kernels/panels.hpp>
 
 #include <limits>
 
@@ -34,83 +35,6 @@ struct HeadPage {
   }
 };
 
-namespace detail {
-
-/// `width` stored elements as floats.
-template <class L, class T>
-RWKV_INLINE L widen(const T* p) noexcept {
-  if constexpr (std::is_same_v<T, std::int8_t>) {
-    alignas(alignment) float lanes[L::width];
-    for (std::size_t i = 0; i < L::width; ++i) lanes[i] = static_cast<float>(p[i]);
-    return L::load(lanes);
-  } else {
-    return L::load(p);
-  }
-}
-
-template <class L, std::size_t Panels, class T>
-RWKV_INLINE void panel_scores(const HeadPage<T>& page, std::size_t panel, const float* q,
-                              float* scores) noexcept {
-  constexpr std::size_t per_panel = panel_rows / L::width;
-  L sum[Panels * per_panel];
-  for (L& s : sum) s = L::broadcast(0.0f);
-  const T* keys = page.keys + panel * attention_width * panel_rows;
-  for (std::size_t c = 0; c < attention_width; ++c) {
-    const L qc = L::broadcast(q[c]);
-    RWKV_UNROLL
-    for (std::size_t p = 0; p < Panels; ++p) RWKV_UNROLL
-    for (std::size_t v = 0; v < per_panel; ++v)
-      sum[p * per_panel + v] =
-          fma(widen<L>(keys + (p * attention_width + c) * panel_rows + v * L::width), qc,
-              sum[p * per_panel + v]);
-  }
-  for (std::size_t v = 0; v < Panels * per_panel; ++v) {
-    const std::size_t entry = panel * panel_rows + v * L::width;
-    if constexpr (std::is_same_v<T, std::int8_t>)
-      (sum[v] * L::load(page.key_scale + entry)).store(scores + entry);
-    else
-      sum[v].store(scores + entry);
-  }
-}
-
-}  // namespace detail
-
-/// scores[e] = q . key e for the entries [entries.begin, entries.end) of the page; other elements
-/// of their panels are written too. scores has room for the page.
-template <class L, class T>
-void key_scores(const HeadPage<T>& page, Range entries, const float* q, float* scores) noexcept {
-  // Several panels at a time hide the latency of the fma, as far as there are registers.
-  constexpr std::size_t together = L::width >= 8 ? 4 : 1;
-  std::size_t panel = entries.begin / panel_rows;
-  const std::size_t end = panels_for(entries.end);
-  for (; panel + together <= end; panel += together)
-    detail::panel_scores<L, together>(page, panel, q, scores);
-  for (; panel < end; ++panel) detail::panel_scores<L, 1>(page, panel, q, scores);
-}
-
-/// max(x[begin], ..., x[end - 1], floor)
-template <class L>
-float largest(const float* x, Range range, float floor) noexcept {
-  std::size_t i = range.begin;
-  L most = L::broadcast(floor);
-  for (; i + L::width <= range.end; i += L::width) most = greater(most, L::load(x + i));
-  alignas(alignment) float lanes[L::width];
-  most.store(lanes);
-  for (const float lane : lanes) floor = lane > floor ? lane : floor;
-  for (; i < range.end; ++i) floor = x[i] > floor ? x[i] : floor;
-  return floor;
-}
-
-/// x[i] = exp(x[i] - shift) over the range; returns their sum.
-template <class L>
-float exp_sum(float* x, Range range, float shift) noexcept {
-  map<L>(range,
-         [=]<class V>(std::size_t i) { exp(V::load(x + i) - V::broadcast(shift)).store(x + i); });
-  const float* first = x + range.begin;
-  return reduce<L>(range.end - range.begin,
-                   [first]<class V>(std::size_t i, V sum) { return sum + V::load(first + i); });
-}
-
 /// A softmax-weighted mean of values whose scores arrive page by page.
 struct RunningSoftmax {
   float largest = -std::numeric_limits<float>::infinity();
@@ -118,44 +42,14 @@ struct RunningSoftmax {
   alignas(alignment) float mean[attention_width] = {};  ///< times `weight`
 };
 
-/// Adds entries of a page. `q` is scaled already.
-template <class L, class T>
+/// scores[e] = q . key e for the entries [entries.begin, entries.end) of the page; other elements
+/// of their panels are written too. scores has room for the page. On the best level's lanes.
+template <class T>
+void key_scores(const HeadPage<T>& page, Range entries, const float* q, float* scores) noexcept;
+
+/// Adds entries of a page. `q` is scaled already. On the best level's lanes.
+template <class T>
 void attend(const HeadPage<T>& page, Range entries, const float* q,
-            RunningSoftmax& softmax) noexcept {
-  alignas(alignment) float p[page_entries];
-  key_scores<L>(page, entries, q, p);
-  const float most = largest<L>(p, entries, softmax.largest);
-  const float fade = exp(simd::Scalar{softmax.largest - most}).v;
-  softmax.largest = most;
-  softmax.weight = softmax.weight * fade + exp_sum<L>(p, entries, most);
-  if constexpr (std::is_same_v<T, std::int8_t>)
-    for (std::size_t e = entries.begin; e < entries.end; ++e) p[e] *= page.value_scale[e];
-
-  constexpr std::size_t vectors = L::width >= 4 ? attention_width / L::width : 4;
-  for (std::size_t c = 0; c < attention_width; c += vectors * L::width) {
-    L sum[vectors];
-    RWKV_UNROLL
-    for (std::size_t v = 0; v < vectors; ++v)
-      sum[v] = L::load(softmax.mean + c + v * L::width) * L::broadcast(fade);
-    for (std::size_t e = entries.begin; e < entries.end; ++e) {
-      const L weight = L::broadcast(p[e]);
-      RWKV_UNROLL
-      for (std::size_t v = 0; v < vectors; ++v)
-        sum[v] = fma(detail::widen<L>(page.values + e * attention_width + c + v * L::width), weight,
-                     sum[v]);
-    }
-    RWKV_UNROLL
-    for (std::size_t v = 0; v < vectors; ++v) sum[v].store(softmax.mean + c + v * L::width);
-  }
-}
-
-/// y = the mean of the values [attention_width].
-template <class L>
-void finish(const RunningSoftmax& softmax, float* y) noexcept {
-  const float scale = 1.0f / softmax.weight;
-  map<L>({0, attention_width}, [&]<class V>(std::size_t i) {
-    (V::load(softmax.mean + i) * V::broadcast(scale)).store(y + i);
-  });
-}
+            RunningSoftmax& softmax) noexcept;
 
 }  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA

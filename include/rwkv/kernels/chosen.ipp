@@ -3,6 +3,7 @@
 // processor, what this processor turns out to have.
 #pragma once
 
+#include <rwkv/kernels/attention.hpp>
 #include <rwkv/kernels/dispatched.hpp>
 #include <rwkv/kernels/lanes.hpp>
 #include <rwkv/kernels/on_floats.hpp>
@@ -106,5 +107,23 @@ RWKV_FUNCTION void token_shift<simd::Chosen>(const float* x, const float* previo
                                              float* RWKV_RESTRICT y, std::size_t n) noexcept {
   RWKV_ON_FLOATS(token_shift, x, previous, mu, y, n);
 }
+
+template <class T>
+void key_scores(const HeadPage<T>& page, Range entries, const float* q, float* scores) noexcept {
+  RWKV_ON_FLOATS(key_scores, page, entries, q, scores);
+}
+template <class T>
+void attend(const HeadPage<T>& page, Range entries, const float* q,
+            RunningSoftmax& softmax) noexcept {
+  RWKV_ON_FLOATS(attend, page, entries, q, softmax);
+}
+#if !RWKV_HEADER_ONLY
+template void key_scores(const HeadPage<float>&, Range, const float*, float*) noexcept;
+template void key_scores(const HeadPage<half>&, Range, const float*, float*) noexcept;
+template void key_scores(const HeadPage<std::int8_t>&, Range, const float*, float*) noexcept;
+template void attend(const HeadPage<float>&, Range, const float*, RunningSoftmax&) noexcept;
+template void attend(const HeadPage<half>&, Range, const float*, RunningSoftmax&) noexcept;
+template void attend(const HeadPage<std::int8_t>&, Range, const float*, RunningSoftmax&) noexcept;
+#endif
 
 }  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA

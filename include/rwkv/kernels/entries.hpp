@@ -5,6 +5,7 @@
 #ifndef RWKV_AGAIN
 #include <rwkv/exec/serial.hpp>
 #include <rwkv/kernels/any_matrix.hpp>
+#include <rwkv/kernels/attention.hpp>
 #include <rwkv/kernels/isa_namespace.hpp>
 #include <rwkv/kernels/operands.hpp>
 #endif
@@ -40,5 +41,10 @@ void add(const float* RWKV_RESTRICT x, float* RWKV_RESTRICT y, std::size_t n) no
 template <class L>
 void token_shift(const float* x, const float* previous, const float* mu, float* RWKV_RESTRICT y,
                  std::size_t n) noexcept;
+template <class L, class T>
+void key_scores(const HeadPage<T>& page, Range entries, const float* q, float* scores) noexcept;
+template <class L, class T>
+void attend(const HeadPage<T>& page, Range entries, const float* q,
+            RunningSoftmax& softmax) noexcept;
 
 }  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL

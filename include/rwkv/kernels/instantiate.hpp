@@ -36,6 +36,18 @@ template void add<RWKV_LANES>(const float* RWKV_RESTRICT x, float* RWKV_RESTRICT
                               std::size_t n) noexcept;
 template void token_shift<RWKV_LANES>(const float* x, const float* previous, const float* mu,
                                       float* RWKV_RESTRICT y, std::size_t n) noexcept;
+template void key_scores<RWKV_LANES>(const HeadPage<float>& page, Range entries, const float* q,
+                                     float* scores) noexcept;
+template void attend<RWKV_LANES>(const HeadPage<float>& page, Range entries, const float* q,
+                                 RunningSoftmax& softmax) noexcept;
+template void key_scores<RWKV_LANES>(const HeadPage<half>& page, Range entries, const float* q,
+                                     float* scores) noexcept;
+template void attend<RWKV_LANES>(const HeadPage<half>& page, Range entries, const float* q,
+                                 RunningSoftmax& softmax) noexcept;
+template void key_scores<RWKV_LANES>(const HeadPage<std::int8_t>& page, Range entries,
+                                     const float* q, float* scores) noexcept;
+template void attend<RWKV_LANES>(const HeadPage<std::int8_t>& page, Range entries, const float* q,
+                                 RunningSoftmax& softmax) noexcept;
 #endif
 
 }  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL
