@@ -20,8 +20,11 @@ void assign(float* y, std::size_t rows, std::size_t cols, const Product& product
     matrix(y, rows, cols).noalias() = product;
 }
 
-/// Whether the kernels that are chosen at run time are better than what Eigen was compiled for.
-inline bool kernels_are_better() noexcept { return simd::level() != simd::Level::compiled; }
+/// Whether the kernels that are chosen at run time are better than what Eigen was compiled for: they
+/// are, and worth packing a matrix, for a processor of more than that and for more than a few rows.
+inline bool kernels_are_better(std::size_t rows) noexcept {
+  return rows >= 16 && simd::level() != simd::Level::compiled;
+}
 
 /// y [rows, out] (+)= x [rows, in] w^T, where element (o, i) of w is w[o * row_stride + i *
 /// col_stride]. Some panels of w at a time are packed and multiplied.
@@ -70,14 +73,14 @@ inline void transpose(const float* from, float* to, std::size_t rows, std::size_
 
 RWKV_FUNCTION void multiply(const float* x, const float* m, float* y, std::size_t rows,
                             std::size_t in, std::size_t out, Store store) {
-  if (detail::kernels_are_better())
+  if (detail::kernels_are_better(rows))
     return detail::packed_product(x, m, 1, out, y, rows, in, out, store);
   detail::assign(y, rows, out, detail::matrix(x, rows, in) * detail::matrix(m, in, out), store);
 }
 
 RWKV_FUNCTION void multiply_transposed(const float* x, const float* w, float* y, std::size_t rows,
                                        std::size_t in, std::size_t out, Store store) {
-  if (detail::kernels_are_better())
+  if (detail::kernels_are_better(rows))
     return detail::packed_product(x, w, in, 1, y, rows, in, out, store);
   detail::assign(y, rows, out, detail::matrix(x, rows, in) * detail::matrix(w, out, in).transpose(),
                  store);
@@ -85,7 +88,7 @@ RWKV_FUNCTION void multiply_transposed(const float* x, const float* w, float* y,
 
 RWKV_FUNCTION void add_outer(const float* x, const float* y, float* m, std::size_t rows,
                              std::size_t a, std::size_t b) {
-  if (detail::kernels_are_better()) {
+  if (detail::kernels_are_better(rows)) {
     Buffer<float, dynamic> turned(rows * a);
     detail::transpose(x, turned.data(), rows, a);
     return detail::packed_product(turned.data(), y, 1, b, m, a, rows, b, Store::add);
