@@ -20,7 +20,7 @@ function(rwkv_add_compiled include_dir headers)
   # Programs see these headers alone, not those of the packages behind them.
   target_include_directories(rwkv_compiled INTERFACE ${include_dir})
   target_link_libraries(rwkv_compiled PRIVATE ${headers})
-  foreach(definition IN ITEMS RWKV_NO_SIMD RWKV_NO_DISPATCH RWKV_NO_IO RWKV_NO_FILES)
+  foreach(definition IN ITEMS RWKV_NO_SIMD RWKV_NO_XSIMD RWKV_NO_DISPATCH RWKV_NO_IO RWKV_NO_FILES)
     target_compile_definitions(rwkv_compiled INTERFACE
       $<$<IN_LIST:${definition},$<TARGET_PROPERTY:${headers},INTERFACE_COMPILE_DEFINITIONS>>:${definition}>)
   endforeach()

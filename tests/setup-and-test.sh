@@ -188,7 +188,7 @@ stage_clang() {
     run_tests clang --label-regex '^header-only$'
 }
 
-# Without xsimd: the scalar kernels are tested as well.
+# Without xsimd: the kernels in the compiler's vectors are tested as well.
 stage_tsan() {
   configure tsan tsan -DRWKV_USE_XSIMD=OFF -DRWKV_BUILD_EXAMPLES=OFF -DRWKV_BUILD_BENCH=OFF &&
     build tsan --target rwkv_tests_threads && run_tests tsan --label-regex "^threads$"

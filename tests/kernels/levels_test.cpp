@@ -8,6 +8,7 @@
 #include <rwkv/kernels/chosen.hpp>
 #include <rwkv/kernels/quantised_formats.hpp>
 #include <rwkv/quant/quantise.hpp>
+#include <rwkv/simd/gnu_lanes.hpp>
 #include <rwkv/simd/level.hpp>
 #include <rwkv/simd/native.hpp>
 
@@ -40,6 +41,9 @@ void at_every_level(F&& f) {
       f.template operator()<test::WideLanes<8, true>>();
     else
       f.template operator()<test::WideLanes<simd::Native::width>>();
+#if RWKV_GNU_VECTORS  // fused, or not, as what the test is compiled for
+    if (level == Level::compiled) f.template operator()<simd::GnuLanes>();
+#endif
   }
 }
 

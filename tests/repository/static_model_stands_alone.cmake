@@ -3,7 +3,7 @@
 # Asks the compiler for every file that rwkv/static_model.hpp reaches when it is built the way a
 # processor without vector instructions would.
 execute_process(
-  COMMAND ${compiler} -std=c++20 -DRWKV_NO_SIMD -I${root}/include -M -x c++
+  COMMAND ${compiler} -std=c++20 -DRWKV_NO_XSIMD -I${root}/include -M -x c++
           ${root}/include/rwkv/static_model.hpp
   OUTPUT_VARIABLE files COMMAND_ERROR_IS_FATAL ANY)
 string(REGEX REPLACE "[ \t\r\n\\]+" ";" files "${files}")

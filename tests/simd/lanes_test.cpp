@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// simd::Native does what simd::Scalar does, bit for bit.
+// simd::Native, and the compiler's vectors, do what simd::Scalar does, bit for bit.
 #include "support/numbers.hpp"
+#include <rwkv/simd/gnu_lanes.hpp>
 #include <rwkv/simd/native.hpp>
 
 #include <doctest/doctest.h>
@@ -56,16 +57,16 @@ struct Operands {
 /// A NaN is a NaN whatever its payload; everything else is compared by bits.
 bool same(float x, float y) { return std::isnan(x) ? std::isnan(y) : bits(x) == bits(y); }
 
-/// Compares operation.operator()<L>(a, b, c) for both lanes types.
-template <class Operation>
-void check(const Operands& given, Operation operation) {
-  std::vector<float> vector(Native::width);
-  for (std::size_t i = 0; i < given.a.size(); i += Native::width) {
+/// Compares operation.operator()<L>(a, b, c) for lanes of type Vector and scalars.
+template <class Vector, class Operation>
+void check_lanes(const Operands& given, Operation operation) {
+  std::vector<float> vector(Vector::width);
+  for (std::size_t i = 0; i < given.a.size(); i += Vector::width) {
     operation
-        .template operator()<Native>(Native::load(&given.a[i]), Native::load(&given.b[i]),
-                                     Native::load(&given.c[i]))
+        .template operator()<Vector>(Vector::load(&given.a[i]), Vector::load(&given.b[i]),
+                                     Vector::load(&given.c[i]))
         .store(vector.data());
-    for (std::size_t k = 0; k < Native::width; ++k) {
+    for (std::size_t k = 0; k < Vector::width; ++k) {
       const float a = given.a[i + k];
       const float b = given.b[i + k];
       const float c = given.c[i + k];
@@ -78,6 +79,14 @@ void check(const Operands& given, Operation operation) {
       REQUIRE(same(vector[k], scalar));
     }
   }
+}
+
+template <class Operation>
+void check(const Operands& given, Operation operation) {
+  check_lanes<Native>(given, operation);
+#if RWKV_GNU_VECTORS
+  check_lanes<rwkv::simd::GnuLanes>(given, operation);
+#endif
 }
 
 template <class L>
@@ -141,7 +150,8 @@ TEST_CASE("fma rounds once where the processor can") {
   // (1 + 2^-12)^2 = 1 + 2^-11 + 2^-24: the last bit is lost when the product is rounded by itself.
   const float x = 1.0f + 0x1p-12f;
   const float c = -(1.0f + 0x1p-11f);
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__AVX512F__)
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__AVX512F__) || \
+    defined(__FP_FAST_FMAF)
   const float expected = 0x1p-24f;
 #else
   const float expected = 0.0f;
