@@ -13,7 +13,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 all_stages=(format docs headers gcc asan-ubsan consumers bare-metal emulated-arm windows platforms clang
-  tsan cuda)
+  tsan cuda web)
 quick_stages=(format quick)
 warnings="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
 jobs=$(nproc)
@@ -39,6 +39,12 @@ packages() {
       ;;
     windows) echo "${tests[@]}" g++-mingw-w64-x86-64-posix ;;
     cuda) echo g++ ;;
+    web)
+      echo ccache nlohmann-json3-dev clang-19 lld-19 wasi-libc libclang-rt-19-dev-wasm32 \
+        libc++-19-dev-wasm32 libc++abi-19-dev-wasm32 binaryen nodejs
+      # Not where it is a stub for another way to install it.
+      ! apt-cache policy chromium 2>/dev/null | grep -q debian.org || echo chromium
+      ;;
     clang | asan-ubsan) echo "${tests[@]}" clang libclang-rt-dev ;;
   esac
 }
@@ -200,6 +206,14 @@ stage_cuda() {
   timed compile tests/cuda/compile.sh "$PWD/build/ci/cuda"
 }
 
+# The WebAssembly module, in Node.js beside the command-line tool of the gcc stage, and its page in a
+# browser.
+stage_web() {
+  local out=$PWD/build/ci/web
+  timed compile examples/web/build.sh "$out" &&
+    timed run node tests/web/node_test.mjs "$out" "$PWD/build/ci/gcc/examples/rwkv" &&
+    timed run node tests/web/browser_test.mjs "$out"
+}
 stages=("$@")
 [ ${#stages[@]} -gt 0 ] || stages=("${all_stages[@]}")
 [ "${stages[*]}" != quick ] || stages=("${quick_stages[@]}")
@@ -230,7 +244,7 @@ for stage in "${stages[@]}"; do
     verdict=FAILED
     failed=$((failed + 1))
   fi
-  summary=$(grep -E '^[0-9]+% tests passed|^skipped: no nvcc' "$log" | tail -n 1)
+  summary=$(grep -E '^[0-9]+% tests passed|^skipped: (no nvcc|the page)' "$log" | tail -n 1)
   took=""
   for part in configure compile run; do
     [ "${parts[$part]:-0}" -eq 0 ] || took+=" $part ${parts[$part]}"

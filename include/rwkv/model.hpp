@@ -8,8 +8,9 @@
 //
 // A model is immutable: any number of threads may run it at once, each with its own states and
 // workspace. Define RWKV_NO_FILES where there is no file system (models are then read from memory,
-// by io::read_checkpoint), RWKV_NO_IO to leave out the formats and json as well (a model is then
-// built from an io::Checkpoint that the program fills).
+// by io::read_checkpoint), RWKV_NO_PTH to leave out .pth and rwkv.cpp files, RWKV_NO_IO to leave out
+// the formats and json as well (a model is then built from an io::Checkpoint that the program
+// fills).
 #pragma once
 
 #include <rwkv/batch.hpp>

@@ -74,12 +74,19 @@
 #define RWKV_INLINE_LAMBDA
 #else
 #define RWKV_RESTRICT __restrict__
+#if defined(RWKV_PREFER_SIZE)  // for files without kernels, where a program is to be small
+#define RWKV_INLINE inline
+#define RWKV_INLINE_LAMBDA
+#else
 #define RWKV_INLINE inline __attribute__((always_inline))
 #define RWKV_INLINE_LAMBDA __attribute__((always_inline))  // behind the parameters
 #endif
+#endif
 
 // Before a loop of few rounds, whose arrays are then registers.
-#if defined(__clang__)
+#if defined(RWKV_PREFER_SIZE)
+#define RWKV_UNROLL
+#elif defined(__clang__)
 #define RWKV_UNROLL _Pragma("clang loop unroll(full)")
 #elif defined(__GNUC__)
 #define RWKV_UNROLL _Pragma("GCC unroll 32")

@@ -5,6 +5,9 @@
 #include <rwkv/core/error.hpp>
 
 #include <charconv>
+#if defined(__wasi__)
+#include <rwkv/core/decimal.hpp>
+#endif
 
 namespace rwkv::inline RWKV_ABI {
 
@@ -35,11 +38,15 @@ RWKV_FUNCTION void Part::append_to(std::string& sentence) const {
       break;
     case Kind::single:
     case Kind::real: {  // the shortest text that means it, whatever the locale says
+#if defined(__wasi__)   // the tables of to_chars are larger than all sentences
+      append_decimal(sentence, real_, kind_ == Kind::single);
+#else
       char text[32];
       const auto end = kind_ == Kind::single
                            ? std::to_chars(text, text + sizeof text, static_cast<float>(real_)).ptr
                            : std::to_chars(text, text + sizeof text, real_).ptr;
       sentence.append(text, end);
+#endif
       break;
     }
   }

@@ -5,11 +5,15 @@
 #include <rwkv/core/config.hpp>
 
 #include <charconv>
+#include <limits>
 #include <optional>
 #include <string_view>
 #include <type_traits>
 
-#if !defined(__cpp_lib_to_chars)  // libc++ reads no fractions
+#if defined(__cpp_lib_to_chars)
+#elif defined(__wasi__)
+#include <rwkv/core/decimal.hpp>
+#else  // libc++ reads no fractions
 #include <locale>
 #include <sstream>
 #include <string>
@@ -26,11 +30,18 @@ template <class T>
     constexpr std::string_view allowed = "0123456789+-.eE";
     if (text.empty() || text[0] == '+' || text.find_first_not_of(allowed) != std::string_view::npos)
       return std::nullopt;
+#if defined(__wasi__)  // streams would be a quarter of a program
+    const std::optional<double> number = read_decimal(text);
+    constexpr double largest = static_cast<double>((std::numeric_limits<T>::max)());
+    if (!number || *number > largest || *number < -largest) return std::nullopt;
+    return static_cast<T>(*number);
+#else
     std::istringstream in{std::string(text)};
     in.imbue(std::locale::classic());
     in >> value;
     if (in.fail() || in.peek() != std::istringstream::traits_type::eof()) return std::nullopt;
     return value;
+#endif
   } else
 #endif
   {

@@ -94,7 +94,8 @@ inline void refuse_overlaps(const Gguf& gguf, const std::string& source) {
   for (const GgufTensor& tensor : gguf.tensors)
     if (const auto size = byte_count(tensor.shape, *gguf_dtype(tensor.type)); *size > 0)
       extents.emplace_back(tensor.offset, tensor.offset + *size);
-  std::sort(extents.begin(), extents.end());
+  std::make_heap(extents.begin(), extents.end());  // there are few: less code than std::sort
+  std::sort_heap(extents.begin(), extents.end());
   for (std::size_t i = 1; i < extents.size(); ++i)
     if (extents[i].first < extents[i - 1].second)
       fail_with(ErrorCategory::format, source, ": the tensors overlap at data byte ",

@@ -137,9 +137,9 @@ class GgufReader {
   static std::string to_text(bool value) { return value ? "true" : "false"; }
   template <class T>
   static std::string to_text(T value) {
-    std::array<char, 64> digits;
-    const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr;
-    return {digits.data(), end};
+    std::string text;
+    internal::Part(value).append_to(text);
+    return text;
   }
 
   void read_pair(std::span<const std::string_view> wanted_arrays) {

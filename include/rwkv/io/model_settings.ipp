@@ -221,9 +221,9 @@ RWKV_FUNCTION void add_norm_settings(Metadata& metadata, const NormSettings& set
   const NormSettings official;
   const auto add = [&](std::string_view key, float value, float usual) {
     if (value == usual) return;
-    std::array<char, 64> digits;
-    const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr;
-    metadata.insert_or_assign(std::string(key), std::string(digits.data(), end));
+    std::string text;
+    internal::Part(value).append_to(text);
+    metadata.insert_or_assign(std::string(key), std::move(text));
   };
   add(layer_norm_key, settings.layer_norm_epsilon, official.layer_norm_epsilon);
   add(group_norm_key, settings.group_norm_epsilon, official.group_norm_epsilon);

@@ -2,13 +2,16 @@
 // The definitions of io/read.hpp.
 #pragma once
 
-#include <rwkv/io/ggmf.hpp>
 #include <rwkv/io/gguf.hpp>
 #include <rwkv/io/names.hpp>
-#include <rwkv/io/pth.hpp>
 #include <rwkv/io/read.hpp>
 #include <rwkv/io/safetensors.hpp>
 #include <rwkv/io/vocabulary_text.hpp>
+
+#if !defined(RWKV_NO_PTH)
+#include <rwkv/io/ggmf.hpp>
+#include <rwkv/io/pth.hpp>
+#endif
 
 #if !defined(RWKV_NO_FILES)
 #include <rwkv/io/folder.hpp>
@@ -27,8 +30,10 @@ namespace detail {
 [[nodiscard]] inline Checkpoint read_container(std::span<const std::byte> bytes,
                                                const std::string& source) {
   if (is_gguf(bytes)) return read_gguf(bytes, source);
+#if !defined(RWKV_NO_PTH)
   if (is_ggmf(bytes)) return read_ggmf(bytes, source);
   if (is_zip(bytes) || is_legacy_pth(bytes)) return read_pth(bytes, source);
+#endif
   if (is_safetensors(bytes)) return read_safetensors(bytes, source);
   if (begins_with(bytes, "version https://git-lfs"))
     fail_with(ErrorCategory::format, source,
@@ -54,8 +59,11 @@ namespace detail {
 }  // namespace detail
 
 RWKV_FUNCTION bool has_known_format(std::span<const std::byte> bytes) noexcept {
-  return is_gguf(bytes) || is_ggmf(bytes) || is_zip(bytes) || is_legacy_pth(bytes) ||
-         is_safetensors(bytes) || detail::begins_with(bytes, "version https://git-lfs") ||
+#if !defined(RWKV_NO_PTH)
+  if (is_ggmf(bytes) || is_zip(bytes) || is_legacy_pth(bytes)) return true;
+#endif
+  return is_gguf(bytes) || is_safetensors(bytes) ||
+         detail::begins_with(bytes, "version https://git-lfs") ||
          detail::begins_with(detail::without_mark(bytes), "{");
 }
 

@@ -56,9 +56,11 @@ namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
     by_offset.push_back(&entry);
   }
 
-  std::sort(by_offset.begin(), by_offset.end(), [](const auto* a, const auto* b) {
+  const auto before = [](const auto* a, const auto* b) {
     return a->begin != b->begin ? a->begin < b->begin : a->end < b->end;
-  });
+  };
+  std::make_heap(by_offset.begin(), by_offset.end(), before);  // there are few: less code than sort
+  std::sort_heap(by_offset.begin(), by_offset.end(), before);
   std::uint64_t covered = 0;
   for (const auto* entry : by_offset) {
     if (entry->begin != covered)

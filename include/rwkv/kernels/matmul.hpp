@@ -101,9 +101,14 @@ RWKV_INLINE void tile(const typename Op::Weight* const (&w)[Panels], std::size_t
   for (std::size_t i = inputs.begin; i < inputs.end; i += Op::inputs) {
     typename Op::Weights weight[vectors];
     RWKV_UNROLL
-    for (std::size_t q = 0; q < vectors; ++q) {
-      weight[q] = Op::load(w[q / per_panel] + i * stride + q % per_panel * L::width, stride);
-      if constexpr (Rows > 1) hold(weight[q]);
+    for (std::size_t p = 0; p < Panels; ++p) {
+      const typename Op::Weight* const column = w[p] + i * stride;
+      RWKV_UNROLL
+      for (std::size_t q = 0; q < per_panel; ++q) {
+        auto& some = weight[p * per_panel + q];
+        some = Op::load(column + q * L::width, stride);
+        if constexpr (Rows > 1) hold(some);
+      }
     }
     RWKV_UNROLL
     for (std::size_t m = 0; m < Rows; ++m) {

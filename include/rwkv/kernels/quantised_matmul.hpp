@@ -93,16 +93,30 @@ void quantised_single(const QuantisedMatrix& w, Range panels, const QuantisedAct
   }
 }
 
+/// Whether a lone row has a kernel for this type alone. With RWKV_FEWER_KERNELS, where a program's
+/// size matters more, most types share those for their width of codes.
+constexpr bool has_kernel_of_a_row([[maybe_unused]] DType type) noexcept {
+#if defined(RWKV_FEWER_KERNELS)
+  return type == DType::q8_0 || type == DType::q4_0;
+#else
+  return true;
+#endif
+}
+
 /// The same for a layout known at run time. False, and nothing is written, for one that is not
-/// among those of the block types below.
+/// among those of the block types below, or has no such kernel.
 template <class L>
 [[nodiscard]] bool quantised_single(const QuantisedMatrix& w, Range panels,
                                     const QuantisedActivations& x, float* y) noexcept {
   const auto try_type = [&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
     constexpr QuantisedLayout layout = layout_of(block_types[I]);
-    if (w.layout != layout) return false;
-    quantised_single<L, layout>(w, panels, x, y);
-    return true;
+    if constexpr (!has_kernel_of_a_row(block_types[I])) {
+      return false;
+    } else {
+      if (w.layout != layout) return false;
+      quantised_single<L, layout>(w, panels, x, y);
+      return true;
+    }
   };
   return [&]<std::size_t... I>(std::index_sequence<I...>) {
     return (try_type(std::integral_constant<std::size_t, I>{}) || ...);
@@ -184,6 +198,20 @@ void quantised_panels(const QuantisedMatrix& w, Range panels, const QuantisedAct
                       std::size_t rows, float* y, std::size_t ldy) noexcept {
   using Blocking = QuantisedBlocking<L, Bits, Parts>;
   constexpr std::size_t most = Blocking::rows, last = Blocking::last_rows, V = Blocking::panels;
+#if defined(RWKV_FEWER_KERNELS)
+  if constexpr (Bits == 8 || (Bits == 4 && Parts == 1)) {
+    if (Bits == 4 && rows == 1) {
+      for (std::size_t p = panels.begin; p < panels.end; ++p)
+        quantised_block<L, Bits, Parts, 1, 1>(w, {p, p + 1}, x, 0, 1, y, ldy);
+      return;
+    }
+  } else {
+    for (std::size_t p = panels.begin; p < panels.end; ++p)
+      for (std::size_t m = 0; m < rows; ++m)
+        quantised_block<L, Bits, Parts, 1, 1>(w, {p, p + 1}, x, m, m + 1, y, ldy);
+    return;
+  }
+#endif
   if constexpr (V > 1) {
     // Few rows take little longer than a lone one, if their panels are a single stream, too.
     if (rows <= 4) {

@@ -34,7 +34,7 @@ typedef std::int32_t Integers __attribute__((vector_size(16)));
 typedef std::uint32_t Words __attribute__((vector_size(16)));
 typedef std::int16_t Shorts __attribute__((vector_size(16)));
 typedef std::uint16_t UnsignedShorts __attribute__((vector_size(16)));
-typedef std::uint16_t FourShorts __attribute__((vector_size(8)));
+typedef std::int16_t FourShorts __attribute__((vector_size(8)));
 
 /// The vector at any address. (Freestanding compilers call memcpy for so few bytes.)
 template <class V>
@@ -43,6 +43,15 @@ RWKV_INLINE V load(const void* p) noexcept {
     V v;
   };
   return static_cast<const Anywhere*>(p)->v;
+}
+
+/// The same number four times. In WebAssembly it is loaded before a loop begins: engines make
+/// constants of vectors again for every use.
+RWKV_INLINE Words words(std::uint32_t word) noexcept {
+#if defined(__wasm__)
+  asm("" : "+r"(word));
+#endif
+  return Words{word, word, word, word};
 }
 
 }  // namespace gnu
@@ -73,15 +82,15 @@ struct GnuBytes {
     const std::uint32_t four = reinterpret_cast<const Anywhere*>(p)->four;
     return Register{four, four, four, four};
   }
-  RWKV_INLINE static Register low(Register r) noexcept { return r & 0x0f0f0f0fu; }
-  RWKV_INLINE static Register high(Register r) noexcept { return r >> 4 & 0x0f0f0f0fu; }
+  RWKV_INLINE static Register low(Register r) noexcept { return r & gnu::words(0x0f0f0f0fu); }
+  RWKV_INLINE static Register high(Register r) noexcept { return r >> 4 & gnu::words(0x0f0f0f0fu); }
   template <unsigned Shift, unsigned Bits>
   RWKV_INLINE static Register with_bits(Register r, Register plane) noexcept {
     constexpr std::uint32_t mask = 0x01010101u * (((1u << Bits) - 1) << 4);
     Register moved = plane;
     if constexpr (Shift > 4) moved = plane >> (Shift - 4);
     if constexpr (Shift < 4) moved = plane << (4 - Shift);
-    return r | (moved & mask);
+    return r | (moved & gnu::words(mask));
   }
   template <unsigned Bits>
   RWKV_INLINE static Register drop(Register r) noexcept {
@@ -150,16 +159,18 @@ struct GnuLanes {
   RWKV_INLINE static GnuLanes from(gnu::Floats f) noexcept { return {f}; }
   RWKV_INLINE static GnuLanes broadcast(float f) noexcept { return {gnu::Floats{f, f, f, f}}; }
   RWKV_INLINE static GnuLanes load(const float* p) noexcept { return {gnu::load<gnu::Floats>(p)}; }
-  /// Exact: the fraction is shifted into place and a multiplication rebiases the exponent (it also
-  /// normalises subnormals); infinities and NaNs get their exponent set.
+  /// Exact: the sign and the fraction are shifted into place and a multiplication rebiases the
+  /// exponent (it also normalises subnormals); infinities and NaNs, now from 65536 on, get their
+  /// exponent set.
   RWKV_INLINE static GnuLanes load(const half* p) noexcept {
-    const gnu::Words bits = load_shorts(p);
-    const gnu::Words magnitude = (bits & 0x7fffu) << 13;
-    const gnu::Words sign = (bits & 0x8000u) << 16;
-    const auto finite = reinterpret_cast<gnu::Words>(reinterpret_cast<gnu::Floats>(magnitude) *
-                                                     broadcast(0x1p112f).v);
-    const gnu::Words number = magnitude < 0x0f800000u ? finite : magnitude | 0x7f800000u;
-    return {reinterpret_cast<gnu::Floats>(number | sign)};
+    const auto placed =
+        reinterpret_cast<gnu::Floats>(load_shorts(p) << 13 & gnu::words(0x8fffe000u));
+    const auto number = reinterpret_cast<gnu::Words>(
+        placed * reinterpret_cast<gnu::Floats>(gnu::words(0x77800000u)));
+    const auto special = reinterpret_cast<gnu::Words>(
+        reinterpret_cast<gnu::Integers>(number & gnu::words(0x7fffffffu)) >
+        reinterpret_cast<gnu::Integers>(gnu::words(0x477fffffu)));
+    return {reinterpret_cast<gnu::Floats>(number | (special & gnu::words(0x7f800000u)))};
   }
   RWKV_INLINE static GnuLanes load(const bfloat16* p) noexcept {
     return {reinterpret_cast<gnu::Floats>(load_shorts(p) << 16)};
@@ -223,7 +234,8 @@ struct GnuLanes {
 
  private:
   RWKV_INLINE static gnu::Words load_shorts(const void* p) noexcept {
-    return __builtin_convertvector(gnu::load<gnu::FourShorts>(p), gnu::Words);
+    return reinterpret_cast<gnu::Words>(
+        __builtin_convertvector(gnu::load<gnu::FourShorts>(p), gnu::Integers));
   }
 };
 
