@@ -27,7 +27,7 @@ packages() {
     headers) echo "${build[@]}" ;;
     gcc | quick) echo "${tests[@]}" qemu-user ;;
     tsan) echo "${tests[@]}" ;;
-    consumers) echo "${tests[@]}" pkg-config ;;
+    consumers) echo "${tests[@]}" pkg-config meson ;;
     bare-metal)
       echo "${tests[@]}" gcc-arm-none-eabi libnewlib-arm-none-eabi libstdc++-arm-none-eabi-newlib \
         qemu-system-arm
