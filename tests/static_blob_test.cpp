@@ -90,6 +90,20 @@ void check_case(const rwkv::LoadOptions& options, bool tables_apart) {
   const bool blocks = options.matrix_type && is_block(*options.matrix_type);
   for (std::size_t i = 0; i < want.size(); ++i)
     CHECK(by_scalars[i] == doctest::Approx(want[i]).epsilon(blocks ? 2e-2 : 1e-4).scale(1.0));
+
+  // The order for processors without vectors changes nothing.
+  const auto in_quads =
+      rwkv::io::static_blob(model.weights(), {.tables_apart = tables_apart, .quads = true});
+  CHECK((in_quads.core != blobs.core || in_quads.tables != blobs.tables) ==
+        in_quads.types.contains(DType::q8_0));
+  Aligned quad_core(in_quads.core);
+  Aligned quad_tables(in_quads.tables);
+  const auto quads = AnyBlob<Shape>::from(quad_core.span(), quad_tables.span(), &why);
+  REQUIRE_MESSAGE(quads.has_value(), std::string(why));
+  CHECK(quads->intact());
+  rwkv::State<Shape> quad_state;
+  rwkv::Workspace<Shape, 3> three;
+  CHECK(test::same_bits(run(rwkv::StaticModel(*quads), quad_state, three, tokens), by_scalars));
 }
 
 }  // namespace
@@ -160,6 +174,7 @@ TEST_CASE("what is not a blob for this program is refused with a sentence") {
     CHECK_FALSE(with_entry(i, [](auto& e) { e = {0, 0x7fffffff}; }).empty());
     CHECK_FALSE(with_entry(i, [](auto& e) { e.type = 30; }).empty());  // bf16
     CHECK_FALSE(with_entry(i, [](auto& e) { e.type = 77; }).empty());
+    CHECK_FALSE(with_entry(i, [](auto& e) { e.type = 0u | StaticBlobEntry::in_quads; }).empty());
     CHECK_FALSE(with_entry(i, [](auto& e) { e.type |= StaticBlobEntry::in_tables; }).empty() !=
                 absent);
   }

@@ -22,8 +22,9 @@ void write(const std::filesystem::path& path, std::span<const std::byte> bytes) 
 void run(const Export& options) {
   using rwkv::ErrorCategory;
   const bool blob = options.format == "blob";
-  if (!blob && !(options.blob.empty() && options.tables.empty()))
-    rwkv::fail(ErrorCategory::argument, "--blob and --tables are for --format blob");
+  const bool quads = options.order == "quads";
+  if (!blob && (quads || !options.blob.empty() || !options.tables.empty()))
+    rwkv::fail(ErrorCategory::argument, "--blob, --tables and --order are for --format blob");
   const auto type = rwkv::type_named(options.type);
   if (!blob && type && is_block(*type))
     rwkv::fail_with(ErrorCategory::argument, "matrices of ", options.type,
@@ -61,8 +62,8 @@ void run(const Export& options) {
   const auto model = load(checkpoint, pool, load_options);
   std::string source;
   if (blob) {
-    const auto blobs =
-        rwkv::io::static_blob(model.weights(), {.tables_apart = !options.tables.empty()});
+    const auto blobs = rwkv::io::static_blob(
+        model.weights(), {.tables_apart = !options.tables.empty(), .quads = quads});
     write(blob_path, blobs.core);
     if (!options.tables.empty()) write(options.tables, blobs.tables);
     source = rwkv::io::static_blob_header(model.weights(), blobs, options.name);

@@ -437,6 +437,11 @@ int parse_and_run(int argc, char** argv) {
   sub->add_option("--blob", exported.blob, "that file; default: the header's name with .bin");
   sub->add_option("--tables", exported.tables,
                   "file for the embedding table and the head, if they are to lie elsewhere");
+  sub->add_option("--order", exported.order,
+                  "of 8-bit codes in a blob: panels, for processors with vectors; quads, for those "
+                  "without (Cortex-M4, M7, M33, RISC-V), which are faster with them")
+      ->check(CLI::IsMember({"panels", "quads"}))
+      ->capture_default_str();
 
   tool::Gradients gradients;
   sub = add(app, "gradients", "loss and exact gradients of given tokens", gradients);

@@ -165,6 +165,7 @@ struct Export {
   std::string format = "source";
   std::string blob;
   std::string tables;
+  std::string order = "panels";
 };
 void run(const Export&);
 

@@ -76,7 +76,7 @@ class StaticBlob {
   [[nodiscard]] NormWeights ln0() const noexcept { return norm(1, layer_norm_epsilon()); }
   [[nodiscard]] NormWeights ln_out() const noexcept { return norm(3, layer_norm_epsilon()); }
   [[nodiscard]] Matrix head() const noexcept {
-    return {type_of(entry(5)), data_of(entry(5)), Shape{}.vocab(), Shape{}.embed()};
+    return matrix(entry(5), Shape{}.vocab(), Shape{}.embed());
   }
   [[nodiscard]] Eigenvalues eigenvalues() const noexcept {
     return (header().flags & StaticBlobHeader::extended_eigenvalues) != 0 ? Eigenvalues::extended
@@ -90,8 +90,7 @@ class StaticBlob {
           const StaticBlobEntry e = entry(next++);
           if (e.type == StaticBlobEntry::absent) return;
           if constexpr (std::is_same_v<decltype(to), Matrix&>)
-            to = {type_of(e), data_of(e), spec.outputs(Shape{}.dimensions()),
-                  spec.inputs(Shape{}.dimensions())};
+            to = matrix(e, spec.outputs(Shape{}.dimensions()), spec.inputs(Shape{}.dimensions()));
           else
             to = reinterpret_cast<const float*>(data_of(e));
         },
@@ -117,14 +116,22 @@ class StaticBlob {
   StaticBlob(const std::byte* core, const std::byte* tables) noexcept
       : core_(core), tables_(tables) {}
 
+  template <class T>
+  static void copy(T& to, const std::byte* from) noexcept {
+#if defined(__GNUC__)
+    __builtin_memcpy(&to, from, sizeof to);  // inline in freestanding programs, too
+#else
+    std::memcpy(&to, from, sizeof to);
+#endif
+  }
   [[nodiscard]] static StaticBlobHeader header_at(const std::byte* at) noexcept {
     StaticBlobHeader h;
-    std::memcpy(&h, at, sizeof h);
+    copy(h, at);
     return h;
   }
   [[nodiscard]] static StaticBlobEntry entry_at(const std::byte* blob, std::size_t i) noexcept {
     StaticBlobEntry e;
-    std::memcpy(&e, blob + sizeof(StaticBlobHeader) + i * sizeof e, sizeof e);
+    copy(e, blob + sizeof(StaticBlobHeader) + i * sizeof e);
     return e;
   }
   [[nodiscard]] StaticBlobHeader header() const noexcept { return header_at(core_); }
@@ -139,7 +146,7 @@ class StaticBlob {
   }
   /// The type of that number among Types.
   [[nodiscard]] static constexpr bool find_type(std::uint32_t number, DType& type) noexcept {
-    number &= ~StaticBlobEntry::in_tables;
+    number &= ~(StaticBlobEntry::in_tables | StaticBlobEntry::in_quads);
     return ((is_type(number, Types) && (type = Types, true)) || ...);
   }
   [[nodiscard]] static DType type_of(const StaticBlobEntry& e) noexcept {
@@ -151,6 +158,10 @@ class StaticBlob {
     if (e.type == StaticBlobEntry::absent) return nullptr;
     return ((e.type & StaticBlobEntry::in_tables) != 0 ? tables_ : core_) +
            std::size_t{e.line} * internal::blob_line;
+  }
+  [[nodiscard]] Matrix matrix(const StaticBlobEntry& e, std::size_t rows,
+                              std::size_t cols) const noexcept {
+    return {type_of(e), data_of(e), rows, cols, (e.type & StaticBlobEntry::in_quads) != 0};
   }
   [[nodiscard]] NormWeights norm(std::size_t first, float epsilon) const noexcept {
     return {reinterpret_cast<const float*>(data_of(entry(first))),
@@ -171,6 +182,9 @@ class StaticBlob {
       return "a tensor of the blob has a type that this program was not compiled for";
     if (elsewhere && spec.role != TensorRole::table && spec.role != TensorRole::head)
       return "a tensor that is no table is said to be in the second blob";
+    if ((e.type & StaticBlobEntry::in_quads) != 0 &&
+        (vector || spec.role == TensorRole::table || !kernels::has_quads(type)))
+      return "a tensor of the blob is said to be in an order that its type does not have";
     std::uint64_t size = 0;
     if (vector) {
       size = spec.size(d) * sizeof(float);

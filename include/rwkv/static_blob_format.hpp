@@ -40,6 +40,7 @@ static_assert(sizeof(StaticBlobHeader) == 128);
 struct StaticBlobEntry {
   static constexpr std::uint32_t absent = 0xffffffffu;
   static constexpr std::uint32_t in_tables = 0x80000000u;  ///< in the second blob
+  static constexpr std::uint32_t in_quads = 0x40000000u;   ///< ordered as in kernels/quads.hpp
 
   std::uint32_t type;  ///< number of the type in GGUF files
   std::uint32_t line;  ///< offset / 64

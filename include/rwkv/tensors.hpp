@@ -144,19 +144,27 @@ struct GlobalTensors {
 
 namespace detail {
 
-constexpr TensorSpec norm_spec(std::string_view name, std::string_view gguf) noexcept {
-  return {name, TensorRole::vector, 1, {Axis::embed}, gguf};
+/// A name whose length is known. (A string_view of a literal may be measured when the program runs,
+/// by strlen, which a firmware may not have.)
+struct Literal {
+  std::string_view text;
+  constexpr Literal() noexcept = default;
+  template <std::size_t N>
+  constexpr Literal(const char (&literal)[N]) noexcept : text(literal, N - 1) {}
+  constexpr Literal(std::string_view view) noexcept : text(view) {}
+};
+
+constexpr TensorSpec norm_spec(Literal name, Literal gguf) noexcept {
+  return {name.text, TensorRole::vector, 1, {Axis::embed}, gguf.text};
 }
-constexpr TensorSpec row_spec(std::string_view name, std::string_view gguf) noexcept {
-  return {name, TensorRole::vector, 3, {Axis::one, Axis::one, Axis::embed}, gguf};
+constexpr TensorSpec row_spec(Literal name, Literal gguf) noexcept {
+  return {name.text, TensorRole::vector, 3, {Axis::one, Axis::one, Axis::embed}, gguf.text};
 }
-constexpr TensorSpec low_rank_spec(std::string_view name, Axis inputs, Axis outputs,
-                                   std::string_view gguf) noexcept {
-  return {name, TensorRole::low_rank, 2, {inputs, outputs}, gguf};
+constexpr TensorSpec low_rank_spec(Literal name, Axis inputs, Axis outputs, Literal gguf) noexcept {
+  return {name.text, TensorRole::low_rank, 2, {inputs, outputs}, gguf.text};
 }
-constexpr TensorSpec matrix_spec(std::string_view name, Axis outputs, Axis inputs,
-                                 std::string_view gguf) noexcept {
-  return {name, TensorRole::matrix, 2, {outputs, inputs}, gguf};
+constexpr TensorSpec matrix_spec(Literal name, Axis outputs, Axis inputs, Literal gguf) noexcept {
+  return {name.text, TensorRole::matrix, 2, {outputs, inputs}, gguf.text};
 }
 
 }  // namespace detail

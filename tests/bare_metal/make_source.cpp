@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// make_source <model.safetensors> <golden.safetensors> <directory> [type]
+// make_source <model.safetensors> <golden.safetensors> <directory> [type [quads]]
 // Writes weights.hpp and golden.hpp, which main.cpp includes. With a type the model is quantised and
 // becomes a blob, whose results are compared with those of this program.
 #include "support/golden.hpp"
@@ -24,7 +24,7 @@ void array(std::ostream& out, const char* type, const char* name, const std::vec
 }
 
 void make(const std::string& model, const std::string& golden_file,
-          const std::filesystem::path& directory, std::optional<rwkv::DType> type) {
+          const std::filesystem::path& directory, std::optional<rwkv::DType> type, bool quads) {
   rwkv::LoadOptions options;
   if (type) options = rwkv::quantised(*type);
   const rwkv::Model<> loaded(golden::read(model), options);
@@ -38,7 +38,7 @@ void make(const std::string& model, const std::string& golden_file,
   if (!type) {
     weights << rwkv::io::static_source(loaded.weights(), "firmware");
   } else {
-    const auto blobs = rwkv::io::static_blob(loaded.weights());
+    const auto blobs = rwkv::io::static_blob(loaded.weights(), {.quads = quads});
     std::ofstream blob(directory / "weights.bin", std::ios::binary);
     blob.write(reinterpret_cast<const char*>(blobs.core.data()),
                static_cast<std::streamsize>(blobs.core.size()));
@@ -75,9 +75,9 @@ void make(const std::string& model, const std::string& golden_file,
 
 int main(int argc, char** argv) {
   try {
-    if (argc != 4 && argc != 5)
-      throw std::invalid_argument("usage: make_source MODEL GOLDEN DIRECTORY [TYPE]");
-    make(argv[1], argv[2], argv[3], argc > 4 ? rwkv::type_named(argv[4]) : std::nullopt);
+    if (argc < 4 || argc > 6)
+      throw std::invalid_argument("usage: make_source MODEL GOLDEN DIRECTORY [TYPE [quads]]");
+    make(argv[1], argv[2], argv[3], argc > 4 ? rwkv::type_named(argv[4]) : std::nullopt, argc > 5);
     return 0;
   } catch (const std::exception& e) {
     std::fprintf(stderr, "error: %s\n", e.what());

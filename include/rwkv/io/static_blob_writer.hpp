@@ -3,6 +3,7 @@
 #pragma once
 
 #include <rwkv/io/stored_weights.hpp>
+#include <rwkv/kernels/quads.hpp>
 #include <rwkv/static_blob_format.hpp>
 
 #include <algorithm>
@@ -16,6 +17,9 @@ struct StaticBlobOptions {
   /// Puts the embedding table and the head into a blob of their own, for memory that is larger and
   /// slower.
   bool tables_apart = false;
+  /// Writes matrices of 8-bit codes in the order for processors without vectors
+  /// (kernels/quads.hpp). Others read it, slowly.
+  bool quads = false;
 };
 
 /// A model as `rwkv::StaticBlob` reads it.
@@ -29,7 +33,8 @@ namespace detail {
 
 class BlobWriter {
  public:
-  BlobWriter(const StoredWeights& w, const StaticBlobOptions& options) : w_(w) {
+  BlobWriter(const StoredWeights& w, const StaticBlobOptions& options)
+      : w_(w), quads_(options.quads) {
     const Dimensions& d = w.dimensions();
     const std::size_t count = global_tensors.size() + d.layers * block_tensors.size();
     blobs_.core.resize(sizeof(StaticBlobHeader) + count * sizeof(StaticBlobEntry));
@@ -57,7 +62,8 @@ class BlobWriter {
   [[nodiscard]] StaticBlobs take() { return std::move(blobs_); }
 
  private:
-  void put(std::vector<std::byte>& blob, DType type, const void* data, std::size_t bytes) {
+  void put(std::vector<std::byte>& blob, DType type, const void* data, std::size_t bytes,
+           std::uint32_t order = 0) {
     StaticBlobEntry e{StaticBlobEntry::absent, 0};
     if (data != nullptr) {
       constexpr std::size_t line = internal::blob_line;
@@ -65,7 +71,7 @@ class BlobWriter {
       if (begin / line > (std::numeric_limits<std::uint32_t>::max)())
         fail(ErrorCategory::unsupported, "the model is too large for a blob: 256 GiB");
       e = {static_cast<std::uint32_t>(internal::traits_of(type).gguf) |
-               (&blob == &blobs_.tables ? StaticBlobEntry::in_tables : 0u),
+               (&blob == &blobs_.tables ? StaticBlobEntry::in_tables : 0u) | order,
            static_cast<std::uint32_t>(begin / line)};
       blob.resize(begin + bytes);
       std::memcpy(blob.data() + begin, data, bytes);
@@ -83,7 +89,13 @@ class BlobWriter {
                 ", which is held as ", std::string(name_of(m.type)),
                 ": bake it in with `rwkv convert` first");
     blobs_.types.insert(m.type);
-    put(blob, m.type, m.data, kernels::packed_bytes(m.type, m.rows, m.cols));
+    const std::size_t bytes = kernels::packed_bytes(m.type, m.rows, m.cols);
+    if (!quads_ || !kernels::has_quads(m.type)) return put(blob, m.type, m.data, bytes);
+    std::vector<std::byte> quads(bytes);
+    kernels::pack_quads(
+        {kernels::layout_of(m.type), static_cast<const std::byte*>(m.data), m.rows, m.cols},
+        quads.data());
+    put(blob, m.type, quads.data(), bytes, StaticBlobEntry::in_quads);
   }
 
   void finish(std::size_t count) {
@@ -111,6 +123,7 @@ class BlobWriter {
   }
 
   const StoredWeights& w_;
+  const bool quads_;
   StaticBlobs blobs_;
   std::size_t next_ = 0;
 };

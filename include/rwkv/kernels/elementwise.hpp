@@ -7,6 +7,7 @@
 
 #ifndef RWKV_AGAIN
 #include <rwkv/exec/serial.hpp>
+#include <rwkv/kernels/cortex_m.hpp>
 #include <rwkv/kernels/math.hpp>
 #include <rwkv/kernels/operands.hpp>
 #endif
@@ -69,6 +70,10 @@ void activate(Activation f, float* y, Range range) noexcept {
       map<L>(range, [y]<class V>(std::size_t i) { sigmoid(V::load(y + i)).store(y + i); });
       break;
     case Activation::relu_squared:
+#if RWKV_CORTEX_M
+      if (const std::size_t n = range.end - range.begin; L::width == 1 && n > 0 && n % 8 == 0)
+        return cortex_m::relu_squared(y + range.begin, n);
+#endif
       map<L>(range, [y]<class V>(std::size_t i) {
         const V positive = greater(V::broadcast(0.0f), V::load(y + i));
         (positive * positive).store(y + i);
@@ -80,6 +85,9 @@ void activate(Activation f, float* y, Range range) noexcept {
 /// y += x
 template <class L>
 void add(const float* RWKV_RESTRICT x, float* RWKV_RESTRICT y, std::size_t n) noexcept {
+#if RWKV_CORTEX_M
+  if (L::width == 1 && n > 0 && n % 8 == 0) return cortex_m::add(x, y, n);
+#endif
   map<L>({0, n}, [=]<class V>(std::size_t i) { (V::load(y + i) + V::load(x + i)).store(y + i); });
 }
 
@@ -87,6 +95,9 @@ void add(const float* RWKV_RESTRICT x, float* RWKV_RESTRICT y, std::size_t n) no
 template <class L>
 void token_shift(const float* x, const float* previous, const float* mu, float* RWKV_RESTRICT y,
                  std::size_t n) noexcept {
+#if RWKV_CORTEX_M
+  if (L::width == 1 && n > 0 && n % 8 == 0) return cortex_m::token_shift(x, previous, mu, y, n);
+#endif
   map<L>({0, n}, [=]<class V>(std::size_t i) {
     const V now = V::load(x + i);
     fma(V::load(previous + i) - now, V::load(mu + i), now).store(y + i);

@@ -31,6 +31,12 @@ void head_operands(const HeadParameters& p, std::size_t n, const HeadRow& h) noe
     (V::load(h.k + j) * V::load(p.k_k + j)).store(h.b + j);
   });
   unit_length<L>(h.b, h.b, n);  // kk, from k before its update
+#if RWKV_CORTEX_M
+  if (L::width == 1 && n % 4 == 0 && !p.extended) {
+    const cortex_m::KeyArguments arguments{h.b, h.k, h.minus_kk, h.a, p.k_a};
+    return cortex_m::keys(&arguments, n);
+  }
+#endif
   map<L>({0, n}, [&]<class V>(std::size_t j) {
     const V kk = V::load(h.b + j);
     const V a = V::load(h.a + j);

@@ -19,7 +19,16 @@ template <class L>
 RWKV_INLINE L exp(L x) noexcept {
   constexpr float shift = 0x1.8p23f;  // adding it leaves the nearest integer in the low bits
   const auto c = [](float f) { return L::broadcast(f); };
-  const L clamped = greater(c(-87.33f), lesser(c(88.37f), x));
+  L clamped = x;
+  if constexpr (L::width == 1) {  // nothing to clamp, nearly always
+    const std::uint32_t magnitude = std::bit_cast<std::uint32_t>(x.v) & 0x7fffffffu;
+    if (magnitude > std::bit_cast<std::uint32_t>(87.33f)) [[unlikely]] {
+      if (x.v < -87.33f) return c(0.0f);
+      clamped = lesser(c(88.37f), x);
+    }
+  } else {
+    clamped = greater(c(-87.33f), lesser(c(88.37f), x));
+  }
   const L shifted = fma(clamped, c(0x1.715476p0f), c(shift));  // n = round(x / ln 2)
   const L biased = add_exponent_bias(shifted);
   const L n = biased - c(shift + 127.0f);
@@ -33,7 +42,11 @@ RWKV_INLINE L exp(L x) noexcept {
   q = fma(q, r, c(0x1.555492p-3f));
   q = fma(q, r, c(0x1.fffffcp-2f));
   const L p = fma(r * r, q, r) + c(1.0f);
-  return select_less(x, c(-87.33f), c(0.0f), p * exp2_of_biased(biased));
+  const L power = p * exp2_of_biased(biased);
+  if constexpr (L::width == 1)
+    return power;
+  else
+    return select_less(x, c(-87.33f), c(0.0f), power);
 }
 
 /// 1 / (1 + e^-x), never below 4e-39; exactly 1 from x = 17 on.

@@ -11,6 +11,7 @@
 
 #ifndef RWKV_AGAIN
 #include <rwkv/exec/serial.hpp>
+#include <rwkv/kernels/cortex_m.hpp>
 #include <rwkv/kernels/isa_namespace.hpp>
 #include <rwkv/kernels/panels.hpp>
 #include <rwkv/kernels/quantised_activations.hpp>
@@ -211,6 +212,27 @@ void matmul(const PanelMatrix<typename Op::Weight>& w, Range panels, const typen
   blocks.template operator()<B::rows, B::panels>();
 }
 
+#if RWKV_CORTEX_M
+template <class T>
+void matmul_in_assembly(const PanelMatrix<T>& w, Range panels, const float* x, std::size_t ldx,
+                        std::size_t rows, float* y, std::size_t ldy) noexcept {
+  const std::size_t all = panels_for(w.rows), whole = w.rows / panel_rows;
+  for (std::size_t m = 0; m < rows; ++m, x += ldx, y += ldy)
+    for (std::size_t p = panels.begin; p < panels.end; ++p) {
+      const PanelPlace place = panel_place(p, all, w.cols);
+      const std::size_t skip = (place.stride - panel_rows) * sizeof(T);
+      float* const to = y + p * panel_rows;
+      if (p < whole) {
+        cortex_m::panel(w.data + place.first, skip, x, w.cols, to);
+        continue;
+      }
+      float last[panel_rows];
+      cortex_m::panel(w.data + place.first, skip, x, w.cols, last);
+      for (std::size_t o = 0; o < w.rows % panel_rows; ++o) to[o] = last[o];
+    }
+}
+#endif
+
 }  // namespace detail
 
 /// y[m][o] = sum_i W[o][i] x[m][i] for the outputs of panels [panels.begin, panels.end) and rows m
@@ -220,6 +242,10 @@ void matmul(const PanelMatrix<typename Op::Weight>& w, Range panels, const typen
 template <class L, class T>
 void matmul(const PanelMatrix<T>& w, Range panels, const float* x, std::size_t ldx,
             std::size_t rows, float* y, std::size_t ldy) noexcept {
+#if RWKV_CORTEX_M
+  if constexpr (L::width == 1)
+    if (w.cols > 0) return detail::matmul_in_assembly(w, panels, x, ldx, rows, y, ldy);
+#endif
   detail::matmul<detail::Singly<L, T>>(w, panels, x, ldx, rows, y, ldy);
 }
 

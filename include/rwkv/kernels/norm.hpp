@@ -18,6 +18,12 @@ template <class L>
 void normalise(const float* x, const float* weight, const float* bias, float epsilon, float* y,
                std::size_t n) noexcept {
   const auto count = static_cast<float>(n);
+#if RWKV_CORTEX_M
+  if (L::width == 1 && n > 0 && n % 16 == 0) {
+    const cortex_m::NormArguments arguments{x, weight, bias, y, n, count, epsilon};
+    return cortex_m::normalise(&arguments);
+  }
+#endif
   const float mean =
       reduce<L>(n, [x]<class V>(std::size_t i, V sum) { return sum + V::load(x + i); }) / count;
   const float variance = reduce<L>(n,
@@ -36,6 +42,9 @@ void normalise(const float* x, const float* weight, const float* bias, float eps
 /// y = x / max(|x|, 1e-12): a vector of zeros stays zero. y may be x.
 template <class L>
 void unit_length(const float* x, float* y, std::size_t n) noexcept {
+#if RWKV_CORTEX_M
+  if (L::width == 1 && n > 0 && n % 16 == 0) return cortex_m::unit_length(x, y, n);
+#endif
   const float squares = reduce<L>(n, [x]<class V>(std::size_t i, V sum) {
     const V v = V::load(x + i);
     return fma(v, v, sum);
@@ -49,6 +58,13 @@ void unit_length(const float* x, float* y, std::size_t n) noexcept {
 /// sum of a[i] b[i] c[i]
 template <class L>
 float triple_product(const float* a, const float* b, const float* c, std::size_t n) noexcept {
+#if RWKV_CORTEX_M
+  if (L::width == 1 && n > 0 && n % 16 == 0) {
+    float sum;
+    cortex_m::triple_product(a, b, c, n, &sum);
+    return sum;
+  }
+#endif
   return reduce<L>(n, [=]<class V>(std::size_t i, V sum) {
     return fma(V::load(a + i) * V::load(b + i), V::load(c + i), sum);
   });

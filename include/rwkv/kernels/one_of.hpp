@@ -5,6 +5,7 @@
 
 #include <rwkv/kernels/lanes.hpp>
 #include <rwkv/kernels/product.hpp>
+#include <rwkv/kernels/quads.hpp>
 #include <rwkv/kernels/quantised_words.hpp>
 #include <rwkv/kernels/table.hpp>
 #include <rwkv/quant/format.hpp>
@@ -19,6 +20,7 @@ struct OneOfMatrix {
   const void* data = nullptr;
   std::size_t rows = 0;
   std::size_t cols = 0;
+  bool in_quads = false;  ///< in the order of kernels/quads.hpp
 };
 
 namespace detail {
@@ -45,7 +47,9 @@ template <DType... Types>
 template <class L, DType... Types>
 [[nodiscard]] constexpr ActivationFormat activation_format(
     const OneOfMatrix<Types...>& w) noexcept {
-  return is_block(w.type) ? ActivationFormat::codes : ActivationFormat::none;
+  return w.in_quads         ? quad_activations
+         : is_block(w.type) ? ActivationFormat::codes
+                            : ActivationFormat::none;
 }
 template <DType... Types>
 [[nodiscard]] constexpr const LowRank* low_rank(const OneOfMatrix<Types...>&) noexcept {
@@ -55,6 +59,11 @@ template <DType... Types>
 template <class L, DType... Types>
 void multiply(const OneOfMatrix<Types...>& w, Range panels, const ProductInputs& x,
               std::size_t rows, float* y, std::size_t ldy) noexcept {
+  if constexpr ((has_quads(Types) || ...)) {
+    if (w.in_quads)
+      return multiply_quads({static_cast<const std::byte*>(w.data), w.rows, w.cols}, panels,
+                            x.quantised, rows, y, ldy);
+  }
   if constexpr (std::is_same_v<L, simd::Chosen>) {
     multiply<L>(AnyMatrix{w.type, w.data, w.rows, w.cols}, panels, x, rows, y, ldy);
   } else {

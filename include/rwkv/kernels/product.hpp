@@ -155,6 +155,22 @@ void run(const Product<Matrix> (&products)[N], std::size_t rows, const Scratch& 
              [&](std::size_t m) { quantise_row<L>(how, p.x + m * p.ldx, quantised[i], m); });
   }
 
+  const auto panels_of = [&](std::size_t i, Range panels) {
+    const Product<Matrix>& p = products[i];
+    multiply<L>(p.w, panels, ProductInputs{p.x, p.ldx, quantised[i]}, rows, p.y, p.ldy);
+    if (const LowRank* const beside = low_rank(p.w))
+      add_product<L>(beside->b, panels, low[i], scratch.ld, rows, p.y, p.ldy);
+    if (p.activation == Activation::none) return;
+    const std::size_t end = panels.end * panel_rows < p.w.rows ? panels.end * panel_rows : p.w.rows;
+    for (std::size_t m = 0; m < rows; ++m)
+      activate<L>(p.activation, p.y + m * p.ldy, {panels.begin * panel_rows, end});
+  };
+  if constexpr (std::is_same_v<std::remove_const_t<Exec>, Serial>) {
+    for (std::size_t i = 0; i < N; ++i)
+      if (products[i].w.rows > 0) panels_of(i, {0, panels_for(products[i].w.rows)});
+    return;
+  }
+
   // Work is counted in inputs x panels x bytes, which 32 bits would not hold for large matrices.
   // It is cut into equal parts; a cut inside a matrix is rounded down to a pair of panels, which
   // those of floats are read in.
@@ -182,13 +198,7 @@ void run(const Product<Matrix> (&products)[N], std::size_t rows, const Scratch& 
       const Range range{cut(from), cut(to)};
       before += panels * panel_cost;
       if (range.begin >= range.end) continue;
-      multiply<L>(p.w, range, ProductInputs{p.x, p.ldx, quantised[i]}, rows, p.y, p.ldy);
-      if (const LowRank* const beside = low_rank(p.w))
-        add_product<L>(beside->b, range, low[i], scratch.ld, rows, p.y, p.ldy);
-      if (p.activation == Activation::none) continue;
-      const std::size_t end = range.end * panel_rows < p.w.rows ? range.end * panel_rows : p.w.rows;
-      for (std::size_t m = 0; m < rows; ++m)
-        activate<L>(p.activation, p.y + m * p.ldy, {range.begin * panel_rows, end});
+      panels_of(i, range);
     }
   });
 }

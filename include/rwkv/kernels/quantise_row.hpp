@@ -79,6 +79,11 @@ void quantise_row(ActivationFormat how, const float* x, const QuantisedActivatio
       return row_to_sums(x, to, m);
     case ActivationFormat::bfloats16:
       return row_to_bfloat16(x, to, m);
+    case ActivationFormat::wide:
+#if RWKV_CORTEX_M
+      cortex_m::wide_tiles(x, to.wide(m), to.cols / tile_cols);
+#endif
+      break;
     case ActivationFormat::none:
       break;
   }

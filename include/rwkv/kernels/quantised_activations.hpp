@@ -4,6 +4,7 @@
 // rounded to 255 steps of a common size; matrices of bfloat16 may want bfloat16. Freestanding.
 #pragma once
 
+#include <rwkv/kernels/cortex_m.hpp>
 #include <rwkv/kernels/quantised_layout.hpp>
 
 namespace rwkv::inline RWKV_ABI::kernels {
@@ -25,10 +26,11 @@ enum class ActivationFormat : std::uint8_t {
   codes,      ///< of 8 bits, with steps and sums
   sums,       ///< only the sums
   bfloats16,  ///< the nearest bfloat16
+  wide,       ///< codes as the DSP extension of Cortex-M multiplies them
 };
 
 /// Rows of quantised inputs: either codes [cols], steps [cols / 32], sums [cols / 16] and offsets
-/// [cols / 32], or bfloat16 [cols]. A view.
+/// [cols / 32], or bfloat16 [cols], or wide tiles [cols / 32]. A view.
 struct QuantisedActivations {
   std::byte* data = nullptr;
   std::size_t stride = 0;  ///< bytes from row to row
@@ -38,7 +40,9 @@ struct QuantisedActivations {
   static constexpr std::size_t bytes_for(std::size_t cols) noexcept {
     const std::size_t tiles = (cols + tile_cols - 1) / tile_cols;
     const std::size_t coded = tiles * (tile_cols + 4 * sizeof(float));
-    const std::size_t bytes = coded < 2 * cols ? 2 * cols : coded;
+    const std::size_t wide = RWKV_CORTEX_M * tiles * 72;
+    std::size_t bytes = coded < 2 * cols ? 2 * cols : coded;
+    if (bytes < wide) bytes = wide;
     return (bytes + alignment - 1) / alignment * alignment;
   }
 
@@ -62,6 +66,12 @@ struct QuantisedActivations {
   [[nodiscard]] bfloat16* bfloats16(std::size_t m) const noexcept {
     return reinterpret_cast<bfloat16*>(data + m * stride);
   }
+#if RWKV_CORTEX_M
+  [[nodiscard]] cortex_m::WideTile* wide(std::size_t m) const noexcept {
+    static_assert(sizeof(cortex_m::WideTile) == 72);
+    return reinterpret_cast<cortex_m::WideTile*>(data + m * stride);
+  }
+#endif
 };
 
 /// Rows of inputs as they are, and as a product wants them.

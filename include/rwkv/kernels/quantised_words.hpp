@@ -5,9 +5,8 @@
 #pragma once
 
 #include <rwkv/kernels/lanes.hpp>
+#include <rwkv/kernels/quads.hpp>
 #include <rwkv/quant/storage.hpp>
-
-#include <cstring>
 
 #if defined(__ARM_FEATURE_SIMD32)
 #include <arm_acle.h>
@@ -49,18 +48,6 @@ RWKV_INLINE std::int32_t dot(std::int32_t sum, FourInputs w, FourInputs x) noexc
          low(w.odd) * low(x.odd) + (w.odd >> 16) * (x.odd >> 16);
 }
 #endif
-
-/// Word `i` of some bytes at a multiple of 4. (Freestanding compilers call memcpy for 4 bytes.)
-RWKV_INLINE std::uint32_t word_at(const std::byte* p, std::size_t i) noexcept {
-#if defined(__GNUC__)
-  using Word [[gnu::may_alias]] = std::uint32_t;
-  return reinterpret_cast<const Word*>(p)[i];
-#else
-  std::uint32_t word;
-  std::memcpy(&word, p + 4 * i, sizeof word);
-  return word;
-#endif
-}
 
 /// Adds the products of a tile for 4 outputs, the first of which is `o`.
 template <unsigned Bits>

@@ -14,6 +14,7 @@
 #define RWKV_KERNELS_WKV
 
 #ifndef RWKV_AGAIN
+#include <rwkv/kernels/cortex_m.hpp>
 #include <rwkv/kernels/isa_namespace.hpp>
 #include <rwkv/kernels/operands.hpp>
 #include <rwkv/simd/scalar.hpp>
@@ -97,6 +98,17 @@ std::size_t wkv_blocks(const WkvTokens& t, std::size_t n, std::size_t i, float* 
 /// arbitrary. Cost: 9 n^2 operations per token.
 template <class L>
 void wkv(const WkvTokens& t, std::size_t n, float* state) noexcept {
+#if RWKV_CORTEX_M
+  if constexpr (L::width == 1)
+    if (n % 8 == 0) {
+      const float* vectors[] = {t.a, t.w, t.b, t.k, t.r, t.v, t.y};
+      for (std::size_t token = 0; token < t.count; ++token) {
+        cortex_m::wkv(vectors, n, state);
+        for (const float*& vector : vectors) vector += t.stride;
+      }
+      return;
+    }
+#endif
   if (t.count == 0) return;
   const std::size_t i = detail::wkv_blocks < L, L::width == 16 ? 4 : 2 > (t, n, 0, state);
   if constexpr (L::width > 1) detail::wkv_blocks<simd::Scalar, 1>(t, n, i, state);

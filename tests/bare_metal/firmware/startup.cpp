@@ -40,8 +40,18 @@ int main();
 // Without the attribute the compiler would turn each loop into a call of the function itself.
 #define RWKV_PLAIN_LOOP [[gnu::used, gnu::optimize("no-tree-loop-distribute-patterns")]]
 
+using Word [[gnu::may_alias]] = std::uint32_t;
+struct [[gnu::may_alias]] FourWords {
+  std::uint32_t words[4];
+};
+
 RWKV_PLAIN_LOOP void* memcpy(void* to, const void* from, std::size_t n) {
-  for (std::size_t i = 0; i < n; ++i) static_cast<char*>(to)[i] = static_cast<const char*>(from)[i];
+  auto* out = static_cast<char*>(to);
+  auto* in = static_cast<const char*>(from);
+  if ((reinterpret_cast<std::uintptr_t>(to) | reinterpret_cast<std::uintptr_t>(from)) % 4 == 0)
+    for (; n >= 16; n -= 16, out += 16, in += 16)
+      *reinterpret_cast<FourWords*>(out) = *reinterpret_cast<const FourWords*>(in);
+  for (; n > 0; --n) *out++ = *in++;
   return to;
 }
 
@@ -52,7 +62,12 @@ RWKV_PLAIN_LOOP void* memmove(void* to, const void* from, std::size_t n) {
 }
 
 RWKV_PLAIN_LOOP void* memset(void* to, int value, std::size_t n) {
-  for (std::size_t i = 0; i < n; ++i) static_cast<char*>(to)[i] = static_cast<char>(value);
+  auto* out = static_cast<char*>(to);
+  const Word word = static_cast<unsigned char>(value) * 0x01010101u;
+  if (reinterpret_cast<std::uintptr_t>(to) % 4 == 0)
+    for (; n >= 16; n -= 16, out += 16)
+      *reinterpret_cast<FourWords*>(out) = {{word, word, word, word}};
+  for (; n > 0; --n) *out++ = static_cast<char>(value);
   return to;
 }
 

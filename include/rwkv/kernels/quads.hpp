@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+// Matrices of 8-bit codes (layouts of 8 bits with halves as scales) in an order for processors
+// without vectors: four outputs at a time, one stream of memory, and codes in the form that SMLAD is
+// fastest with. A blob may be written in it (static_blob.hpp). The bits of products are those of
+// every other kernel. Freestanding.
+//
+// Four outputs make a quad, whose tiles of 32 inputs follow each other: 4 scales, then, for each
+// four inputs, 4 words, the codes of one output each; even codes are stored as if 128 were added.
+#pragma once
+
+#include <rwkv/kernels/cortex_m.hpp>
+#include <rwkv/kernels/quantised_activations.hpp>
+#include <rwkv/simd/scalar.hpp>
+
+#include <cstring>
+
+namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
+
+/// Whether matrices of this layout can be in quads.
+[[nodiscard]] constexpr bool has_quads(const QuantisedLayout& layout) noexcept {
+  return layout.bits == 8 && layout.form == ScaleForm::halves && !layout.min;
+}
+
+[[nodiscard]] constexpr bool has_quads(DType type) noexcept {
+  return is_block(type) && has_quads(layout_of(type));
+}
+
+/// A matrix in quads. It occupies what it does in panels.
+struct QuadMatrix {
+  const std::byte* data = nullptr;
+  std::size_t rows = 0;
+  std::size_t cols = 0;
+};
+
+namespace detail {
+
+inline constexpr std::size_t quad_outputs = 4;
+inline constexpr std::size_t quads_per_panel = panel_rows / quad_outputs;
+inline constexpr std::size_t quad_scale_bytes = 2 * quad_outputs;
+inline constexpr std::size_t quad_tile_bytes = quad_scale_bytes + quad_outputs * tile_cols;
+inline constexpr std::uint32_t quad_offsets = 0x00800080;
+
+/// Word `i` of some bytes at a multiple of 4. (Freestanding compilers call memcpy for 4 bytes.)
+RWKV_INLINE std::uint32_t word_at(const std::byte* p, std::size_t i) noexcept {
+#if defined(__GNUC__)
+  using Word [[gnu::may_alias]] = std::uint32_t;
+  return reinterpret_cast<const Word*>(p)[i];
+#else
+  std::uint32_t word;
+  std::memcpy(&word, p + 4 * i, sizeof word);
+  return word;
+#endif
+}
+
+}  // namespace detail
+
+/// Turns panels (kernels/quantised_layout.hpp) into quads; `to` has room for as many bytes.
+inline void pack_quads(const QuantisedMatrix& w, std::byte* to) noexcept {
+  RWKV_ASSERT(has_quads(w.layout));
+  const std::size_t tiles = w.cols / tile_cols;
+  for (std::size_t quad = 0; quad < detail::quads_per_panel * panels_for(w.rows); ++quad) {
+    const std::byte* tile =
+        w.data + quad / detail::quads_per_panel * w.layout.bytes_per_panel(w.cols);
+    const std::size_t first = quad % detail::quads_per_panel * detail::quad_outputs;
+    for (std::size_t t = 0; t < tiles; ++t, tile += w.layout.tile_bytes()) {
+      std::memcpy(to, tile + 2 * first, detail::quad_scale_bytes);
+      to += detail::quad_scale_bytes;
+      for (std::size_t q = 0; q < tile_cols / 4; ++q)
+        for (std::size_t k = 0; k < detail::quad_outputs; ++k, to += 4) {
+          std::uint32_t word;
+          std::memcpy(&word, tile + w.layout.code_offset() + 4 * (q * panel_rows + first + k),
+                      sizeof word);
+          word ^= detail::quad_offsets;
+          std::memcpy(to, &word, sizeof word);
+        }
+    }
+  }
+}
+
+/// What products with quads want made of their inputs.
+inline constexpr ActivationFormat quad_activations =
+    RWKV_CORTEX_M ? ActivationFormat::wide : ActivationFormat::codes;
+
+/// y[m][o] = sum_i W[o][i] x[m][i] for the outputs of panels [panels.begin, panels.end) and rows m
+/// < rows, as quantised_matmul computes it. y outside the asked outputs is not touched.
+inline void multiply_quads(const QuadMatrix& w, Range panels, const QuantisedActivations& x,
+                           std::size_t rows, float* y, std::size_t ldy) noexcept {
+  constexpr std::size_t n = detail::quad_outputs;
+  const std::size_t tiles = w.cols / tile_cols;
+  const std::byte* const first =
+      w.data + panels.begin * detail::quads_per_panel * tiles * detail::quad_tile_bytes;
+  const std::size_t begin = panels.begin * panel_rows;
+  const std::size_t end = panels.end * panel_rows < w.rows ? panels.end * panel_rows : w.rows;
+  for (std::size_t m = 0; m < rows; ++m) {
+    const std::byte* quad = first;
+    std::size_t o = begin;
+#if RWKV_CORTEX_M
+    const std::size_t whole = (end - begin) / n;
+    cortex_m::quads(quad, x.wide(m), y + m * ldy + o, whole, tiles);
+    quad += whole * tiles * detail::quad_tile_bytes;
+    o += whole * n;
+    if (o < end) {
+      float sums[n];
+      cortex_m::quads(quad, x.wide(m), sums, 1, tiles);
+      for (std::size_t k = 0; o < end; ++k, ++o) y[m * ldy + o] = sums[k];
+    }
+#else
+    using L = simd::Scalar;
+    for (; o < end; o += n) {
+      L sums[n] = {};
+      for (std::size_t t = 0; t < tiles; ++t, quad += detail::quad_tile_bytes) {
+        std::int32_t products[n] = {};
+        const std::int8_t* const codes = x.codes(m) + t * tile_cols;
+        for (std::size_t q = 0; q < tile_cols / 4; ++q) {
+          const std::int32_t in[4] = {codes[4 * q], codes[4 * q + 1], codes[4 * q + 2],
+                                      codes[4 * q + 3]};
+          RWKV_UNROLL
+          for (std::size_t k = 0; k < n; ++k) {
+            const std::uint32_t word =
+                detail::word_at(quad + detail::quad_scale_bytes, q * n + k) ^ detail::quad_offsets;
+            RWKV_UNROLL
+            for (unsigned i = 0; i < 4; ++i)
+              products[k] += static_cast<std::int8_t>(word >> 8 * i & 0xffu) * in[i];
+          }
+        }
+        const L step = L::broadcast(x.steps(m)[t]);
+        RWKV_UNROLL
+        for (std::size_t k = 0; k < n; ++k) {
+          half scale;
+          std::memcpy(&scale, quad + 2 * k, sizeof scale);
+          sums[k] = fma(L{static_cast<float>(products[k])}, L{to_float(scale)} * step, sums[k]);
+        }
+      }
+      for (std::size_t k = 0; k < n && o + k < end; ++k) y[m * ldy + o + k] = sums[k].v;
+    }
+#endif
+  }
+}
+
+}  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA
