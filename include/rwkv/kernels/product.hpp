@@ -182,7 +182,7 @@ void run(const Product<Matrix> (&products)[N], std::size_t rows, const Scratch& 
     weights += inputs * panel_rows;
   }
   const std::size_t parts = parts_for(weights * rows, exec.concurrency());
-  exec.parallel(parts, [&, total, parts, rows](std::size_t part) {
+  exec.parallel(parts, [&, total, parts](std::size_t part) {
     const std::uint64_t from = share_begin(total, parts, part);
     const std::uint64_t to = share_begin(total, parts, part + 1);
     std::uint64_t before = 0;
