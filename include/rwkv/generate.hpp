@@ -6,6 +6,7 @@
 #pragma once
 
 #include <rwkv/constraint.hpp>
+#include <rwkv/core/conventions.hpp>
 #include <rwkv/exec/cancellable.hpp>
 #include <rwkv/exec/serial.hpp>
 #include <rwkv/sampler.hpp>
@@ -18,16 +19,6 @@
 #include <type_traits>
 
 namespace rwkv::inline RWKV_ABI {
-
-/// Why the text ended.
-enum class StopReason : std::uint8_t {
-  none,         ///< it has not
-  max_tokens,   ///< as many tokens as asked for
-  stop_token,   ///< the model said that it has finished
-  stop_string,  ///< a stop string was complete
-  cancelled,    ///< the callback or `cancelled` asked to stop
-  complete,     ///< the constraint is satisfied and nothing can follow
-};
 
 template <class Shape>
 struct Slot;

@@ -53,9 +53,7 @@ RWKV_FUNCTION std::string TokenStream::pending() const {
 RWKV_FUNCTION std::vector<Token> digits_and_spaces(const Tokenizer& tokenizer) {
   std::vector<Token> tokens;
   for (Token token = 0; token < tokenizer.vocab_size(); ++token)
-    if (std::string_view(" \t0123456789").find(tokenizer.token_bytes(token)) !=
-        std::string_view::npos)
-      tokens.push_back(token);
+    if (internal::is_digits_or_spaces(tokenizer.token_bytes(token))) tokens.push_back(token);
   return tokens;
 }
 

@@ -11,10 +11,8 @@
 // with every compiler and on every machine.
 #pragma once
 
-#include <rwkv/core/argmax.hpp>
 #include <rwkv/core/error.hpp>
-#include <rwkv/text/fixed_exp.hpp>
-#include <rwkv/text/random.hpp>
+#include <rwkv/text/draw.hpp>
 #include <rwkv/text/token_mask.hpp>
 
 #include <array>
@@ -77,50 +75,17 @@ class Sampler {
   void observe(Token token) { count(token); }
 
  private:
-  struct Occurrence {
-    Token token;
-    float count;
-  };
-
   // x_ = the logits with bans, biases and penalties.
   void adjust(std::span<const float> logits);
   // The token of x_, counted.
   Token choose();
 
-  // In integers, which compilers vectorise and no floating-point option changes.
-  [[nodiscard]] float largest_logit() const;
-
-  // From here on x_ holds distances from the largest logit, at which probability falls. Every
-  // filter is a largest distance.
-  Token draw(float largest);
-
-  [[nodiscard]] float nucleus();
-
-  [[nodiscard]] float nearest(std::uint64_t k);
-
-  // Where a running total over the tokens, nearest first, reaches a target (from 1 up).
-  struct Cut {
-    float distance;           // tokens nearer than this hold less than the target ...
-    std::uint64_t remainder;  // ... by so much, which tokens at this distance hold
-  };
-
-  // A radix selection: the bits of a float that is not negative order as its value does, so each
-  // pass fixes the next 10 or 11 bits of the distance, for the tokens that agree so far. O(V)
-  // always.
-  template <class Measure, class Target>
-  [[nodiscard]] Cut cut(const Measure& measure, const Target& target);
-
-  // Draws among the tokens up to `limit`. The first pass sums blocks of tokens, so that the second
-  // one only visits the block which the random number falls into.
-  [[nodiscard]] Token pick(float limit);
-
   void count(Token token);
 
   SamplerOptions options_;
-  FixedExp weight_;    // p at temperature 1
   FixedExp tempered_;  // p^(1 / temperature)
   SplitMix64 random_;
-  std::vector<Occurrence> occurrences_;
+  std::vector<detail::Occurrence> occurrences_;
   // Scratch of one call.
   std::vector<float> x_;         // [V]
   std::vector<float> agreeing_;  // [V]

@@ -71,6 +71,23 @@ inline constexpr std::size_t static_workspace_floats = [] {
 }();
 
 template <class Shape, std::size_t Rows>
+inline constexpr std::size_t static_rows = Shape::is_static ? Rows : dynamic;
+template <class Shape, std::size_t Rows>
+inline constexpr std::size_t static_stride = [] {
+  if constexpr (Shape::is_static && Rows != dynamic)
+    return row_stride(Shape{}.embed(), Rows);
+  else
+    return dynamic;
+}();
+template <class Shape, std::size_t Rows>
+inline constexpr std::size_t static_hidden_stride = [] {
+  if constexpr (Shape::is_static && Rows != dynamic)
+    return row_stride(hidden_width(Shape{}.dimensions()), Rows);
+  else
+    return dynamic;
+}();
+
+template <class Shape, std::size_t Rows>
 inline constexpr std::size_t static_vocab = [] {
   if constexpr (Shape::is_static && Rows != dynamic)
     return Shape{}.vocab();
@@ -86,7 +103,11 @@ inline constexpr std::size_t static_vocab = [] {
 template <class Shape = DynamicShape, std::size_t Rows = dynamic>
 class Workspace {
  public:
-  Workspace() requires(Shape::is_static&& Rows != dynamic) : Workspace(Shape{}, Rows) {}
+  /// Rows as a constant; `dynamic` if they are none.
+  static constexpr std::size_t row_count = Rows;
+
+  /// All zeros, so that a workspace at namespace scope needs no code that runs before main.
+  constexpr Workspace() requires(Shape::is_static&& Rows != dynamic) = default;
 
   /// `rows` must be Rows when that is a constant (asserted); 0 counts as 1. Throws std::bad_alloc.
   /// Memory: about rows * (13 C + 1.3 max(F, ranks)) + V floats.
@@ -157,9 +178,10 @@ class Workspace {
 
  private:
   [[no_unique_address]] Shape shape_;
-  std::size_t rows_;
-  std::size_t stride_;
-  std::size_t hidden_stride_;
+  [[no_unique_address]] internal::Extent<detail::static_rows<Shape, Rows>, 16> rows_;
+  [[no_unique_address]] internal::Extent<detail::static_stride<Shape, Rows>, 17> stride_;
+  [[no_unique_address]] internal::Extent<detail::static_hidden_stride<Shape, Rows>, 18>
+      hidden_stride_;
   Buffer<float, detail::static_workspace_floats<Shape, Rows>> floats_;
   Buffer<std::byte, detail::static_quantised_activation_bytes<Shape, Rows>> quantised_;
   Buffer<float, detail::static_vocab<Shape, Rows>> logits_;

@@ -26,6 +26,7 @@
 #include <rwkv/quantised.hpp>
 #include <rwkv/speculate.hpp>
 #include <rwkv/static_blob.hpp>
+#include <rwkv/static_generate.hpp>
 #include <rwkv/static_model.hpp>
 #include <rwkv/train.hpp>
 #include <rwkv/train/longce.hpp>
@@ -66,6 +67,8 @@ using rwkv::kernels::compiled::map;
 using L = rwkv::simd::Scalar;
 extern float *x, *y;
 extern std::size_t n;
+
+extern "C" const std::byte world_vocabulary[], world_vocabulary_end[];
 
 namespace tiny {
 using Shape = rwkv::Shape<2, 32, 16, 128, 12, 8, 6, 3, 10>;

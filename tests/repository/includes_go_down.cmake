@@ -9,7 +9,7 @@ cmake_minimum_required(VERSION 3.25)
 # Definitions (.ipp) stand where their headers do; what is compiled of them sees everything.
 set(floors  # from the roof to the ground
   "compiled\\.cpp|rwkv\\.h|(compiled|c)/.*"
-  "(tokenizer|sampler|generate|speculate|generate_batch|any_model|chat|constraint|grammar|cuda)\\.[hi]pp|(text|grammar)/.*"
+  "(tokenizer|sampler|generate|static_(tokenizer|sampler|generate)|speculate|generate_batch|any_model|chat|constraint|grammar|cuda)\\.[hi]pp|(text|grammar)/.*"
   "(model|quantised|memory|adapter|batch|forward|hybrid|static_model|static_blob|verify|calibrate|convert|train|automata)\\.[hi]pp|(train|automata)/.*"
   "(embedding|block|sparse_block|time_mix|sparse_attention|channel_mix|head|pass)\\.[hi]pp"
   "io/.*"  # also of states, so above them

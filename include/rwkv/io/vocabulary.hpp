@@ -2,6 +2,7 @@
 // What every vocabulary file becomes: token bytes by id.
 #pragma once
 
+#include <rwkv/core/conventions.hpp>
 #include <rwkv/io/checkpoint.hpp>
 #include <rwkv/io/untrusted.hpp>
 
@@ -34,12 +35,10 @@ inline constexpr std::uint64_t max_vocabulary = std::uint64_t{1} << 18;
   return ids;
 }
 
-/// What is wrong with a vocabulary of `ids` ids for a model with `rows` rows of logits, or nothing.
-/// A model has as many rows as ids, or some more, which pad them: to a multiple of 64, or of up to
-/// 4096 as long as that does not double them. (World: 65536 for 65530; Pile: 50304 for 50277.)
+/// What is wrong with a vocabulary of `ids` ids for a model with `rows` rows of logits, or nothing
+/// (internal::vocabulary_fits).
 [[nodiscard]] inline std::string vocabulary_misfit(std::size_t ids, std::size_t rows) {
-  const auto padded = [&](std::size_t to) { return (ids + to - 1) / to * to; };
-  if (ids <= rows && rows <= (std::max)(padded(64), (std::min)(padded(4096), 2 * ids))) return {};
+  if (rwkv::internal::vocabulary_fits(ids, rows)) return {};
   return "this vocabulary has ids up to " + std::to_string(ids - (ids > 0)) + ", and the model " +
          std::to_string(rows) + " tokens: they do not belong together";
 }
