@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// What runs before main on a Cortex-M. No constructors: there is no code that runs before main.
+#include "board.hpp"
+#include "semihosting.hpp"
+
+extern "C" {
+
+// From the linker script.
+extern std::uint32_t __stack_top[], __bss_end[];
+extern const std::uint32_t __data_load[];
+extern std::uint32_t __data_start[], __data_end[], __bss_start[];
+
+int main();
+
+constexpr std::uint32_t paint = 0xa5a5a5a5u;
+
+[[noreturn]] void Reset_Handler() {
+#if defined(__ARM_FP)
+  auto* const coprocessor_access = reinterpret_cast<volatile std::uint32_t*>(0xE000ED88);
+  *coprocessor_access = *coprocessor_access | 0xFU << 20;  // enable the FPU
+  asm volatile("dsb\n isb" ::: "memory");
+#endif
+  const std::uint32_t* load = __data_load;
+  for (std::uint32_t* word = __data_start; word != __data_end; ++word) *word = *load++;
+  for (std::uint32_t* word = __bss_start; word != __bss_end; ++word) *word = 0;
+  std::uint32_t* sp;
+  asm volatile("mov %0, sp" : "=r"(sp));
+  for (std::uint32_t* word = __bss_end; word < sp; ++word) *word = paint;
+  semihosting::exit(main());
+}
+
+[[noreturn]] void Fault_Handler() { semihosting::exit(99); }
+
+// The processor reads its first stack pointer and its handlers from here.
+struct VectorTable {
+  std::uint32_t* stack_top;
+  void (*handlers[15])();
+};
+[[gnu::section(".vectors"), gnu::used]] const VectorTable vectors = {
+    __stack_top,
+    {Reset_Handler, Fault_Handler, Fault_Handler, Fault_Handler, Fault_Handler, Fault_Handler,
+     nullptr, nullptr, nullptr, nullptr, Fault_Handler, Fault_Handler, nullptr, Fault_Handler,
+     Fault_Handler}};
+
+}  // extern "C"
+
+std::size_t board::stack_used() {
+  const std::uint32_t* word = __bss_end;
+  while (word != __stack_top && *word == paint) ++word;
+  return static_cast<std::size_t>(__stack_top - word) * sizeof *word;
+}
+
+/// SysTick, which counts 24 bits down.
+std::uint32_t board::clock() {
+  const auto at = [](std::uintptr_t address) -> volatile std::uint32_t& {
+    return *reinterpret_cast<volatile std::uint32_t*>(address);
+  };
+  constinit static std::uint32_t last = 0, sum = 0;
+  if ((at(0xE000E010) & 1) == 0) {
+    at(0xE000E014) = 0xFFFFFF;
+    at(0xE000E018) = 0;
+    at(0xE000E010) = 5;  // on, with the processor's clock
+  }
+  const std::uint32_t now = at(0xE000E018);
+  sum += (last - now) & 0xFFFFFF;
+  last = now;
+  return sum;
+}

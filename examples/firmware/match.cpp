@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// Says which lines match a regular expression that a model was compiled from: dates like
+// 2024-02-29. "?" asks what the last line took.
+#include "board.hpp"
+#include "date.hpp"  // rwkv export examples/models/automata/date.safetensors
+                     //   --format blob --name date --out date.hpp
+#include <rwkv/automata/static_recogniser.hpp>
+
+RWKV_EMBED(date_blob, "date.bin");
+
+namespace {
+
+constinit rwkv::State<date::Shape> state;
+constinit rwkv::Workspace<date::Shape, 1> work;
+constinit char line[128];
+constexpr std::size_t ram = sizeof state + sizeof work + sizeof line;
+static_assert(ram <= 40 * 1024);
+
+}  // namespace
+
+int main() {
+  const char* why = nullptr;
+  const auto weights = date::Weights::from(RWKV_EMBEDDED(date_blob), &why);
+  if (!weights) {
+    board::write(why);
+    return 1;
+  }
+  const rwkv::StaticModel model(*weights);
+  const rwkv::automata::StaticRecogniser recogniser(model, date::spelling);
+  board::Stopwatch watch;
+  std::size_t tokens = 0;
+  for (std::string_view text; board::read_line(line, text) && !text.empty();) {
+    if (text == "?") {
+      board::report(watch, tokens, ram);
+      continue;
+    }
+    watch.start();
+    recogniser.reset(state, work, watch);
+    const bool fine = recogniser.feed(text, state, work, watch);
+    tokens = recogniser.tokens_of(text);
+    board::write(text);
+    board::write(!fine                        ? ": not in the alphabet\n"
+                 : recogniser.label(work) == 1 ? ": yes\n"
+                                              : ": no\n");
+  }
+  return 0;
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// make_models <examples/models> <directory>
+// Writes what the programs of examples/firmware include and link in, as `rwkv export` does.
+#include <rwkv/automata/spelling.hpp>
+#include <rwkv/automata/static_spelling.hpp>
+#include <rwkv/io/read.hpp>
+#include <rwkv/io/static_blob_writer.hpp>
+#include <rwkv/io/vocabulary_file.hpp>
+#include <rwkv/quantised.hpp>
+#include <rwkv/text/static_vocabulary_writer.hpp>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+
+namespace {
+
+void write(const std::filesystem::path& path, std::span<const std::byte> bytes) {
+  std::ofstream file(path, std::ios::binary);
+  file.write(reinterpret_cast<const char*>(bytes.data()),
+             static_cast<std::streamsize>(bytes.size()));
+  if (!file.flush()) throw std::runtime_error("cannot write " + path.string());
+}
+
+void make(const std::filesystem::path& model, const std::filesystem::path& directory,
+          const std::string& name, const std::string& type) {
+  const auto checkpoint = rwkv::io::read_checkpoint(model);
+  rwkv::LoadOptions options;
+  if (!type.empty()) options = rwkv::quantised(*rwkv::type_named(type));
+  const rwkv::io::StoredWeights weights(checkpoint, options);
+  const auto blobs = rwkv::io::static_blob(weights);
+  std::filesystem::create_directories(directory);
+  write(directory / (name + ".bin"), blobs.core);
+  std::string header = rwkv::io::static_blob_header(weights, blobs, name);
+  if (checkpoint.metadata.contains("rwkv.automaton"))
+    header +=
+        rwkv::automata::static_spelling(rwkv::automata::Spelling::read(checkpoint), name);
+  if (const auto vocabulary = rwkv::io::vocabulary_of(checkpoint))
+    write(directory / (name + ".vocabulary"),
+          rwkv::static_vocabulary(vocabulary->tokens, vocabulary->source));
+  write(directory / (name + ".hpp"), std::as_bytes(std::span(header)));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    if (argc != 3) throw std::invalid_argument("usage: make_models MODELS DIRECTORY");
+    const std::filesystem::path models = argv[1], out = argv[2];
+    for (const std::string type : {"f16", "q8_0", "q4_0"})
+      make(models / "tales" / "tales.safetensors", out / ("tales_" + type), "tales",
+           type == "f16" ? "" : type);
+    for (const std::string type : {"f32", "q8_0"})
+      make(models / "reverse" / "reverse.safetensors", out / ("reverse_" + type), "reverse",
+           type == "f32" ? "" : type);
+    make(models / "automata" / "date.safetensors", out / "date_f32", "date", "");
+    return 0;
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "error: %s\n", e.what());
+    return 1;
+  }
+}
