@@ -66,7 +66,7 @@ MEMORY {
   $more
 }
 REGION_ALIAS("WEIGHTS", $weights)
-__stack_size = 3K;
+__stack_size = 4K;
 INCLUDE $here/firmware.ld
 EOF
 objects=()

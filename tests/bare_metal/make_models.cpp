@@ -28,7 +28,7 @@ void make(const std::filesystem::path& model, const std::filesystem::path& direc
   rwkv::LoadOptions options;
   if (!type.empty()) options = rwkv::quantised(*rwkv::type_named(type));
   const rwkv::io::StoredWeights weights(checkpoint, options);
-  const auto blobs = rwkv::io::static_blob(weights);
+  const auto blobs = rwkv::io::static_blob(weights, {.quads = true});
   std::filesystem::create_directories(directory);
   write(directory / (name + ".bin"), blobs.core);
   std::string header = rwkv::io::static_blob_header(weights, blobs, name);

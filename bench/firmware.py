@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The programs of examples/firmware on emulated microcontrollers: instructions, flash, RAM, stack.
+
+firmware.py --models DIRECTORY [--check] [--cores m4f,...] [--programs tale,...]
+
+DIRECTORY is what rwkv_make_firmware_models (tests/bare_metal) writes. Every program must answer as it
+does on this computer. With --check, more than LIMITS is an error. Cores whose compiler or emulator is
+missing are left out, and named. Counts are instructions (QEMU's -icount), not cycles.
+"""
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+BUILD = ROOT / "examples" / "firmware" / "build.sh"
+# Instructions per tick of the clock, at one instruction per nanosecond.
+TICKS = {"m0plus": 40, "microbit": 62.5, "m4f": 40, "stm32f405": 1000 / 168, "m7": 40, "m33": 50,
+         "m55": 31.25, "rv32imc": 1, "rv32imafc": 1}
+PROGRAMS = {
+    "tale": ("tales_q8_0", "Once upon a time\n?\n\n"),
+    "reverse": ("reverse_q8_0", "12345\n90817263\n?\n\n"),
+    "match": ("date_f32", "2024-02-29\n2023-02-29\nhello\n2024-12-31\n?\n\n"),
+}
+RUNS = [(core, program) for program in PROGRAMS for core in TICKS
+        if core not in ("microbit", "stm32f405")] + [("microbit", "reverse"), ("stm32f405", "tale")]
+MODELS = {("stm32f405", "tale"): "tales_stm32f405"}
+# (core, program): thousands of instructions per token, bytes of flash, of RAM and of stack.
+LIMITS = {}
+
+
+def run(command, **more):
+    done = subprocess.run([str(c) for c in command], text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, **more)
+    if done.returncode != 0:
+        sys.exit(f"error: {' '.join(map(str, command))} ended with {done.returncode}:\n"
+                 f"{done.stdout}")
+    return done.stdout
+
+
+def multiply_adds(header):
+    """Of one token: matrices alone."""
+    numbers = re.search(r"rwkv::Shape<([^>]*)>", header.read_text()).group(1)
+    layers, embed, _, ffn, vocab, w, a, v, g = (int(n) for n in numbers.split(","))
+    block = 4 * embed * embed + 2 * embed * ffn + 2 * embed * (w + a + v + g)
+    return layers * block - 2 * embed * v + vocab * embed
+
+
+def sections(elf):
+    tool = "arm-none-eabi-size" if elf.suffix != ".rv" else "riscv64-unknown-elf-size"
+    return {name: int(size) for name, size in
+            re.findall(r"^(\.\S+)\s+(\d+)", run([tool, "-A", elf]), re.M)}
+
+
+def measure(core, program, models, work):
+    model, text = PROGRAMS[program]
+    model = models / MODELS.get((core, program), model)
+    elf = work / f"{program}-{core}{'.rv' if core.startswith('rv') else '.elf'}"
+    flags = ["-DTALE_TOKENS=20", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow",
+             "-Werror"]
+    run([BUILD, core, program, model, elf, *flags])
+    emulator = run([BUILD, core, "emulator"]).split()
+    out = run([*emulator, "-serial", "none", "-semihosting-config", "enable=on,target=native",
+               "-kernel", elf], input=text, timeout=120)
+    ticks, tokens, stack, ram = map(int, re.search(
+        r"clock (\d+) for (\d+) tokens, stack (\d+), RAM (\d+)", out).groups())
+    size = sections(elf)
+    data = size.get(".data", 0)
+    per_token = ticks * TICKS[core] / tokens
+    header = next(model.glob("*.hpp"))
+    return out, {
+        "instructions": per_token,
+        "per multiply-add": per_token / multiply_adds(header),
+        "flash": size[".vectors"] + size[".weights"] + size[".text"] + data,
+        "weights": size[".weights"],
+        "RAM": data + size.get(".bss", 0),
+        "stack": stack,
+    }
+
+
+def answers(out):
+    return [line for line in out.splitlines() if not line.startswith("clock ")]
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__,
+                                      formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--models", required=True, type=pathlib.Path)
+    options.add_argument("--check", action="store_true", help="hold the results against LIMITS")
+    options.add_argument("--cores", type=lambda s: s.split(","), default=list(TICKS))
+    options.add_argument("--programs", type=lambda s: s.split(","), default=list(PROGRAMS))
+    options.add_argument("--jobs", type=int, default=os.cpu_count())
+    options = options.parse_args()
+
+    tools = {"arm": ("arm-none-eabi-g++", "qemu-system-arm"),
+             "riscv": ("riscv64-unknown-elf-g++", "qemu-system-riscv32")}
+    missing = {kind: [t for t in needed if shutil.which(t) is None]
+               for kind, needed in tools.items()}
+    for kind, names in missing.items():
+        if names:
+            print(f"left out: {kind}, for want of {' and '.join(names)}")
+    runs = [(core, program) for core, program in RUNS
+            if core in options.cores and program in options.programs
+            and not missing["riscv" if core.startswith("rv") else "arm"]]
+    if not runs:
+        print("skipped: nothing to run")
+        return
+    environment = shutil.which("ccache")
+    if environment:
+        os.environ.setdefault("RWKV_COMPILER_LAUNCHER", environment)
+
+    wrong = []
+    with tempfile.TemporaryDirectory() as work, \
+            concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        work = pathlib.Path(work)
+        hosts = {(MODELS.get(r), r[1]) for r in runs}
+        jobs = {r: pool.submit(measure, *r, options.models, work) for r in runs}
+        host = {}
+        for model, program in hosts:
+            host[model, program] = pool.submit(host_answers, model, program, options.models, work)
+        print("| program | core | instructions per token | per multiply-add | flash, of it weights "
+              "| RAM | stack |\n|---|---|---|---|---|---|---|")
+        for (core, program), job in jobs.items():
+            out, result = job.result()
+            want = host[MODELS.get((core, program)), program].result()
+            if answers(out) != answers(want):
+                wrong.append(f"{program} on {core} says\n{out}instead of\n{want}")
+            print(f"| {program} | {core} | {result['instructions'] / 1000:,.1f} k | "
+                  f"{result['per multiply-add']:.2f} | {result['flash'] / 1024:.1f} KB, "
+                  f"{result['weights'] / 1024:.1f} KB | {result['RAM'] / 1024:.1f} KB | "
+                  f"{result['stack']} |")
+            if not options.check:
+                continue
+            limits = LIMITS.get((core, program))
+            if limits is None:
+                wrong.append(f"{program} on {core} has no limits")
+                continue
+            found = (result["instructions"] / 1000, result["flash"], result["RAM"],
+                     result["stack"])
+            names = ("thousands of instructions per token", "bytes of flash", "bytes of RAM",
+                     "bytes of stack")
+            for name, number, limit in zip(names, found, limits):
+                if number > limit:
+                    wrong.append(f"{program} on {core}: {number:.0f} {name}, more than {limit}")
+    if wrong:
+        sys.exit("error: " + "\n".join(wrong))
+
+
+def host_answers(model, program, models, work):
+    name = model or PROGRAMS[program][0]
+    elf = work / f"{program}-{name}"
+    run([BUILD, "host", program, models / name, elf, "-DTALE_TOKENS=20"])
+    return run([elf], input=PROGRAMS[program][1])
+
+
+if __name__ == "__main__":
+    main()
