@@ -16,15 +16,82 @@
 
 namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA::inline RWKV_FLAGS {
 
-// Of the compiler: a firmware may have no <cmath>.
+// A firmware may have no <cmath> and no libm, which compilers call for errno's sake: so 32-bit ARM
+// and RISC-V are asked for the instructions, and what has none gets its root from integers.
+#if defined(__GNUC__) && defined(__ARM_FP) && !defined(__aarch64__)
+#define RWKV_FLOAT_INSTRUCTIONS_ARM 1
+#else
+#define RWKV_FLOAT_INSTRUCTIONS_ARM 0
+#endif
+#if defined(__GNUC__) && defined(__riscv_flen)
+#define RWKV_FLOAT_INSTRUCTIONS_RISCV 1
+#else
+#define RWKV_FLOAT_INSTRUCTIONS_RISCV 0
+#endif
+
+/// The square root, correctly rounded, of integers.
+constexpr float root_by_integers(float x) noexcept {
+  const auto bits = std::bit_cast<std::uint32_t>(x);
+  if ((bits & 0x7fffffffu) == 0 || bits == 0x7f800000u || (bits & 0x7fffffffu) > 0x7f800000u)
+    return x;
+  if (bits >> 31 != 0) return std::bit_cast<float>(0x7fc00000u);
+  auto exponent = static_cast<std::int32_t>(bits >> 23) - 127;
+  std::uint32_t rest = bits & 0x7fffffu;
+  if (exponent == -127) {  // subnormal
+    for (; (rest & 0x800000u) == 0; rest <<= 1) --exponent;
+    ++exponent;
+  }
+  rest |= 0x800000u;
+  rest <<= exponent & 1 ? 2 : 1;
+  std::uint32_t root = 0, twice = 0;  // digit by digit: 24 and one to round by
+  for (std::uint32_t digit = 0x1000000u; digit != 0; digit >>= 1, rest <<= 1) {
+    if (twice + digit > rest) continue;
+    rest -= twice + digit;
+    twice += 2 * digit;
+    root += digit;
+  }
+  root += root & 1;
+  return std::bit_cast<float>((root >> 1) + 0x3f000000u +
+                              (static_cast<std::uint32_t>(exponent >> 1) << 23));
+}
+
 #if defined(_MSC_VER) && !defined(__clang__)
 inline float fused_multiply_add(float a, float b, float c) noexcept { return std::fma(a, b, c); }
 inline float square_root(float x) noexcept { return std::sqrt(x); }
+#elif RWKV_FLOAT_INSTRUCTIONS_ARM
+inline float fused_multiply_add(float a, float b, float c) noexcept {
+#if defined(__ARM_FEATURE_FMA) && defined(__clang__)
+  asm("vfma.f32 %0, %1, %2" : "+t"(c) : "t"(a), "t"(b));
+  return c;
+#else
+  return __builtin_fmaf(a, b, c);
+#endif
+}
+inline float square_root(float x) noexcept {
+  asm("vsqrt.f32 %0, %0" : "+t"(x));
+  return x;
+}
+#elif RWKV_FLOAT_INSTRUCTIONS_RISCV
+inline float fused_multiply_add(float a, float b, float c) noexcept {
+  asm("fmadd.s %0, %1, %2, %0" : "+f"(c) : "f"(a), "f"(b));
+  return c;
+}
+inline float square_root(float x) noexcept {
+  asm("fsqrt.s %0, %0" : "+f"(x));
+  return x;
+}
 #else
 inline float fused_multiply_add(float a, float b, float c) noexcept {
   return __builtin_fmaf(a, b, c);
 }
-inline float square_root(float x) noexcept { return __builtin_sqrtf(x); }
+inline float square_root(float x) noexcept {
+#if defined(__STDC_HOSTED__) && __STDC_HOSTED__ == 0 && \
+    (defined(__SOFTFP__) || (defined(__riscv) && !defined(__riscv_flen)))
+  return root_by_integers(x);
+#else
+  return __builtin_sqrtf(x);
+#endif
+}
 #endif
 
 struct Scalar {
@@ -49,7 +116,7 @@ struct Scalar {
 #pragma clang fp contract(off) reassociate(off)  // see add_exponent_bias
 #endif
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__AVX512F__) || \
-    defined(__FP_FAST_FMAF)
+    defined(__FP_FAST_FMAF) || RWKV_FLOAT_INSTRUCTIONS_RISCV
     return {fused_multiply_add(a.v, b.v, c.v)};
 #else
     return {a.v * b.v + c.v};
