@@ -36,6 +36,9 @@ constexpr float to_float(half h) noexcept {
   const std::uint32_t magnitude = h.bits & 0x7fffu;
   if (magnitude >= 0x7c00u)  // infinity, NaN
     return std::bit_cast<float>(sign | 0x7f800000u | (magnitude & 0x3ffu) << 13);
+#if defined(__riscv_flen)  // normal and subnormal alike
+  return std::bit_cast<float>(sign | magnitude << 13) * 0x1p112f;
+#endif
   if (magnitude >= 0x0400u)  // normal
     return std::bit_cast<float>(sign | ((magnitude << 13) + 0x38000000u));
   // Subnormal: the magnitude counts units of 2^-24, which a float holds exactly.

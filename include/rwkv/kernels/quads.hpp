@@ -52,6 +52,38 @@ RWKV_INLINE std::uint32_t word_at(const std::byte* p, std::size_t i) noexcept {
 #endif
 }
 
+RWKV_INLINE half half_at(const std::byte* p, std::size_t i) noexcept {
+#if defined(__GNUC__)
+  using Bits [[gnu::may_alias]] = std::uint16_t;
+  return {reinterpret_cast<const Bits*>(p)[i]};
+#else
+  half h;
+  std::memcpy(&h, p + 2 * i, sizeof h);
+  return h;
+#endif
+}
+
+/// Adds the products of a quad's tile, byte by byte.
+RWKV_INLINE void add_quad(const std::byte* tile, const std::int8_t* x,
+                          std::int32_t (&sum)[quad_outputs]) noexcept {
+  const auto* w = reinterpret_cast<const std::uint8_t*>(tile + quad_scale_bytes);
+  std::int32_t even = 0;
+  for (const std::int8_t* const end = x + tile_cols; x != end; x += 4, w += 4 * quad_outputs) {
+    const std::int32_t in[4] = {x[0], x[1], x[2], x[3]};
+    even += in[0] + in[2];
+    RWKV_UNROLL
+    for (std::size_t k = 0; k < quad_outputs; ++k) {
+      const std::uint8_t* const four = w + 4 * k;
+      sum[k] += four[0] * in[0];
+      sum[k] += static_cast<std::int8_t>(four[1]) * in[1];
+      sum[k] += four[2] * in[2];
+      sum[k] += static_cast<std::int8_t>(four[3]) * in[3];
+    }
+  }
+  RWKV_UNROLL
+  for (std::int32_t& s : sum) s -= 128 * even;
+}
+
 }  // namespace detail
 
 /// Turns panels (kernels/quantised_layout.hpp) into quads; `to` has room for as many bytes.
@@ -110,25 +142,12 @@ inline void multiply_quads(const QuadMatrix& w, Range panels, const QuantisedAct
       L sums[n] = {};
       for (std::size_t t = 0; t < tiles; ++t, quad += detail::quad_tile_bytes) {
         std::int32_t products[n] = {};
-        const std::int8_t* const codes = x.codes(m) + t * tile_cols;
-        for (std::size_t q = 0; q < tile_cols / 4; ++q) {
-          const std::int32_t in[4] = {codes[4 * q], codes[4 * q + 1], codes[4 * q + 2],
-                                      codes[4 * q + 3]};
-          RWKV_UNROLL
-          for (std::size_t k = 0; k < n; ++k) {
-            const std::uint32_t word =
-                detail::word_at(quad + detail::quad_scale_bytes, q * n + k) ^ detail::quad_offsets;
-            RWKV_UNROLL
-            for (unsigned i = 0; i < 4; ++i)
-              products[k] += static_cast<std::int8_t>(word >> 8 * i & 0xffu) * in[i];
-          }
-        }
+        detail::add_quad(quad, x.codes(m) + t * tile_cols, products);
         const L step = L::broadcast(x.steps(m)[t]);
         RWKV_UNROLL
         for (std::size_t k = 0; k < n; ++k) {
-          half scale;
-          std::memcpy(&scale, quad + 2 * k, sizeof scale);
-          sums[k] = fma(L{static_cast<float>(products[k])}, L{to_float(scale)} * step, sums[k]);
+          const L scale{to_float(detail::half_at(quad, k))};
+          sums[k] = fma(L{static_cast<float>(products[k])}, scale * step, sums[k]);
         }
       }
       for (std::size_t k = 0; k < n && o + k < end; ++k) y[m * ldy + o + k] = sums[k].v;
