@@ -29,8 +29,8 @@ PROGRAMS = {
     "match": ("date_f32", "2024-02-29\n2023-02-29\nhello\n2024-12-31\n?\n\n"),
 }
 RUNS = [(core, program) for program in PROGRAMS for core in TICKS
-        if core not in ("microbit", "stm32f405")] + [("microbit", "reverse"), ("stm32f405", "tale")]
-MODELS = {("stm32f405", "tale"): "tales_stm32f405"}
+        if core not in ("microbit", "stm32f405")] + [("microbit", "reverse"),
+                                                     ("stm32f405", "match")]
 # (core, program): thousands of instructions per token, bytes of flash, of RAM and of stack.
 LIMITS = {}
 
@@ -60,7 +60,7 @@ def sections(elf):
 
 def measure(core, program, models, work):
     model, text = PROGRAMS[program]
-    model = models / MODELS.get((core, program), model)
+    model = models / model
     elf = work / f"{program}-{core}{'.rv' if core.startswith('rv') else '.elf'}"
     flags = ["-DTALE_TOKENS=20", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow",
              "-Werror"]
@@ -119,16 +119,14 @@ def main():
     with tempfile.TemporaryDirectory() as work, \
             concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         work = pathlib.Path(work)
-        hosts = {(MODELS.get(r), r[1]) for r in runs}
         jobs = {r: pool.submit(measure, *r, options.models, work) for r in runs}
-        host = {}
-        for model, program in hosts:
-            host[model, program] = pool.submit(host_answers, model, program, options.models, work)
+        host = {program: pool.submit(host_answers, program, options.models, work)
+                for program in {r[1] for r in runs}}
         print("| program | core | instructions per token | per multiply-add | flash, of it weights "
               "| RAM | stack |\n|---|---|---|---|---|---|---|")
         for (core, program), job in jobs.items():
             out, result = job.result()
-            want = host[MODELS.get((core, program)), program].result()
+            want = host[program].result()
             if answers(out) != answers(want):
                 wrong.append(f"{program} on {core} says\n{out}instead of\n{want}")
             print(f"| {program} | {core} | {result['instructions'] / 1000:,.1f} k | "
@@ -152,11 +150,11 @@ def main():
         sys.exit("error: " + "\n".join(wrong))
 
 
-def host_answers(model, program, models, work):
-    name = model or PROGRAMS[program][0]
-    elf = work / f"{program}-{name}"
-    run([BUILD, "host", program, models / name, elf, "-DTALE_TOKENS=20"])
-    return run([elf], input=PROGRAMS[program][1])
+def host_answers(program, models, work):
+    model, text = PROGRAMS[program]
+    elf = work / f"{program}-host"
+    run([BUILD, "host", program, models / model, elf, "-DTALE_TOKENS=20"])
+    return run([elf], input=text)
 
 
 if __name__ == "__main__":

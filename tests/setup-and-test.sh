@@ -30,7 +30,7 @@ packages() {
     consumers) echo "${tests[@]}" pkg-config meson ;;
     bare-metal)
       echo "${tests[@]}" gcc-arm-none-eabi libnewlib-arm-none-eabi libstdc++-arm-none-eabi-newlib \
-        qemu-system-arm
+        qemu-system-arm qemu-system-misc gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf
       ;;
     emulated-arm) echo "${tests[@]}" g++-aarch64-linux-gnu qemu-user ;;
     platforms)

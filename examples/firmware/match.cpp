@@ -39,9 +39,9 @@ int main() {
     const bool fine = recogniser.feed(text, state, work, watch);
     tokens = recogniser.tokens_of(text);
     board::write(text);
-    board::write(!fine                        ? ": not in the alphabet\n"
+    board::write(!fine                         ? ": not in the alphabet\n"
                  : recogniser.label(work) == 1 ? ": yes\n"
-                                              : ": no\n");
+                                               : ": no\n");
   }
   return 0;
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reverses digits: "12345" is answered with "54321". "?" asks what the last answer took.
-#include "board.hpp"
 #include "reverse.hpp"  // rwkv export examples/models/reverse/reverse.safetensors --type q8_0
-                        //   --format blob --name reverse --out reverse.hpp
+
+#include "board.hpp"
+//   --format blob --name reverse --out reverse.hpp
 #include <rwkv/static_generate.hpp>
 
 RWKV_EMBED(reverse_blob, "reverse.bin");
@@ -41,8 +42,8 @@ int main() {
     state.reset();
     watch.start();
     const auto result = rwkv::generate(
-        model, state, work, *tokenizer, {line, count + 1}, sampler,
-        {.max_tokens = count + 1}, [](std::string_view text) { board::write(text); }, watch);
+        model, state, work, *tokenizer, {line, count + 1}, sampler, {.max_tokens = count + 1},
+        [](std::string_view text) { board::write(text); }, watch);
     tokens = result.prompt_tokens + result.tokens;
     if (result.problem != nullptr) board::write(result.problem);
     board::write("\n");

@@ -42,10 +42,10 @@ int main() {
     state.reset();
     sampler = rwkv::StaticSampler<>({.seed = 1});
     watch.start();
-    const auto result =
-        rwkv::generate(model, state, work, rwkv::ByteTokenizer(), prompt, sampler,
-                       {.max_tokens = TALE_TOKENS, .leading_token = 0},
-                       [](std::string_view text) { board::write(text); }, watch);
+    const auto result = rwkv::generate(
+        model, state, work, rwkv::ByteTokenizer(), prompt, sampler,
+        {.max_tokens = TALE_TOKENS, .leading_token = 0},
+        [](std::string_view text) { board::write(text); }, watch);
     tokens = result.prompt_tokens + result.tokens;
     board::write(result.problem != nullptr ? result.problem : "\n");
   }

@@ -33,8 +33,7 @@ void make(const std::filesystem::path& model, const std::filesystem::path& direc
   write(directory / (name + ".bin"), blobs.core);
   std::string header = rwkv::io::static_blob_header(weights, blobs, name);
   if (checkpoint.metadata.contains("rwkv.automaton"))
-    header +=
-        rwkv::automata::static_spelling(rwkv::automata::Spelling::read(checkpoint), name);
+    header += rwkv::automata::static_spelling(rwkv::automata::Spelling::read(checkpoint), name);
   if (const auto vocabulary = rwkv::io::vocabulary_of(checkpoint))
     write(directory / (name + ".vocabulary"),
           rwkv::static_vocabulary(vocabulary->tokens, vocabulary->source));
@@ -47,12 +46,8 @@ int main(int argc, char** argv) {
   try {
     if (argc != 3) throw std::invalid_argument("usage: make_models MODELS DIRECTORY");
     const std::filesystem::path models = argv[1], out = argv[2];
-    for (const std::string type : {"f16", "q8_0", "q4_0"})
-      make(models / "tales" / "tales.safetensors", out / ("tales_" + type), "tales",
-           type == "f16" ? "" : type);
-    for (const std::string type : {"f32", "q8_0"})
-      make(models / "reverse" / "reverse.safetensors", out / ("reverse_" + type), "reverse",
-           type == "f32" ? "" : type);
+    make(models / "tales" / "tales.safetensors", out / "tales_q8_0", "tales", "q8_0");
+    make(models / "reverse" / "reverse.safetensors", out / "reverse_q8_0", "reverse", "q8_0");
     make(models / "automata" / "date.safetensors", out / "date_f32", "date", "");
     return 0;
   } catch (const std::exception& e) {
