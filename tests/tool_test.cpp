@@ -1050,6 +1050,27 @@ TEST_CASE("an exported model does not overwrite a part of itself, or what it was
   CHECK_FALSE(std::filesystem::exists(shell.path("x.hpp")));
 }
 
+TEST_CASE("vocabularies and automata are exported for devices") {
+  const Shell shell;
+  std::ofstream(shell.path("words.txt")) << "1 'a' 1\n2 'ab' 2\n300 'b' 1\n";
+  CHECK(shell.run("export --vocab words.txt --vocabulary words.bin").status == 0);
+  CHECK(slurp(shell.path("words.bin")).starts_with("RWKVvoca"));
+  const std::string models = RWKV_MODELS;
+  CHECK(shell
+            .run("export " + quoted(models + "/reverse/reverse.safetensors") +
+                 " --format blob --type q8_0 --name reverse --out r.hpp --vocabulary r.vocabulary")
+            .status == 0);
+  CHECK(slurp(shell.path("r.vocabulary")).starts_with("RWKVvoca"));
+  CHECK(shell
+            .run("export " + quoted(models + "/automata/multiple_of_three.safetensors") +
+                 " --format blob --name three --out three.hpp")
+            .status == 0);
+  CHECK(slurp(shell.path("three.hpp")).find("StaticSpelling spelling{") != std::string::npos);
+  check_refused(shell.run("export --vocab words.txt"));
+  check_refused(shell.run("export --vocab words.txt --vocabulary words.txt"));
+  check_refused(shell.run("export --out x.hpp"));
+}
+
 TEST_CASE("numbers are numbers, from end to end and in range") {
   const Shell shell;
   for (const char* wrong : {"--tokens -5",

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common.hpp"
+#include <rwkv/automata/static_spelling.hpp>
 #include <rwkv/io/atomic_file.hpp>
 #include <rwkv/io/static_blob_writer.hpp>
 #include <rwkv/io/static_source.hpp>
 #include <rwkv/quantised.hpp>
+#include <rwkv/text/static_vocabulary_writer.hpp>
 
 #include <filesystem>
 
@@ -23,6 +25,18 @@ void run(const Export& options) {
   using rwkv::ErrorCategory;
   const bool blob = options.format == "blob";
   const bool quads = options.order == "quads";
+  if (!options.vocab.empty() && options.vocabulary.empty())
+    rwkv::fail(ErrorCategory::argument, "--vocab is for --vocabulary, which is missing");
+  if (options.model.empty() && !options.vocab.empty() && options.out.empty()) {
+    require_apart({{"--vocab", options.vocab}, {"--vocabulary", options.vocabulary}});
+    write(options.vocabulary,
+          rwkv::static_vocabulary(rwkv::Tokenizer::from_vocab_file(options.vocab)));
+    return;
+  }
+  if (options.model.empty() || options.out.empty())
+    rwkv::fail(ErrorCategory::argument,
+               "a MODEL needs --out, and the other way round; without both, --vocab and "
+               "--vocabulary say what to write");
   if (!blob && (quads || !options.blob.empty() || !options.tables.empty()))
     rwkv::fail(ErrorCategory::argument, "--blob, --tables and --order are for --format blob");
   const auto type = rwkv::type_named(options.type);
@@ -36,7 +50,9 @@ void run(const Export& options) {
   require_apart({{"the model", options.model},
                  {"--out", options.out},
                  {"the blob", blob_path},
-                 {"--tables", options.tables}});
+                 {"--tables", options.tables},
+                 {"--vocab", options.vocab},
+                 {"--vocabulary", options.vocabulary}});
   check_writable(options.out);
   if (std::error_code none; blob && options.blob.empty() &&
                             std::filesystem::exists(options.out, none) &&
@@ -45,6 +61,7 @@ void run(const Export& options) {
                     " is no file with a place beside it for the blob: --blob names one");
   if (blob) check_writable(blob_path.string());
   if (!options.tables.empty()) check_writable(options.tables);
+  if (!options.vocabulary.empty()) check_writable(options.vocabulary);
 
   rwkv::LoadOptions load_options;
   if (type && is_block(*type)) {
@@ -60,6 +77,9 @@ void run(const Export& options) {
     rwkv::fail_with(ErrorCategory::unsupported, options.model,
                     ": static models have no sparse-attention blocks, and this is an RWKV-X model");
   const auto model = load(checkpoint, pool, load_options);
+  if (!options.vocabulary.empty())
+    write(options.vocabulary,
+          rwkv::static_vocabulary(tokenizer_for(options.vocab, checkpoint, model.shape().vocab())));
   std::string source;
   if (blob) {
     const auto blobs = rwkv::io::static_blob(
@@ -70,6 +90,9 @@ void run(const Export& options) {
   } else {
     source = rwkv::io::static_source(model.weights(), options.name);
   }
+  if (checkpoint.metadata.contains("rwkv.automaton"))
+    source +=
+        rwkv::automata::static_spelling(rwkv::automata::Spelling::read(checkpoint), options.name);
   write(options.out, std::as_bytes(std::span(source)));
 }
 

@@ -410,8 +410,8 @@ int parse_and_run(int argc, char** argv) {
 
   tool::Export exported;
   sub = add(app, "export", "a model as C++ source, for rwkv/static_model.hpp", exported);
-  sub->add_option("MODEL", exported.model, "model file")->required();
-  sub->add_option("--out", exported.out, "header to write")->required();
+  sub->add_option("MODEL", exported.model, "model file; none: only --vocab as --vocabulary");
+  sub->add_option("--out", exported.out, "header to write, for a model");
   sub->add_option("--name", exported.name, "namespace of its contents")
       ->check([](const std::string& s) {
         const auto letter = [](char c) {
@@ -437,6 +437,10 @@ int parse_and_run(int argc, char** argv) {
   sub->add_option("--blob", exported.blob, "that file; default: the header's name with .bin");
   sub->add_option("--tables", exported.tables,
                   "file for the embedding table and the head, if they are to lie elsewhere");
+  sub->add_option("--vocabulary", exported.vocabulary,
+                  "file for the vocabulary, for rwkv/static_tokenizer.hpp");
+  sub->add_option("--vocab", exported.vocab,
+                  "vocabulary file to write there; default: the model's");
   sub->add_option("--order", exported.order,
                   "of 8-bit codes in a blob: panels, for processors with vectors; quads, for those "
                   "without (Cortex-M4, M7, M33, RISC-V), which are faster with them")

@@ -166,6 +166,8 @@ struct Export {
   std::string blob;
   std::string tables;
   std::string order = "panels";
+  std::string vocab;
+  std::string vocabulary;
 };
 void run(const Export&);
 

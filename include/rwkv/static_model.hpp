@@ -155,6 +155,15 @@ class StaticModel {
     return work.logits();
   }
 
+  /// The same with a state that runs the pass in its way (static_compact_state.hpp).
+  template <class AnyState, class Exec = Serial>
+  std::span<const float> forward(AnyState& state, std::span<const Token> tokens,
+                                 typename AnyState::Workspace& work,
+                                 Exec&& exec = Exec{}) const noexcept {
+    RWKV_ASSERT(!tokens.empty());
+    return AnyState::template run<Lanes>(view_, state, tokens, work, exec);
+  }
+
  private:
   detail::StaticView<Weights> view_;
 };

@@ -36,7 +36,7 @@ void make(const std::filesystem::path& model, const std::filesystem::path& direc
     header += rwkv::automata::static_spelling(rwkv::automata::Spelling::read(checkpoint), name);
   if (const auto vocabulary = rwkv::io::vocabulary_of(checkpoint))
     write(directory / (name + ".vocabulary"),
-          rwkv::static_vocabulary(vocabulary->tokens, vocabulary->source));
+          rwkv::static_vocabulary(rwkv::Tokenizer(vocabulary->tokens, vocabulary->source)));
   write(directory / (name + ".hpp"), std::as_bytes(std::span(header)));
 }
 

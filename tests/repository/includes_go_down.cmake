@@ -9,12 +9,12 @@ cmake_minimum_required(VERSION 3.25)
 # Definitions (.ipp) stand where their headers do; what is compiled of them sees everything.
 set(floors  # from the roof to the ground
   "compiled\\.cpp|rwkv\\.h|(compiled|c)/.*"
-  "(tokenizer|sampler|generate|static_(tokenizer|sampler|generate)|speculate|generate_batch|any_model|chat|constraint|grammar|cuda)\\.[hi]pp|(text|grammar)/.*"
-  "(model|quantised|memory|adapter|batch|forward|hybrid|static_model|static_blob|verify|calibrate|convert|train|automata)\\.[hi]pp|(train|automata)/.*"
+  "(tokenizer|sampler|generate|static_(tokenizer|sampler|generate|memory)|speculate|generate_batch|any_model|chat|constraint|grammar|cuda)\\.[hi]pp|(text|grammar)/.*"
+  "(model|quantised|memory|adapter|batch|forward|hybrid|static_model|static_blob|static_compact_state|verify|calibrate|convert|train|automata)\\.[hi]pp|(train|automata)/.*"
   "(embedding|block|sparse_block|time_mix|sparse_attention|channel_mix|head|pass)\\.[hi]pp"
   "io/.*"  # also of states, so above them
   "(state|row_log|rewind|history|mix_states|kv_cache|cached_head|workspace|hybrid_state|hybrid_workspace)\\.[hi]pp"
-  "(weights|tensors|shape|shape_difference|hybrid_shape|static_blob_format)\\.[hi]pp"
+  "(weights|tensors|shape|shape_difference|hybrid_shape|static_blob_format|static_state_store)\\.[hi]pp"
   "(kernels|quant|exec|simd|core|cuda)/.*")
 set(kernels_may_include kernels quant exec simd core)
 set(quant_may_include quant exec simd core)

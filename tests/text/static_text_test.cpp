@@ -5,7 +5,6 @@
 #include "support/numbers.hpp"
 #include <rwkv/generate.hpp>
 #include <rwkv/io/static_blob_writer.hpp>
-#include <rwkv/io/vocabulary_file.hpp>
 #include <rwkv/model.hpp>
 #include <rwkv/simd/chosen.hpp>
 #include <rwkv/static_blob.hpp>
@@ -122,7 +121,7 @@ void check_same(const StaticTokenizer& device, const rwkv::Tokenizer& host, std:
 
 TEST_CASE("the static tokenizer finds what Tokenizer finds") {
   const rwkv::Tokenizer host(words());
-  const auto bytes = rwkv::static_vocabulary(words());
+  const auto bytes = rwkv::static_vocabulary(host);
   const auto device = StaticTokenizer::from(bytes);
   REQUIRE(device.has_value());
   CHECK(device->intact());
@@ -154,9 +153,8 @@ TEST_CASE("the static tokenizer finds what Tokenizer finds") {
 TEST_CASE("the World vocabulary on the device") {
   const std::filesystem::path path =
       std::filesystem::path(RWKV_GOLDENS) / "vocab" / "rwkv_vocab_v20230424.txt";
-  const auto vocabulary = rwkv::io::read_vocabulary(path);
-  const rwkv::Tokenizer host(vocabulary);
-  const auto bytes = rwkv::static_vocabulary(vocabulary);
+  const auto host = rwkv::Tokenizer::from_vocab_file(path);
+  const auto bytes = rwkv::static_vocabulary(host);
   MESSAGE("World: " << bytes.size() << " bytes");
   const auto device = StaticTokenizer::from(bytes);
   REQUIRE(device.has_value());

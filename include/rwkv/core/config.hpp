@@ -46,7 +46,9 @@
 #endif
 
 // There is no file system that std::filesystem and mmap know of.
-#if defined(__wasi__) && !defined(RWKV_NO_FILES)
+#if (defined(__wasi__) ||                                                         \
+     ((defined(__NEWLIB__) || defined(__PICOLIBC__)) && !defined(__CYGWIN__))) && \
+    !defined(RWKV_NO_FILES)
 #define RWKV_NO_FILES
 #endif
 

@@ -71,6 +71,13 @@ constexpr float float_from_e5m2(std::uint8_t bits) noexcept {
 
 /// Rounds to nearest, ties to even; overflow gives infinity, NaN stays NaN.
 constexpr half to_half(float f) noexcept {
+#if defined(__ARM_FP) && defined(__ARM_FEATURE_FMA) && !defined(__aarch64__)  // VFPv4 has it
+  if (!std::is_constant_evaluated()) {
+    float bits;
+    asm("vcvtb.f16.f32 %0, %1" : "=t"(bits) : "t"(f), "0"(0.0f));
+    return {static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(bits))};
+  }
+#endif
   const auto u = std::bit_cast<std::uint32_t>(f);
   const auto sign = static_cast<std::uint16_t>((u >> 16) & 0x8000u);
   const std::uint32_t magnitude = u & 0x7fffffffu;

@@ -2,7 +2,6 @@
 // Writes a vocabulary for rwkv::StaticTokenizer.
 #pragma once
 
-#include <rwkv/io/checkpoint.hpp>
 #include <rwkv/static_tokenizer.hpp>
 #include <rwkv/tokenizer.hpp>
 
@@ -10,16 +9,15 @@
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
-/// The vocabulary as bytes: see StaticVocabularyHeader. `source` names it in messages. Throws Error
-/// as `Tokenizer` does. O(n log n) for n tokens.
-[[nodiscard]] inline std::vector<std::byte> static_vocabulary(
-    const io::Vocabulary& vocabulary, const std::string& source = "vocabulary") {
-  const Tokenizer check(vocabulary, source);
+/// The vocabulary as bytes: see StaticVocabularyHeader. O(n log n) for n tokens.
+[[nodiscard]] inline std::vector<std::byte> static_vocabulary(const Tokenizer& tokenizer) {
+  std::vector<std::string_view> vocabulary;
   std::vector<std::uint32_t> order;
   std::string text;
   std::vector<std::uint32_t> begins{0};
-  for (std::size_t id = 0; id < vocabulary.size(); ++id) {
-    if (!vocabulary[id].empty()) order.push_back(static_cast<std::uint32_t>(id));
+  for (Token id = 0; id < tokenizer.vocab_size(); ++id) {
+    vocabulary.push_back(tokenizer.token_bytes(id));
+    if (!vocabulary[id].empty()) order.push_back(id);
     text += vocabulary[id];
     begins.push_back(static_cast<std::uint32_t>(text.size()));
   }
