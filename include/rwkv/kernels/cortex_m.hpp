@@ -14,6 +14,12 @@
 #else
 #define RWKV_CORTEX_M 0
 #endif
+// The vector extension of M55 and M85, whose loops are in kernels/cortex_m_vector.hpp.
+#if RWKV_CORTEX_M && defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 2)
+#define RWKV_CORTEX_M_VECTOR 1
+#else
+#define RWKV_CORTEX_M_VECTOR 0
+#endif
 
 #if RWKV_CORTEX_M
 namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::cortex_m {
@@ -185,6 +191,7 @@ RWKV_ASSEMBLY void wide_tiles(const float* /*x*/, WideTile* /*to*/,
   "vfma.f32 " sum0 ", s9, s8\n vfma.f32 " sum1 ", s10, s8\n"
 #define RWKV_ADD(weight, sum) "vfma.f32 " sum ", " weight ", s8\n"
 
+#if !RWKV_CORTEX_M_VECTOR
 /// y[0 ... 16) = the sums over `cols` inputs of a panel of halves (kernels/panels.hpp) whose columns
 /// are `skip` bytes apart.
 RWKV_ASSEMBLY void panel(const half* /*w*/, std::uint32_t /*skip*/, const float* /*x*/,
@@ -206,8 +213,9 @@ RWKV_ASSEMBLY void panel(const half* /*w*/, std::uint32_t /*skip*/, const float*
       "vpop {s16-s31}\n"
       "pop {r4, pc}\n");
 }
+#endif
 
-/// The same for bfloat16.
+/// y[0 ... 16) = the sums over a panel of bfloat16.
 RWKV_ASSEMBLY void panel(const bfloat16* /*w*/, std::uint32_t /*skip*/, const float* /*x*/,
                          std::uint32_t /*cols*/, float* /*y*/) noexcept {
   asm("push {r4-r12, lr}\n"
@@ -230,7 +238,8 @@ RWKV_ASSEMBLY void panel(const bfloat16* /*w*/, std::uint32_t /*skip*/, const fl
       "pop {r4-r12, pc}\n");
 }
 
-/// The same for floats.
+#if !RWKV_CORTEX_M_VECTOR
+/// y[0 ... 16) = the sums over a panel of floats.
 RWKV_ASSEMBLY void panel(const float* /*w*/, std::uint32_t /*skip*/, const float* /*x*/,
                          std::uint32_t /*cols*/, float* /*y*/) noexcept {
   asm("push {r4, lr}\n"
@@ -251,6 +260,7 @@ RWKV_ASSEMBLY void panel(const float* /*w*/, std::uint32_t /*skip*/, const float
       "vpop {s16-s31}\n"
       "pop {r4, pc}\n");
 }
+#endif
 
 // -- the recurrence (kernels/wkv.hpp)
 
@@ -271,6 +281,7 @@ RWKV_ASSEMBLY void panel(const float* /*w*/, std::uint32_t /*skip*/, const float
   ", s1, s7\n"                                                                              \
   "vfma.f32 " y2 ", s2, s7\n vfma.f32 " y3 ", s3, s7\n"
 
+#if !RWKV_CORTEX_M_VECTOR
 /// One token of a head whose size n is a multiple of 8. The vectors are a, w, b, k, r, v and y.
 RWKV_ASSEMBLY void wkv(const float* const* /*vectors*/, std::uint32_t /*n*/,
                        float* /*state*/) noexcept {
@@ -321,6 +332,7 @@ RWKV_ASSEMBLY void wkv(const float* const* /*vectors*/, std::uint32_t /*n*/,
       "vpop {s16-s31}\n"
       "pop {r4-r11, pc}\n");
 }
+#endif
 
 // -- vectors whose length is a multiple of 16, not 0
 
@@ -357,6 +369,7 @@ struct NormArguments {
   float count, epsilon;
 };
 
+#if !RWKV_CORTEX_M_VECTOR
 /// See normalise (kernels/norm.hpp).
 RWKV_ASSEMBLY void normalise(const NormArguments*) noexcept {
   asm("push {r4-r8, lr}\n"
@@ -403,6 +416,7 @@ RWKV_ASSEMBLY void normalise(const NormArguments*) noexcept {
       "vpop {s16-s31}\n"
       "pop {r4-r8, pc}\n");
 }
+#endif
 
 /// See unit_length (kernels/norm.hpp).
 RWKV_ASSEMBLY void unit_length(const float* /*x*/, float* /*y*/, std::uint32_t /*n*/) noexcept {
@@ -463,6 +477,7 @@ RWKV_ASSEMBLY void triple_product(const float* /*a*/, const float* /*b*/, const 
       "pop {r4, pc}\n");
 }
 
+#if !RWKV_CORTEX_M_VECTOR
 /// y = x + (previous - x) mu
 RWKV_ASSEMBLY void token_shift(const float* /*x*/, const float* /*previous*/, const float* /*mu*/,
                                float* /*y*/, std::uint32_t /*n*/) noexcept {
@@ -481,6 +496,7 @@ RWKV_ASSEMBLY void token_shift(const float* /*x*/, const float* /*previous*/, co
       "vpop {s16-s23}\n"
       "bx lr\n");
 }
+#endif
 
 // clang-format off
 #define RWKV_KEY(kk, a, k, k_a, minus_kk)                                                     \
@@ -516,6 +532,7 @@ RWKV_ASSEMBLY void keys(const KeyArguments*, std::uint32_t /*n*/) noexcept {
       "pop {r4-r6, pc}\n");
 }
 
+#if !RWKV_CORTEX_M_VECTOR
 /// y += x
 RWKV_ASSEMBLY void add(const float* /*x*/, float* /*y*/, std::uint32_t /*n*/) noexcept {
   asm("1: vldmia r0!, {s0-s7}\n"
@@ -542,6 +559,11 @@ RWKV_ASSEMBLY void relu_squared(float* /*y*/, std::uint32_t /*n*/) noexcept {
       "bne 1b\n"
       "bx lr\n");
 }
+#endif
 
 }  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::cortex_m
+
+#if RWKV_CORTEX_M_VECTOR
+#include <rwkv/kernels/cortex_m_vector.hpp>
+#endif
 #endif

@@ -7,6 +7,8 @@
 
 #ifndef RWKV_AGAIN
 #include <rwkv/kernels/norm.hpp>
+
+#include <cstring>
 #endif
 
 namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL {
@@ -16,7 +18,7 @@ namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL {
 template <class L>
 void head_operands(const HeadParameters& p, std::size_t n, const HeadRow& h) noexcept {
   constexpr float exp_minus_half = 0.60653066f;
-  map<L>({0, n}, [&]<class V>(std::size_t j) {
+  const auto prepare = [&]<class V>(std::size_t j) {
     const V rate = sigmoid(V::load(p.a0 + j) + V::load(h.a + j));
     (p.extended ? rate + rate : rate).store(h.a + j);
     exp(V::broadcast(-exp_minus_half) * sigmoid(V::load(p.w0 + j) + V::load(h.w + j)))
@@ -29,7 +31,35 @@ void head_operands(const HeadParameters& p, std::size_t n, const HeadRow& h) noe
       fma(V::load(h.v_first + j) - v, mix, v).store(h.v + j);
     }
     (V::load(h.k + j) * V::load(p.k_k + j)).store(h.b + j);
-  });
+  };
+#if RWKV_CORTEX_M_VECTOR
+  if (L::width == 1 && n > 0 && n % 4 == 0 && !p.extended) {
+    const auto sigmoids = [&](auto kernel, const float* a, const float* b, float* y, auto each) {
+      for (std::size_t done = 0; done < n;) {
+        const cortex_m::SigmoidArguments arguments{a + done, b + done, y + done, n - done};
+        done = n - kernel(&arguments);
+        for (std::size_t end = done + 4; done < n && done < end; ++done)
+          y[done] = each(simd::Scalar{a[done]} + simd::Scalar{b[done]}).v;
+      }
+    };
+    const auto plain = [](simd::Scalar x) { return sigmoid(x); };
+    sigmoids(cortex_m::sigmoids, p.a0, h.a, h.a, plain);
+    sigmoids(cortex_m::decays, p.w0, h.w, h.w, [](simd::Scalar x) {
+      return exp(simd::Scalar{-exp_minus_half} * sigmoid(x));
+    });
+    if (p.v0 == nullptr) {
+      std::memcpy(h.v_first, h.v, n * sizeof(float));
+    } else {
+      sigmoids(cortex_m::sigmoids, p.v0, h.v_mix, h.v_mix, plain);
+      cortex_m::token_shift(h.v, h.v_first, h.v_mix, h.v, n);
+    }
+    cortex_m::multiply(h.k, p.k_k, h.b, n);
+  } else {
+    map<L>({0, n}, prepare);
+  }
+#else
+  map<L>({0, n}, prepare);
+#endif
   unit_length<L>(h.b, h.b, n);  // kk, from k before its update
 #if RWKV_CORTEX_M
   if (L::width == 1 && n % 4 == 0 && !p.extended) {

@@ -77,7 +77,9 @@ void multiply(const OneOfMatrix<Types...>& w, Range panels, const ProductInputs&
                                 w.cols};
         constexpr bool plain = compiled::detail::plain<typename L::Bytes>;
         constexpr QuantisedLayout layout = layout_of(Type);
-        if constexpr (plain && words_are_faster && layout.form == ScaleForm::halves &&
+        if constexpr (plain && vectors_are_faster && has_quads(Type))
+          detail::codes_in_panels(m, panels, x.quantised, rows, y, ldy);
+        else if constexpr (plain && words_are_faster && layout.form == ScaleForm::halves &&
                       (layout.bits == 8 || layout.bits == 4))
           detail::quantised_words<layout.bits>(m, panels, x.quantised, rows, y, ldy);
         else if constexpr (plain)

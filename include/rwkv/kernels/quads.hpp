@@ -109,6 +109,39 @@ inline void pack_quads(const QuantisedMatrix& w, std::byte* to) noexcept {
   }
 }
 
+/// Whether panels are multiplied by the vector extension of Cortex-M.
+inline constexpr bool vectors_are_faster = RWKV_CORTEX_M_VECTOR != 0;
+
+namespace detail {
+
+/// Products with panels instead.
+inline void codes_in_panels([[maybe_unused]] const QuantisedMatrix& w,
+                            [[maybe_unused]] Range panels,
+                            [[maybe_unused]] const QuantisedActivations& x,
+                            [[maybe_unused]] std::size_t rows, [[maybe_unused]] float* y,
+                            [[maybe_unused]] std::size_t ldy) noexcept {
+#if RWKV_CORTEX_M_VECTOR
+  const std::size_t bytes = w.layout.bytes_per_panel(w.cols), tiles = w.cols / tile_cols;
+  const std::size_t whole = w.rows / panel_rows < panels.end ? w.rows / panel_rows : panels.end;
+  for (std::size_t m = 0; m < rows; ++m, y += ldy) {
+    if (panels.begin < whole) {
+      const cortex_m::CodesArguments arguments{
+          w.data + panels.begin * bytes, x.codes(m), x.steps(m), y + panels.begin * panel_rows,
+          whole - panels.begin,          tiles};
+      cortex_m::codes_in_panels(&arguments);
+    }
+    if (whole == panels.end) continue;
+    float last[panel_rows];
+    const cortex_m::CodesArguments arguments{
+        w.data + whole * bytes, x.codes(m), x.steps(m), last, 1, tiles};
+    cortex_m::codes_in_panels(&arguments);
+    for (std::size_t o = 0; o < w.rows % panel_rows; ++o) y[whole * panel_rows + o] = last[o];
+  }
+#endif
+}
+
+}  // namespace detail
+
 /// What products with quads want made of their inputs.
 inline constexpr ActivationFormat quad_activations =
     RWKV_CORTEX_M ? ActivationFormat::wide : ActivationFormat::codes;

@@ -17,6 +17,11 @@ namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL {
 /// Quantises row m: the largest of 32 inputs becomes 127 or -127. NaNs and infinities make every
 /// product with their 32 inputs a NaN.
 inline void row_to_codes(const float* x, const QuantisedActivations& to, std::size_t m) noexcept {
+#if RWKV_CORTEX_M_VECTOR
+  const cortex_m::RowArguments arguments{
+      x, to.codes(m), to.steps(m), to.negative_sums(m), to.offsets(m), to.cols / tile_cols};
+  return cortex_m::row_to_codes(&arguments);
+#endif
   std::int8_t* codes = to.codes(m);
   float* steps = to.steps(m);
   float* sums = to.negative_sums(m);
