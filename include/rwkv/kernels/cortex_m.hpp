@@ -191,7 +191,6 @@ RWKV_ASSEMBLY void wide_tiles(const float* /*x*/, WideTile* /*to*/,
   "vfma.f32 " sum0 ", s9, s8\n vfma.f32 " sum1 ", s10, s8\n"
 #define RWKV_ADD(weight, sum) "vfma.f32 " sum ", " weight ", s8\n"
 
-#if !RWKV_CORTEX_M_VECTOR
 /// y[0 ... 16) = the sums over `cols` inputs of a panel of halves (kernels/panels.hpp) whose columns
 /// are `skip` bytes apart.
 RWKV_ASSEMBLY void panel(const half* /*w*/, std::uint32_t /*skip*/, const float* /*x*/,
@@ -213,7 +212,6 @@ RWKV_ASSEMBLY void panel(const half* /*w*/, std::uint32_t /*skip*/, const float*
       "vpop {s16-s31}\n"
       "pop {r4, pc}\n");
 }
-#endif
 
 /// y[0 ... 16) = the sums over a panel of bfloat16.
 RWKV_ASSEMBLY void panel(const bfloat16* /*w*/, std::uint32_t /*skip*/, const float* /*x*/,
@@ -238,7 +236,6 @@ RWKV_ASSEMBLY void panel(const bfloat16* /*w*/, std::uint32_t /*skip*/, const fl
       "pop {r4-r12, pc}\n");
 }
 
-#if !RWKV_CORTEX_M_VECTOR
 /// y[0 ... 16) = the sums over a panel of floats.
 RWKV_ASSEMBLY void panel(const float* /*w*/, std::uint32_t /*skip*/, const float* /*x*/,
                          std::uint32_t /*cols*/, float* /*y*/) noexcept {
@@ -260,7 +257,6 @@ RWKV_ASSEMBLY void panel(const float* /*w*/, std::uint32_t /*skip*/, const float
       "vpop {s16-s31}\n"
       "pop {r4, pc}\n");
 }
-#endif
 
 // -- the recurrence (kernels/wkv.hpp)
 
@@ -418,6 +414,7 @@ RWKV_ASSEMBLY void normalise(const NormArguments*) noexcept {
 }
 #endif
 
+#if !RWKV_CORTEX_M_VECTOR
 /// See unit_length (kernels/norm.hpp).
 RWKV_ASSEMBLY void unit_length(const float* /*x*/, float* /*y*/, std::uint32_t /*n*/) noexcept {
   asm("push {r4, lr}\n"
@@ -477,7 +474,6 @@ RWKV_ASSEMBLY void triple_product(const float* /*a*/, const float* /*b*/, const 
       "pop {r4, pc}\n");
 }
 
-#if !RWKV_CORTEX_M_VECTOR
 /// y = x + (previous - x) mu
 RWKV_ASSEMBLY void token_shift(const float* /*x*/, const float* /*previous*/, const float* /*mu*/,
                                float* /*y*/, std::uint32_t /*n*/) noexcept {
@@ -510,6 +506,7 @@ struct KeyArguments {
   const float *a, *k_a;
 };
 
+#if !RWKV_CORTEX_M_VECTOR
 /// What head_operands (kernels/head_row.hpp) ends with, where learning rates are below 1: -kk,
 /// b = kk a and k (1 + (a - 1) k_a), of kk in b.
 RWKV_ASSEMBLY void keys(const KeyArguments*, std::uint32_t /*n*/) noexcept {
@@ -532,7 +529,6 @@ RWKV_ASSEMBLY void keys(const KeyArguments*, std::uint32_t /*n*/) noexcept {
       "pop {r4-r6, pc}\n");
 }
 
-#if !RWKV_CORTEX_M_VECTOR
 /// y += x
 RWKV_ASSEMBLY void add(const float* /*x*/, float* /*y*/, std::uint32_t /*n*/) noexcept {
   asm("1: vldmia r0!, {s0-s7}\n"

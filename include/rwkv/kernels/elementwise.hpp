@@ -67,6 +67,13 @@ void activate(Activation f, float* y, Range range) noexcept {
       map<L>(range, [y]<class V>(std::size_t i) { tanh(V::load(y + i)).store(y + i); });
       break;
     case Activation::sigmoid:
+#if RWKV_CORTEX_M_VECTOR
+      for (; L::width == 1 && range.end - range.begin >= 16; range.begin += 16) {
+        static constexpr float zeros[16] = {};
+        cortex_m::each_or_scalar(cortex_m::sigmoids, zeros, y + range.begin, y + range.begin, 16,
+                                 [](simd::Scalar x) { return sigmoid(x); });
+      }
+#endif
       map<L>(range, [y]<class V>(std::size_t i) { sigmoid(V::load(y + i)).store(y + i); });
       break;
     case Activation::relu_squared:

@@ -34,23 +34,17 @@ void head_operands(const HeadParameters& p, std::size_t n, const HeadRow& h) noe
   };
 #if RWKV_CORTEX_M_VECTOR
   if (L::width == 1 && n > 0 && n % 4 == 0 && !p.extended) {
-    const auto sigmoids = [&](auto kernel, const float* a, const float* b, float* y, auto each) {
-      for (std::size_t done = 0; done < n;) {
-        const cortex_m::SigmoidArguments arguments{a + done, b + done, y + done, n - done};
-        done = n - kernel(&arguments);
-        for (std::size_t end = done + 4; done < n && done < end; ++done)
-          y[done] = each(simd::Scalar{a[done]} + simd::Scalar{b[done]}).v;
-      }
+    const auto sigmoids = [&](auto kernel, const float* a, float* b, auto each) {
+      cortex_m::each_or_scalar(kernel, a, b, b, n, each);
     };
     const auto plain = [](simd::Scalar x) { return sigmoid(x); };
-    sigmoids(cortex_m::sigmoids, p.a0, h.a, h.a, plain);
-    sigmoids(cortex_m::decays, p.w0, h.w, h.w, [](simd::Scalar x) {
-      return exp(simd::Scalar{-exp_minus_half} * sigmoid(x));
-    });
+    sigmoids(cortex_m::sigmoids, p.a0, h.a, plain);
+    sigmoids(cortex_m::decays, p.w0, h.w,
+             [](simd::Scalar x) { return exp(simd::Scalar{-exp_minus_half} * sigmoid(x)); });
     if (p.v0 == nullptr) {
       std::memcpy(h.v_first, h.v, n * sizeof(float));
     } else {
-      sigmoids(cortex_m::sigmoids, p.v0, h.v_mix, h.v_mix, plain);
+      sigmoids(cortex_m::sigmoids, p.v0, h.v_mix, plain);
       cortex_m::token_shift(h.v, h.v_first, h.v_mix, h.v, n);
     }
     cortex_m::multiply(h.k, p.k_k, h.b, n);
@@ -83,6 +77,9 @@ void head_output(const HeadParameters& p, std::size_t n, const float* r, const f
                  const float* v, const float* g, float* y) noexcept {
   normalise<L>(y, p.ln_x_weight, p.ln_x_bias, p.ln_x_epsilon, y, n);
   const float bonus = triple_product<L>(r, k, p.r_k, n);
+#if RWKV_CORTEX_M_VECTOR
+  if (L::width == 1 && n > 0 && n % 4 == 0) return cortex_m::add_bonus(&bonus, v, g, y, n);
+#endif
   map<L>({0, n}, [=]<class V>(std::size_t j) {
     (fma(V::broadcast(bonus), V::load(v + j), V::load(y + j)) * V::load(g + j)).store(y + j);
   });

@@ -18,6 +18,7 @@
 #include <rwkv/simd/pairs.hpp>
 
 #include <cstring>
+#include <type_traits>
 #endif
 
 namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL {
@@ -217,8 +218,22 @@ template <class T>
 void matmul_in_assembly(const PanelMatrix<T>& w, Range panels, const float* x, std::size_t ldx,
                         std::size_t rows, float* y, std::size_t ldy) noexcept {
   const std::size_t all = panels_for(w.rows), whole = w.rows / panel_rows;
-  for (std::size_t m = 0; m < rows; ++m, x += ldx, y += ldy)
-    for (std::size_t p = panels.begin; p < panels.end; ++p) {
+  for (std::size_t m = 0; m < rows; ++m, x += ldx, y += ldy) {
+    std::size_t p = panels.begin;
+#if RWKV_CORTEX_M_VECTOR
+    if constexpr (!std::is_same_v<T, bfloat16>)
+      if (const std::size_t end = panels.end < whole ? panels.end : whole;
+          w.cols % 4 == 0 && p < end) {
+        const T* const from = w.data + p * panel_rows * w.cols;
+        const std::size_t pairs = p % 2 == 0 ? (end - p) / 2 : 0;
+        if (pairs > 0)
+          cortex_m::pairs_of_panels(from, x, w.cols, y + p * panel_rows, pairs);
+        else if (p % 2 == 0 && p + 1 == all)
+          cortex_m::lone_panel(from, x, w.cols, y + p * panel_rows, 1);
+        p += pairs > 0 ? 2 * pairs : p % 2 == 0 && p + 1 == all;
+      }
+#endif
+    for (; p < panels.end; ++p) {
       const PanelPlace place = panel_place(p, all, w.cols);
       const std::size_t skip = (place.stride - panel_rows) * sizeof(T);
       float* const to = y + p * panel_rows;
@@ -230,6 +245,7 @@ void matmul_in_assembly(const PanelMatrix<T>& w, Range panels, const float* x, s
       cortex_m::panel(w.data + place.first, skip, x, w.cols, last);
       for (std::size_t o = 0; o < w.rows % panel_rows; ++o) to[o] = last[o];
     }
+  }
 }
 #endif
 

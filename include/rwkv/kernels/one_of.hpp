@@ -80,7 +80,7 @@ void multiply(const OneOfMatrix<Types...>& w, Range panels, const ProductInputs&
         if constexpr (plain && vectors_are_faster && has_quads(Type))
           detail::codes_in_panels(m, panels, x.quantised, rows, y, ldy);
         else if constexpr (plain && words_are_faster && layout.form == ScaleForm::halves &&
-                      (layout.bits == 8 || layout.bits == 4))
+                           (layout.bits == 8 || layout.bits == 4))
           detail::quantised_words<layout.bits>(m, panels, x.quantised, rows, y, ldy);
         else if constexpr (plain)
           compiled::detail::quantised_plain<L>(m, panels, x.quantised, rows, y, ldy);

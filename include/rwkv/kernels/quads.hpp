@@ -126,8 +126,8 @@ inline void codes_in_panels([[maybe_unused]] const QuantisedMatrix& w,
   for (std::size_t m = 0; m < rows; ++m, y += ldy) {
     if (panels.begin < whole) {
       const cortex_m::CodesArguments arguments{
-          w.data + panels.begin * bytes, x.codes(m), x.steps(m), y + panels.begin * panel_rows,
-          whole - panels.begin,          tiles};
+          w.data + panels.begin * bytes, x.codes(m),           x.steps(m),
+          y + panels.begin * panel_rows, whole - panels.begin, tiles};
       cortex_m::codes_in_panels(&arguments);
     }
     if (whole == panels.end) continue;
