@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -106,7 +107,72 @@ void check_case(const rwkv::LoadOptions& options, bool tables_apart) {
   CHECK(test::same_bits(run(rwkv::StaticModel(*quads), quad_state, three, tokens), by_scalars));
 }
 
+/// Copies weights into two buffers in turns, as DMA would.
+struct Fetcher : rwkv::Serial {
+  static constexpr std::size_t piece = 8192;
+  std::vector<std::byte> buffers[2];
+  std::span<const std::byte> coming;
+  std::size_t pieces = 0;
+  std::size_t largest = 0;
+  std::size_t layers = 0;
+
+  void ahead(std::span<const std::byte> weights) {
+    CHECK(coming.empty());
+    coming = weights;
+    largest = std::max(largest, weights.size());
+    auto& buffer = buffers[++pieces % 2];
+    std::fill(buffer.begin(), buffer.end(), std::byte{0xff});  // what lay there is no longer used
+    buffer.assign(weights.size() + 64, std::byte{0xff});
+  }
+  const std::byte* here(std::span<const std::byte> weights) {
+    CHECK(coming.data() == weights.data());
+    CHECK(coming.size() == weights.size());
+    coming = {};
+    auto& buffer = buffers[pieces % 2];
+    const std::size_t apart = -reinterpret_cast<std::uintptr_t>(buffer.data()) % 64;
+    std::memcpy(buffer.data() + apart, weights.data(), weights.size());
+    return buffer.data() + apart;
+  }
+  bool proceed() {
+    ++layers;
+    return true;
+  }
+};
+static_assert(rwkv::Executor<Fetcher> && rwkv::Fetching<Fetcher>);
+
+template <class Case>
+void check_fetching(std::optional<DType> type, bool quads) {
+  using Shape = typename Case::Shape;
+  const rwkv::Model<> model(test::checkpoint_of<Case>(),
+                            type ? rwkv::quantised(*type) : rwkv::LoadOptions{});
+  const auto blobs = rwkv::io::static_blob(model.weights(), {.quads = quads});
+  Aligned core(blobs.core);
+  const auto weights = AnyBlob<Shape>::from(core.span());
+  REQUIRE(weights.has_value());
+  const rwkv::StaticModel where_they_lie(*weights);
+  const auto text = test::tokens_of<Case>();
+  const auto tokens = std::span(text).first(3);
+  rwkv::State<Shape> states[2];
+  rwkv::Workspace<Shape, 2> works[2];
+  Fetcher fetcher;
+  const auto want = where_they_lie.forward(states[0], tokens, works[0]);
+  const auto got = where_they_lie.forward(states[1], tokens, works[1], fetcher);
+  CHECK(
+      test::same_bits(std::vector(got.begin(), got.end()), std::vector(want.begin(), want.end())));
+  CHECK(states[0] == states[1]);
+  CHECK(fetcher.pieces > 20);
+  CHECK(fetcher.largest <= Fetcher::piece);
+  CHECK(fetcher.layers == 2 * model.shape().layers());  // of two passes
+}
+
 }  // namespace
+
+TEST_CASE("weights may be brought closer piece by piece") {
+  for (const auto type : {std::optional<DType>{}, std::optional(DType::q8_0),
+                          std::optional(DType::q4_0), std::optional(DType::q5_1)})
+    for (const bool quads : {false, true}) check_fetching<test::F32>(type, quads);
+  check_fetching<test::ExtendedF16>({}, false);
+}
 
 TEST_CASE_TEMPLATE("a blob gives the bits of Model, whatever types it has", Case, test::F32,
                    test::ExtendedF16, test::Bf16) {

@@ -7,6 +7,7 @@
 #include <rwkv/core/config.hpp>
 
 #include <concepts>
+#include <span>
 #include <type_traits>
 
 namespace rwkv::inline RWKV_ABI {
@@ -24,6 +25,24 @@ template <class E>
 concept Executor = requires(E& e, std::size_t n, void (*f)(std::size_t)) {
   { e.concurrency() } -> std::convertible_to<std::size_t>;
   e.parallel(n, f);
+};
+
+/// An executor that brings weights closer before they are needed, from a slow memory by DMA say. It
+/// works on its own (concurrency() is 1) and offers, besides:
+///
+///   static constexpr std::size_t piece;                 // most bytes at a time, if two panels fit
+///   void ahead(std::span<const std::byte> weights);     // will be needed next: start
+///   const std::byte* here(std::span<const std::byte> weights);  // are needed: wait; where are they?
+///
+/// Pieces are asked for one after the other, each first `ahead`, then `here`; a piece is in use until
+/// the next one is asked for by `here`, so two buffers do. They are whole panels of matrices (of 16
+/// outputs, or pairs of them), and rows of the embedding table. Static blobs honour it
+/// (static_blob.hpp), at the same bits.
+template <class E>
+concept Fetching = requires(E& e, std::span<const std::byte> weights) {
+  { E::piece } -> std::convertible_to<std::size_t>;
+  e.ahead(weights);
+  { e.here(weights) } -> std::convertible_to<const std::byte*>;
 };
 
 /// Asks an executor whether to go on; yes if it has no opinion.

@@ -10,6 +10,7 @@
 #include <rwkv/kernels/table.hpp>
 #include <rwkv/quant/format.hpp>
 
+#include <span>
 #include <type_traits>
 
 namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
@@ -54,6 +55,20 @@ template <class L, DType... Types>
 template <DType... Types>
 [[nodiscard]] constexpr const LowRank* low_rank(const OneOfMatrix<Types...>&) noexcept {
   return nullptr;
+}
+
+/// Bytes of a panel; two of floats, which are stored together, take two of these.
+template <DType... Types>
+[[nodiscard]] constexpr std::size_t panel_bytes(const OneOfMatrix<Types...>& w) noexcept {
+  return packed_bytes(w.type, panel_rows, w.cols);
+}
+/// Panels of a matrix, the first of an even number, as a matrix of their own that lies at `data`.
+template <DType... Types>
+[[nodiscard]] constexpr OneOfMatrix<Types...> panels_at(OneOfMatrix<Types...> w, Range panels,
+                                                        const std::byte* data) noexcept {
+  const std::size_t left = w.rows - panels.begin * panel_rows;
+  const std::size_t rows = (panels.end - panels.begin) * panel_rows;
+  return {w.type, data, left < rows ? left : rows, w.cols, w.in_quads};
 }
 
 template <class L, DType... Types>
@@ -101,6 +116,11 @@ struct OneOfTable {
   DType type = DType::f32;
   const void* data = nullptr;
 
+  /// Where row `token` of `n` numbers lies.
+  [[nodiscard]] std::span<const std::byte> bytes_of_row(std::size_t token,
+                                                        std::size_t n) const noexcept {
+    return {static_cast<const std::byte*>(data) + bytes_of(type, token * n), bytes_of(type, n)};
+  }
   /// Row `token` of `n` numbers, as floats.
   void row(std::size_t token, std::size_t n, float* out) const noexcept {
     kernels::detail::with_type<Types...>(

@@ -113,6 +113,46 @@ struct Scratch {
   std::size_t ld = 0;
 };
 
+namespace detail {
+
+/// Calls f(i, panels, the matrix of these panels alone, wherever they have been brought).
+template <class Matrix, std::size_t N, class Exec, class F>
+void fetch_products(const Product<Matrix> (&products)[N], Exec& exec, F&& f) {
+  struct Piece {
+    std::size_t product = 0;
+    Range panels;
+  };
+  const auto from = [&](std::size_t i, std::size_t panel) {
+    for (; i < N; ++i, panel = 0) {
+      const std::size_t all = panels_for(products[i].w.rows);
+      if (panel >= all) continue;
+      const std::size_t bytes = panel_bytes(products[i].w);
+      const std::size_t fit = Exec::piece / (2 * bytes) * 2;
+      const std::size_t end = panel + (fit > 2 ? fit : 2);
+      return Piece{i, {panel, end < all ? end : all}};
+    }
+    return Piece{N, {}};
+  };
+  const auto weights = [&](const Piece& piece) {
+    const Matrix& w = products[piece.product].w;
+    const std::size_t bytes = panel_bytes(w);
+    return std::span(static_cast<const std::byte*>(static_cast<const void*>(w.data)) +
+                         piece.panels.begin * bytes,
+                     (piece.panels.end - piece.panels.begin) * bytes);
+  };
+  Piece piece = from(0, 0);
+  if (piece.product < N) exec.ahead(weights(piece));
+  while (piece.product < N) {
+    const std::byte* const at = exec.here(weights(piece));
+    const Piece next = from(piece.product, piece.panels.end);
+    if (next.product < N) exec.ahead(weights(next));
+    f(piece.product, piece.panels, panels_at(products[piece.product].w, piece.panels, at));
+    piece = next;
+  }
+}
+
+}  // namespace detail
+
 /// Runs the products, which must be independent of each other, over `rows` rows. Products with the
 /// same x that want the same format share it.
 template <class L, class Matrix, std::size_t N, class Exec>
@@ -155,16 +195,28 @@ void run(const Product<Matrix> (&products)[N], std::size_t rows, const Scratch& 
              [&](std::size_t m) { quantise_row<L>(how, p.x + m * p.ldx, quantised[i], m); });
   }
 
-  const auto panels_of = [&](std::size_t i, Range panels) {
-    const Product<Matrix>& p = products[i];
-    multiply<L>(p.w, panels, ProductInputs{p.x, p.ldx, quantised[i]}, rows, p.y, p.ldy);
-    if (const LowRank* const beside = low_rank(p.w))
-      add_product<L>(beside->b, panels, low[i], scratch.ld, rows, p.y, p.ldy);
+  const auto activated = [&](const Product<Matrix>& p, Range panels) {
     if (p.activation == Activation::none) return;
     const std::size_t end = panels.end * panel_rows < p.w.rows ? panels.end * panel_rows : p.w.rows;
     for (std::size_t m = 0; m < rows; ++m)
       activate<L>(p.activation, p.y + m * p.ldy, {panels.begin * panel_rows, end});
   };
+  const auto panels_of = [&](std::size_t i, Range panels) {
+    const Product<Matrix>& p = products[i];
+    multiply<L>(p.w, panels, ProductInputs{p.x, p.ldx, quantised[i]}, rows, p.y, p.ldy);
+    if (const LowRank* const beside = low_rank(p.w))
+      add_product<L>(beside->b, panels, low[i], scratch.ld, rows, p.y, p.ldy);
+    activated(p, panels);
+  };
+  if constexpr (Fetching<Exec> && requires(const Matrix& w) { panels_at(w, Range{}, nullptr); }) {
+    detail::fetch_products(products, exec, [&](std::size_t i, Range panels, const Matrix& w) {
+      const Product<Matrix>& p = products[i];
+      multiply<L>(w, {0, panels.end - panels.begin}, ProductInputs{p.x, p.ldx, quantised[i]}, rows,
+                  p.y + panels.begin * panel_rows, p.ldy);
+      activated(p, panels);
+    });
+    return;
+  }
   if constexpr (std::is_same_v<std::remove_const_t<Exec>, Serial>) {
     for (std::size_t i = 0; i < N; ++i)
       if (products[i].w.rows > 0) panels_of(i, {0, panels_for(products[i].w.rows)});

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What runs before main on a Cortex-M, and the few functions that a compiler may call on its own.
-// Together with libgcc and libm this is the whole run-time library: there is no malloc to link to.
+// Together with libgcc this is the whole run-time library: there is no malloc to link to.
 #include "board.hpp"
 #include "semihosting.hpp"
 
