@@ -24,13 +24,17 @@ BUILD = ROOT / "examples" / "firmware" / "build.sh"
 TICKS = {"m0plus": 40, "microbit": 62.5, "m4f": 40, "stm32f405": 1000 / 168, "m7": 40, "m33": 50,
          "m55": 31.25, "rv32imc": 1, "rv32imafc": 1}
 PROGRAMS = {
-    "tale": ("tales_q8_0", "Once upon a time\n?\n\n"),
+    "tale": ("tales_q8_0", "The king \n?\n\n"),
     "reverse": ("reverse_q8_0", "12345\n90817263\n?\n\n"),
     "match": ("date_f32", "2024-02-29\n2023-02-29\nhello\n2024-12-31\n?\n\n"),
 }
 RUNS = [(core, program) for program in PROGRAMS for core in TICKS
         if core not in ("microbit", "stm32f405")] + [("microbit", "reverse"),
                                                      ("stm32f405", "match")]
+SLOW = ("m0plus", "microbit", "rv32imc")  # no FPU: a shorter tale
+# What the tests run: each core, and each program on each kind of core.
+CHECKED = [(core, program) for core, program in RUNS
+           if program == "tale" or core in ("m0plus", "m4f", "rv32imc")]
 # (core, program): thousands of instructions per token, bytes of flash, of RAM and of stack.
 LIMITS = {}
 
@@ -62,7 +66,7 @@ def measure(core, program, models, work):
     model, text = PROGRAMS[program]
     model = models / model
     elf = work / f"{program}-{core}{'.rv' if core.startswith('rv') else '.elf'}"
-    flags = ["-DTALE_TOKENS=20", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow",
+    flags = [f"-DTALE_TOKENS={4 if core in SLOW else 20}", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow",
              "-Werror"]
     run([BUILD, core, program, model, elf, *flags])
     emulator = run([BUILD, core, "emulator"]).split()
@@ -85,14 +89,17 @@ def measure(core, program, models, work):
 
 
 def answers(out):
-    return [line for line in out.splitlines() if not line.startswith("clock ")]
+    lines = [line for line in out.splitlines() if not line.startswith("clock ")]
+    if not lines or not lines[0]:
+        sys.exit("error: a program said nothing")
+    return lines
 
 
 def main():
     options = argparse.ArgumentParser(description=__doc__,
                                       formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--models", required=True, type=pathlib.Path)
-    options.add_argument("--check", action="store_true", help="hold the results against LIMITS")
+    options.add_argument("--check", action="store_true", help="run fewer, and hold the results against LIMITS")
     options.add_argument("--cores", type=lambda s: s.split(","), default=list(TICKS))
     options.add_argument("--programs", type=lambda s: s.split(","), default=list(PROGRAMS))
     options.add_argument("--jobs", type=int, default=os.cpu_count())
@@ -105,7 +112,7 @@ def main():
     for kind, names in missing.items():
         if names:
             print(f"left out: {kind}, for want of {' and '.join(names)}")
-    runs = [(core, program) for core, program in RUNS
+    runs = [(core, program) for core, program in (CHECKED if options.check else RUNS)
             if core in options.cores and program in options.programs
             and not missing["riscv" if core.startswith("rv") else "arm"]]
     if not runs:
@@ -127,7 +134,9 @@ def main():
         for (core, program), job in jobs.items():
             out, result = job.result()
             want = host[program].result()
-            if answers(out) != answers(want):
+            cut = program == "tale" and core in SLOW
+            if answers(out) != [line[:len(mine)] if cut else line
+                                for line, mine in zip(answers(want), answers(out))]:
                 wrong.append(f"{program} on {core} says\n{out}instead of\n{want}")
             print(f"| {program} | {core} | {result['instructions'] / 1000:,.1f} k | "
                   f"{result['per multiply-add']:.2f} | {result['flash'] / 1024:.1f} KB, "

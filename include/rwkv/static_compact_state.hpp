@@ -3,10 +3,10 @@
 // worked on. Numbers are rounded after every token, so that it is not the same function any more;
 // what that costs is in bench/README.md.
 //
-//   static rwkv::CompactState<tales::Shape> state;          // instead of State
-//   static rwkv::CompactWorkspace<tales::Shape> work;       // instead of Workspace
-//   const rwkv::StaticModel small_model(tales_weights);
-//   const rwkv::Token next = rwkv::argmax(small_model.forward(state, tokens, work));
+//   constexpr rwkv::StaticModel model(tiny::weights);
+//   static rwkv::CompactState<tiny::Shape> state;       // instead of State
+//   static rwkv::CompactWorkspace<tiny::Shape> work;    // instead of Workspace
+//   const rwkv::Token next = rwkv::argmax(model.forward(state, tokens, work));
 //
 // Freestanding: no heap, no exceptions.
 #pragma once

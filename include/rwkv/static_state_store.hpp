@@ -2,6 +2,7 @@
 // The state of a static model as bytes, and in flash: saved so that a power cut at any moment leaves
 // the state that was saved before, or the new one.
 //
+//   static rwkv::State<tiny::Shape> state;
 //   static std::byte bytes[rwkv::saved_bytes<decltype(state)>];
 //   rwkv::save_state(state, model.weights().fingerprint(), bytes);
 //   const char* why = rwkv::load_state(state, model.weights().fingerprint(), bytes);  // null: loaded

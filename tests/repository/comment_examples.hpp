@@ -6,6 +6,7 @@
 #include <rwkv/adapter.hpp>
 #include <rwkv/any_model.hpp>
 #include <rwkv/automata.hpp>
+#include <rwkv/automata/static_recogniser.hpp>
 #include <rwkv/calibrate.hpp>
 #include <rwkv/chat.hpp>
 #include <rwkv/convert.hpp>
@@ -26,8 +27,11 @@
 #include <rwkv/quantised.hpp>
 #include <rwkv/speculate.hpp>
 #include <rwkv/static_blob.hpp>
+#include <rwkv/static_compact_state.hpp>
 #include <rwkv/static_generate.hpp>
+#include <rwkv/static_memory.hpp>
 #include <rwkv/static_model.hpp>
+#include <rwkv/static_state_store.hpp>
 #include <rwkv/train.hpp>
 #include <rwkv/train/longce.hpp>
 #include <rwkv/verify.hpp>
@@ -86,6 +90,9 @@ namespace tales {
 using Shape = rwkv::Shape<6, 128, 32, 544, 256, 16, 16, 16, 32>;
 using Weights = rwkv::StaticBlob<Shape, rwkv::DType::f32, rwkv::DType::q8_0>;
 }  // namespace tales
+namespace date {
+extern const rwkv::automata::StaticSpelling spelling;
+}  // namespace date
 extern "C" const std::byte tales_blob[], tales_blob_end[];
 extern const std::stop_token stop;
 extern std::vector<rwkv::Token> guesses;

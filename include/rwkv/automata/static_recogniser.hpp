@@ -2,6 +2,9 @@
 // Runs a compiled automaton (automata.hpp) as a static model: recogniser.hpp for microcontrollers.
 // `rwkv export` writes the spelling of such a model beside its weights.
 //
+//   constexpr rwkv::StaticModel model(tiny::weights);
+//   static rwkv::State<tiny::Shape> state;
+//   static rwkv::Workspace<tiny::Shape, 1> work;
 //   const rwkv::automata::StaticRecogniser dates(model, date::spelling);
 //   dates.reset(state, work);
 //   if (dates.feed("2024-02-29", state, work) && dates.label(work) == 1) print("a date");
@@ -19,11 +22,11 @@ namespace rwkv::inline RWKV_ABI::automata::inline RWKV_ISA {
 struct StaticSpelling {
   static constexpr std::uint16_t none = 0xffff;  ///< in `alphabet`: no symbol
 
-  std::size_t labels;                      ///< the first logits, of which the largest is the label
-  std::span<const Token> begin;            ///< fed once, before the first symbol
-  std::span<const std::uint16_t> alphabet; ///< [256] bytes to symbols
-  std::span<const std::uint32_t> starts;   ///< [symbols + 1] into `tokens`
-  std::span<const Token> tokens;           ///< of symbol s: from starts[s] to starts[s + 1]
+  std::size_t labels;                       ///< the first logits, of which the largest is the label
+  std::span<const Token> begin;             ///< fed once, before the first symbol
+  std::span<const std::uint16_t> alphabet;  ///< [256] bytes to symbols
+  std::span<const std::uint32_t> starts;    ///< [symbols + 1] into `tokens`
+  std::span<const Token> tokens;            ///< of symbol s: from starts[s] to starts[s + 1]
 };
 
 /// Reads words with a static model. Immutable: the word so far is in the state, its label in the
