@@ -3,7 +3,9 @@
 #include "board.hpp"
 #include "tales.hpp"  // rwkv export examples/models/tales/tales.safetensors --type q8_0
                       //   --format blob --name tales --out tales.hpp
+#include <rwkv/static_compact_state.hpp>
 #include <rwkv/static_generate.hpp>
+#include <rwkv/static_memory.hpp>
 
 RWKV_EMBED(tales_blob, "tales.bin");
 
@@ -13,13 +15,21 @@ RWKV_EMBED(tales_blob, "tales.bin");
 
 namespace {
 
-// All the RAM there is beside the stack. Zeros but for the sampler: no constructor has to run.
-constinit rwkv::State<tales::Shape> state;
-constinit rwkv::Workspace<tales::Shape, 1> work;
+#ifdef TALE_COMPACT  // the state in 16 bits
+using State = rwkv::CompactState<tales::Shape>;
+using Workspace = rwkv::CompactWorkspace<tales::Shape>;
+#else
+using State = rwkv::State<tales::Shape>;
+using Workspace = rwkv::Workspace<tales::Shape, 1>;
+#endif
+
+// All the RAM there is beside the stack. No constructor has to run.
+constinit State state;
+constinit Workspace work;
 constinit rwkv::StaticSampler<> sampler({.seed = 1});
 constinit char line[128];
-constexpr std::size_t ram = sizeof state + sizeof work + sizeof sampler + sizeof line;
-static_assert(ram <= 160 * 1024);
+constexpr auto memory = rwkv::static_memory<State, Workspace>();
+static_assert(memory.total() + sizeof line <= 120 * 1024);
 
 }  // namespace
 
@@ -35,7 +45,7 @@ int main() {
   std::size_t tokens = 0;
   for (std::string_view prompt; board::read_line(line, prompt) && !prompt.empty();) {
     if (prompt == "?") {
-      board::report(watch, tokens, ram);
+      board::report(watch, tokens, memory.total() - memory.stack + sizeof line);
       continue;
     }
     board::write(prompt);
