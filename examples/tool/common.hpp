@@ -160,7 +160,8 @@ inline void require_apart(const std::vector<std::pair<const char*, std::filesyst
             std::filesystem::weakly_canonical(std::filesystem::absolute(path), none);
         return none ? path.lexically_normal() : followed;
       };
-      if (files[i].second.empty() || absolute(files[i].second) != absolute(files[j].second))
+      if (files[i].second.empty() || files[j].second.empty() ||
+          absolute(files[i].second) != absolute(files[j].second))
         continue;
       rwkv::fail_with(rwkv::ErrorCategory::argument, files[j].first, " and ", files[i].first,
                       " are the same file: ", files[i].second.string());
