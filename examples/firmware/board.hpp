@@ -5,6 +5,7 @@
 #pragma once
 
 #include <rwkv/exec/serial.hpp>
+#include <rwkv/static_blob_format.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -73,16 +74,16 @@ class Stopwatch : public rwkv::Serial {
   std::uint64_t ticks_ = 0;
 };
 
-/// "clock 123456 for 17 tokens, stack 2345, RAM 67890"
-inline void report(Stopwatch& watch, std::size_t tokens, std::size_t ram) {
+/// "clock 123456 for 17 tokens, stack 2345, state 67890": the last is a checksum of the state's bits.
+inline void report(Stopwatch& watch, std::size_t tokens, std::span<const std::byte> state) {
   write("clock ");
   write(static_cast<std::uint32_t>(watch.ticks()));
   write(" for ");
   write(static_cast<std::uint32_t>(tokens));
   write(" tokens, stack ");
   write(static_cast<std::uint32_t>(stack_used()));
-  write(", RAM ");
-  write(static_cast<std::uint32_t>(ram));
+  write(", state ");
+  write(static_cast<std::uint32_t>(rwkv::internal::blob_checksum(state)));
   write("\n");
 }
 

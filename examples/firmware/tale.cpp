@@ -45,7 +45,7 @@ int main() {
   std::size_t tokens = 0;
   for (std::string_view prompt; board::read_line(line, prompt) && !prompt.empty();) {
     if (prompt == "?") {
-      board::report(watch, tokens, memory.total() - memory.stack + sizeof line);
+      board::report(watch, tokens, std::as_bytes(state.values()));
       continue;
     }
     board::write(prompt);
