@@ -165,7 +165,7 @@ def main():
             print(f"| {program} | {core} | {result['instructions'] / 1000:,.1f} k | "
                   f"{result['per multiply-add']:.2f} | {result['flash'] / 1024:.1f} KB, "
                   f"{result['weights'] / 1024:.1f} KB | {result['RAM'] / 1024:.1f} KB | "
-                  f"{result['stack']} |")
+                  f"{result['stack']} |", flush=True)
             if not options.check:
                 continue
             limits = LIMITS.get((core, program))

@@ -13,7 +13,7 @@ namespace {
 
 constinit rwkv::State<reverse::Shape> state;
 constinit rwkv::Workspace<reverse::Shape, 1> work;
-constinit rwkv::StaticSampler<0> sampler({.temperature = 0});
+constinit rwkv::GreedySampler sampler;
 constinit char line[64];
 static_assert(sizeof state + sizeof work + sizeof sampler + sizeof line <= 12 * 1024,
               "4 KB of 16 are left for the stack");

@@ -162,10 +162,10 @@ struct NoStaticCallback {
 /// takes. `exec` is the model's; if its `proceed` gives a pass up, the reason is `cancelled` and
 /// the state is none. Stack: see static_memory.hpp.
 template <class Weights, class Lanes, class State, class Work, AnyStaticTokenizer Tokenizer,
-          std::size_t Remembered, class OnText = NoStaticCallback, class Exec = Serial>
+          AnyStaticSampler Sampler, class OnText = NoStaticCallback, class Exec = Serial>
 requires std::invocable<OnText&, std::string_view> StaticGenerateResult
 generate(const StaticModel<Weights, Lanes>& model, State& state, Work& work,
-         const Tokenizer& tokenizer, std::string_view prompt, StaticSampler<Remembered>& sampler,
+         const Tokenizer& tokenizer, std::string_view prompt, Sampler& sampler,
          const StaticGenerateOptions& options = {}, OnText&& on_text = {}, Exec&& exec = Exec{})
 noexcept {
   StaticGenerateResult result;

@@ -10,6 +10,7 @@
 
 #include <rwkv/text/draw.hpp>
 
+#include <concepts>
 #include <optional>
 
 namespace rwkv::inline RWKV_ABI {
@@ -114,6 +115,24 @@ class StaticSampler {
   SplitMix64 random_;
   std::size_t count_ = 0;
   detail::Occurrence occurrences_[Remembered > 0 ? Remembered : 1]{};
+};
+
+/// Always the most probable token, the lowest id of several: temperature 0 without penalties, and
+/// without the code that draws (5 KB of flash).
+struct GreedySampler {
+  [[nodiscard]] static std::optional<Token> draw(std::span<const float> logits) noexcept {
+    const detail::LargestLogit largest = detail::largest_logit(logits);
+    if (!largest.numbers || !largest.any) return std::nullopt;
+    return argmax(logits);
+  }
+  static void observe(Token, bool) noexcept {}
+};
+
+/// What static_generate.hpp draws tokens with.
+template <class S>
+concept AnyStaticSampler = requires(S& sampler, std::span<float> logits, Token token) {
+  { sampler.draw(logits) } -> std::same_as<std::optional<Token>>;
+  sampler.observe(token, true);
 };
 
 static_assert(sizeof(StaticSampler<>) + 16 * sizeof(std::uint64_t) <= 1024);

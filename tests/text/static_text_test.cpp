@@ -86,6 +86,9 @@ TEST_CASE("the static sampler: what cannot be drawn from, and more tokens than i
   float none[] = {-infinity, -infinity};
   CHECK_FALSE(sampler.sample(none).has_value());
   CHECK_FALSE(sampler.sample({}).has_value());
+  float numbers[] = {1, 3, 3};
+  CHECK(rwkv::GreedySampler::draw(numbers) == Token{1});
+  CHECK_FALSE(rwkv::GreedySampler::draw(none).has_value());
   // The one that counts least makes room.
   for (const Token t : {0u, 0u, 1u, 2u}) sampler.observe(t);
   float logits[] = {1.0f, 0.9f, 0.9f};
