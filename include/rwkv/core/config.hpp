@@ -85,6 +85,18 @@
 #endif
 #endif
 
+// Inner loops of programs for bare processors, which are often compiled for size. (RISC-V: GCC loads
+// so far ahead that registers run out.)
+#if defined(__GNUC__) && !defined(__clang__) && defined(__STDC_HOSTED__) && __STDC_HOSTED__ == 0
+#if defined(__riscv)
+#define RWKV_INNER_LOOP __attribute__((optimize("O2", "no-schedule-insns")))
+#else
+#define RWKV_INNER_LOOP __attribute__((optimize("O2")))
+#endif
+#else
+#define RWKV_INNER_LOOP
+#endif
+
 // Before a loop of few rounds, whose arrays are then registers.
 #if defined(RWKV_PREFER_SIZE)
 #define RWKV_UNROLL

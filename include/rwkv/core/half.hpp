@@ -24,7 +24,7 @@ struct bfloat16 {
 };
 
 /// Exact. Signalling NaNs stay NaNs.
-constexpr float to_float(half h) noexcept {
+RWKV_INLINE constexpr float to_float(half h) noexcept {
 #if defined(__ARM_FP) && defined(__ARM_FEATURE_FMA) && !defined(__aarch64__)  // VFPv4 has it
   if (!std::is_constant_evaluated()) {
     float f;
@@ -47,7 +47,7 @@ constexpr float to_float(half h) noexcept {
 }
 
 /// Exact.
-constexpr float to_float(bfloat16 b) noexcept {
+RWKV_INLINE constexpr float to_float(bfloat16 b) noexcept {
   return std::bit_cast<float>(static_cast<std::uint32_t>(b.bits) << 16);
 }
 

@@ -138,10 +138,11 @@ RWKV_ASSEMBLY void row_to_codes(const RowArguments*) noexcept {
 
 // -- floats: 16 sums in q0 to q3, of halves in the order of even and odd outputs
 
-#define RWKV_COLUMN_OF_HALVES_IN_VECTORS(x)                                                      \
-  RWKV_LOWER_HALVES(6, 4)                                                                        \
-  RWKV_UPPER_HALVES(4, 4) "vfma.f32 q0, q6, " x "\n vfma.f32 q1, q4, " x "\n" RWKV_LOWER_HALVES( \
-      6, 5) RWKV_UPPER_HALVES(5, 5) "vfma.f32 q2, q6, " x "\n vfma.f32 q3, q5, " x "\n"
+#define RWKV_COLUMN_OF_HALVES_IN_VECTORS(x)                                   \
+  RWKV_LOWER_HALVES(6, 4)                                                     \
+  RWKV_UPPER_HALVES(4, 4)                                                     \
+  "vfma.f32 q0, q6, " x "\n vfma.f32 q1, q4, " x "\n" RWKV_LOWER_HALVES(6, 5) \
+      RWKV_UPPER_HALVES(5, 5) "vfma.f32 q2, q6, " x "\n vfma.f32 q3, q5, " x "\n"
 
 #define RWKV_TWO_COLUMNS_OF_HALVES(next)                           \
   "vldrh.u16 q4, [r0], #16\n vldrh.u16 q5, [r0], #" next           \

@@ -53,13 +53,14 @@ RWKV_INLINE float reduce(std::size_t n, Step step) noexcept {
   for (std::size_t k = 0; i < n; ++i, ++k)
     lane[k] = step.template operator()<simd::Scalar>(i, simd::Scalar{lane[k]}).v;
   for (std::size_t half = lanes / 2; half > 0; half /= 2)
-    for (std::size_t k = 0; k < half; ++k) lane[k] += lane[k + half];
+    for (std::size_t k = 0; k < half; ++k)
+      lane[k] = (simd::Scalar{lane[k]} + simd::Scalar{lane[k + half]}).v;
   return lane[0];
 }
 
 /// y[i] = f(y[i])
 template <class L>
-void activate(Activation f, float* y, Range range) noexcept {
+RWKV_INNER_LOOP void activate(Activation f, float* y, Range range) noexcept {
   switch (f) {
     case Activation::none:
       break;

@@ -16,7 +16,8 @@ namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL {
 /// Decay w, learning rate a, value residual v, keys kk and k, and with them the operands of the
 /// recurrence.
 template <class L>
-void head_operands(const HeadParameters& p, std::size_t n, const HeadRow& h) noexcept {
+RWKV_INNER_LOOP void head_operands(const HeadParameters& p, std::size_t n,
+                                   const HeadRow& h) noexcept {
   constexpr float exp_minus_half = 0.60653066f;
   const auto prepare = [&]<class V>(std::size_t j) {
     const V rate = sigmoid(V::load(p.a0 + j) + V::load(h.a + j));

@@ -137,9 +137,10 @@ inline void copy_rows(const float* from, std::size_t ld_from, float* to, std::si
 /// Rows [m, rows) for the panels, in blocks of at most Rows: of Rows, Rows / 2, ..., or `even`ly,
 /// in `blocks` blocks whose sizes differ by one row at most.
 template <class Op, std::size_t Rows, std::size_t Panels>
-void row_blocks(const PanelMatrix<typename Op::Weight>& w, Range panels, Range inputs,
-                const typename Op::Input* x, std::size_t ldx, std::size_t m, std::size_t rows,
-                std::size_t blocks, float* y, std::size_t ldy) noexcept {
+RWKV_INNER_LOOP void row_blocks(const PanelMatrix<typename Op::Weight>& w, Range panels,
+                                Range inputs, const typename Op::Input* x, std::size_t ldx,
+                                std::size_t m, std::size_t rows, std::size_t blocks, float* y,
+                                std::size_t ldy) noexcept {
   constexpr bool even = Blocking<typename Op::Lanes>::even;
   for (; even ? rows - m > blocks * (Rows - 1) : m + Rows <= rows; m += Rows, --blocks)
     for (std::size_t p = panels.begin; p < panels.end; p += Panels) {

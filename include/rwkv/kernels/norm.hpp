@@ -15,8 +15,8 @@ namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL {
 
 /// y = (x - mean) / sqrt(variance + epsilon) * weight + bias over n elements. y may be x.
 template <class L>
-void normalise(const float* x, const float* weight, const float* bias, float epsilon, float* y,
-               std::size_t n) noexcept {
+RWKV_INNER_LOOP void normalise(const float* x, const float* weight, const float* bias,
+                               float epsilon, float* y, std::size_t n) noexcept {
   const auto count = static_cast<float>(n);
 #if RWKV_CORTEX_M
   if (L::width == 1 && n > 0 && n % 16 == 0) {

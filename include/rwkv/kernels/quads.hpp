@@ -68,16 +68,20 @@ RWKV_INLINE void add_quad(const std::byte* tile, const std::int8_t* x,
                           std::int32_t (&sum)[quad_outputs]) noexcept {
   const auto* w = reinterpret_cast<const std::uint8_t*>(tile + quad_scale_bytes);
   std::int32_t even = 0;
-  for (const std::int8_t* const end = x + tile_cols; x != end; x += 4, w += 4 * quad_outputs) {
-    const std::int32_t in[4] = {x[0], x[1], x[2], x[3]};
-    even += in[0] + in[2];
+  for (const std::int8_t* const end = x + tile_cols; x != end; x += 8, w += 2 * 4 * quad_outputs) {
     RWKV_UNROLL
-    for (std::size_t k = 0; k < quad_outputs; ++k) {
-      const std::uint8_t* const four = w + 4 * k;
-      sum[k] += four[0] * in[0];
-      sum[k] += static_cast<std::int8_t>(four[1]) * in[1];
-      sum[k] += four[2] * in[2];
-      sum[k] += static_cast<std::int8_t>(four[3]) * in[3];
+    for (std::size_t half = 0; half < 2; ++half) {
+      const std::int8_t* const from = x + 4 * half;
+      const std::int32_t in[4] = {from[0], from[1], from[2], from[3]};
+      even += in[0] + in[2];
+      RWKV_UNROLL
+      for (std::size_t k = 0; k < quad_outputs; ++k) {
+        const std::uint8_t* const four = w + 4 * (quad_outputs * half + k);
+        sum[k] += four[0] * in[0];
+        sum[k] += static_cast<std::int8_t>(four[1]) * in[1];
+        sum[k] += four[2] * in[2];
+        sum[k] += static_cast<std::int8_t>(four[3]) * in[3];
+      }
     }
   }
   RWKV_UNROLL
@@ -148,8 +152,9 @@ inline constexpr ActivationFormat quad_activations =
 
 /// y[m][o] = sum_i W[o][i] x[m][i] for the outputs of panels [panels.begin, panels.end) and rows m
 /// < rows, as quantised_matmul computes it. y outside the asked outputs is not touched.
-inline void multiply_quads(const QuadMatrix& w, Range panels, const QuantisedActivations& x,
-                           std::size_t rows, float* y, std::size_t ldy) noexcept {
+RWKV_INNER_LOOP inline void multiply_quads(const QuadMatrix& w, Range panels,
+                                           const QuantisedActivations& x, std::size_t rows,
+                                           float* y, std::size_t ldy) noexcept {
   constexpr std::size_t n = detail::quad_outputs;
   const std::size_t tiles = w.cols / tile_cols;
   const std::byte* const first =

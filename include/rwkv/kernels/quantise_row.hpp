@@ -8,6 +8,7 @@
 #ifndef RWKV_AGAIN
 #include <rwkv/kernels/isa_namespace.hpp>
 #include <rwkv/kernels/quantised_activations.hpp>
+#include <rwkv/simd/soft_float.hpp>
 
 #include <bit>
 #endif
@@ -16,7 +17,8 @@ namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL {
 
 /// Quantises row m: the largest of 32 inputs becomes 127 or -127. NaNs and infinities make every
 /// product with their 32 inputs a NaN.
-inline void row_to_codes(const float* x, const QuantisedActivations& to, std::size_t m) noexcept {
+RWKV_INNER_LOOP inline void row_to_codes(const float* x, const QuantisedActivations& to,
+                                         std::size_t m) noexcept {
 #if RWKV_CORTEX_M_VECTOR
   const cortex_m::RowArguments arguments{
       x, to.codes(m), to.steps(m), to.negative_sums(m), to.offsets(m), to.cols / tile_cols};
@@ -38,8 +40,13 @@ inline void row_to_codes(const float* x, const QuantisedActivations& to, std::si
     constexpr float shift = 0x1.8p23f;  // leaves the nearest integer in the low bits
     std::uint32_t integers[tile_cols];
     for (std::size_t i = 0; i < tile_cols; ++i)
+#if RWKV_SOFT_FLOAT  // others fuse it by themselves
+      integers[i] = std::bit_cast<std::uint32_t>(simd::soft::fused_multiply_add(x[i], by, shift)) -
+                    std::bit_cast<std::uint32_t>(shift);
+#else
       integers[i] =
           std::bit_cast<std::uint32_t>(x[i] * by + shift) - std::bit_cast<std::uint32_t>(shift);
+#endif
     for (std::size_t i = 0; i < tile_cols; ++i)
       codes[tile * tile_cols + i] = static_cast<std::int8_t>(integers[i]);
     // The sums of both halves, of 12 bits each, in one: compilers make vectors of a sum of 32.

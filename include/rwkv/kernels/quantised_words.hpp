@@ -77,8 +77,9 @@ RWKV_INLINE void add_words(const std::byte* codes, std::size_t o, const FourInpu
 }
 
 template <unsigned Bits>
-void quantised_words(const QuantisedMatrix& w, Range panels, const QuantisedActivations& x,
-                     std::size_t rows, float* y, std::size_t ldy) noexcept {
+RWKV_INNER_LOOP void quantised_words(const QuantisedMatrix& w, Range panels,
+                                     const QuantisedActivations& x, std::size_t rows, float* y,
+                                     std::size_t ldy) noexcept {
   using L = simd::Scalar;
   QuantisedLayout layout = w.layout;
   layout.bits = Bits;

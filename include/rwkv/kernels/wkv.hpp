@@ -83,7 +83,8 @@ RWKV_INLINE void wkv_columns(const WkvTokens& t, std::size_t n, std::size_t i,
 }
 
 template <class L, std::size_t Vectors>
-std::size_t wkv_blocks(const WkvTokens& t, std::size_t n, std::size_t i, float* state) noexcept {
+RWKV_INNER_LOOP std::size_t wkv_blocks(const WkvTokens& t, std::size_t n, std::size_t i,
+                                       float* state) noexcept {
   for (; i + Vectors * L::width <= n; i += Vectors * L::width)
     wkv_columns<L, Vectors>(t, n, i, state);
   if constexpr (Vectors > 1)

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <rwkv/simd/bytes.hpp>
+#include <rwkv/simd/soft_float.hpp>
 
 #if defined(_MSC_VER) && !defined(__clang__)
 #include <cmath>
@@ -56,10 +57,12 @@ constexpr float root_by_integers(float x) noexcept {
 }
 
 #if defined(_MSC_VER) && !defined(__clang__)
-inline float fused_multiply_add(float a, float b, float c) noexcept { return std::fma(a, b, c); }
-inline float square_root(float x) noexcept { return std::sqrt(x); }
+RWKV_INLINE float fused_multiply_add(float a, float b, float c) noexcept {
+  return std::fma(a, b, c);
+}
+RWKV_INLINE float square_root(float x) noexcept { return std::sqrt(x); }
 #elif RWKV_FLOAT_INSTRUCTIONS_ARM
-inline float fused_multiply_add(float a, float b, float c) noexcept {
+RWKV_INLINE float fused_multiply_add(float a, float b, float c) noexcept {
 #if defined(__ARM_FEATURE_FMA) && defined(__clang__)
   asm("vfma.f32 %0, %1, %2" : "+t"(c) : "t"(a), "t"(b));
   return c;
@@ -67,31 +70,29 @@ inline float fused_multiply_add(float a, float b, float c) noexcept {
   return __builtin_fmaf(a, b, c);
 #endif
 }
-inline float square_root(float x) noexcept {
+RWKV_INLINE float square_root(float x) noexcept {
   asm("vsqrt.f32 %0, %0" : "+t"(x));
   return x;
 }
 #elif RWKV_FLOAT_INSTRUCTIONS_RISCV
-inline float fused_multiply_add(float a, float b, float c) noexcept {
+RWKV_INLINE float fused_multiply_add(float a, float b, float c) noexcept {
   asm("fmadd.s %0, %1, %2, %0" : "+f"(c) : "f"(a), "f"(b));
   return c;
 }
-inline float square_root(float x) noexcept {
+RWKV_INLINE float square_root(float x) noexcept {
   asm("fsqrt.s %0, %0" : "+f"(x));
   return x;
 }
+#elif RWKV_SOFT_FLOAT
+RWKV_INLINE float fused_multiply_add(float a, float b, float c) noexcept {
+  return soft::fused_multiply_add(a, b, c);
+}
+RWKV_INLINE float square_root(float x) noexcept { return root_by_integers(x); }
 #else
-inline float fused_multiply_add(float a, float b, float c) noexcept {
+RWKV_INLINE float fused_multiply_add(float a, float b, float c) noexcept {
   return __builtin_fmaf(a, b, c);
 }
-inline float square_root(float x) noexcept {
-#if defined(__STDC_HOSTED__) && __STDC_HOSTED__ == 0 && \
-    (defined(__SOFTFP__) || (defined(__riscv) && !defined(__riscv_flen)))
-  return root_by_integers(x);
-#else
-  return __builtin_sqrtf(x);
-#endif
-}
+RWKV_INLINE float square_root(float x) noexcept { return __builtin_sqrtf(x); }
 #endif
 
 struct Scalar {
@@ -99,24 +100,34 @@ struct Scalar {
   using Bytes = PlainBytes<1>;
   float v;
 
-  static Scalar broadcast(float f) noexcept { return {f}; }
-  static Scalar load(const float* p) noexcept { return {*p}; }
-  static Scalar load(const half* p) noexcept { return {to_float(*p)}; }
-  static Scalar load(const bfloat16* p) noexcept { return {to_float(*p)}; }
-  void store(float* p) const noexcept { *p = v; }
+  RWKV_INLINE static Scalar broadcast(float f) noexcept { return {f}; }
+  RWKV_INLINE static Scalar load(const float* p) noexcept { return {*p}; }
+  RWKV_INLINE static Scalar load(const half* p) noexcept { return {to_float(*p)}; }
+  RWKV_INLINE static Scalar load(const bfloat16* p) noexcept { return {to_float(*p)}; }
+  RWKV_INLINE void store(float* p) const noexcept { *p = v; }
 
-  friend Scalar operator+(Scalar a, Scalar b) noexcept { return {a.v + b.v}; }
-  friend Scalar operator-(Scalar a, Scalar b) noexcept { return {a.v - b.v}; }
-  friend Scalar operator*(Scalar a, Scalar b) noexcept { return {a.v * b.v}; }
-  friend Scalar operator/(Scalar a, Scalar b) noexcept { return {a.v / b.v}; }
+#if RWKV_SOFT_FLOAT
+  RWKV_INLINE friend Scalar operator+(Scalar a, Scalar b) noexcept { return {soft::add(a.v, b.v)}; }
+  RWKV_INLINE friend Scalar operator-(Scalar a, Scalar b) noexcept {
+    return {soft::add(a.v, -b.v)};
+  }
+  RWKV_INLINE friend Scalar operator*(Scalar a, Scalar b) noexcept {
+    return {soft::multiply(a.v, b.v)};
+  }
+#else
+  RWKV_INLINE friend Scalar operator+(Scalar a, Scalar b) noexcept { return {a.v + b.v}; }
+  RWKV_INLINE friend Scalar operator-(Scalar a, Scalar b) noexcept { return {a.v - b.v}; }
+  RWKV_INLINE friend Scalar operator*(Scalar a, Scalar b) noexcept { return {a.v * b.v}; }
+#endif
+  RWKV_INLINE friend Scalar operator/(Scalar a, Scalar b) noexcept { return {a.v / b.v}; }
 
   /// a * b + c, with one rounding wherever the processor has the instruction.
-  friend Scalar fma(Scalar a, Scalar b, Scalar c) noexcept {
+  RWKV_INLINE friend Scalar fma(Scalar a, Scalar b, Scalar c) noexcept {
 #if defined(__clang__)
 #pragma clang fp contract(off) reassociate(off)  // see add_exponent_bias
 #endif
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__AVX512F__) || \
-    defined(__FP_FAST_FMAF) || RWKV_FLOAT_INSTRUCTIONS_RISCV
+    defined(__FP_FAST_FMAF) || RWKV_FLOAT_INSTRUCTIONS_RISCV || RWKV_SOFT_FLOAT
     return {fused_multiply_add(a.v, b.v, c.v)};
 #else
     return {a.v * b.v + c.v};
@@ -124,21 +135,21 @@ struct Scalar {
   }
   /// The lesser and the greater of two (not min and max, which <windows.h> defines). A NaN in `b`
   /// comes through; so callers put the variable second.
-  friend Scalar lesser(Scalar a, Scalar b) noexcept { return {a.v < b.v ? a.v : b.v}; }
-  friend Scalar greater(Scalar a, Scalar b) noexcept { return {a.v > b.v ? a.v : b.v}; }
-  friend Scalar sqrt(Scalar a) noexcept { return {square_root(a.v)}; }
+  RWKV_INLINE friend Scalar lesser(Scalar a, Scalar b) noexcept { return {a.v < b.v ? a.v : b.v}; }
+  RWKV_INLINE friend Scalar greater(Scalar a, Scalar b) noexcept { return {a.v > b.v ? a.v : b.v}; }
+  RWKV_INLINE friend Scalar sqrt(Scalar a) noexcept { return {square_root(a.v)}; }
   /// a < b ? x : y
-  friend Scalar select_less(Scalar a, Scalar b, Scalar x, Scalar y) noexcept {
+  RWKV_INLINE friend Scalar select_less(Scalar a, Scalar b, Scalar x, Scalar y) noexcept {
     return a.v < b.v ? x : y;
   }
   /// n + 127 + 1.5 * 2^23 of `shifted` = n + 1.5 * 2^23, where n is an integer, -126 <= n <= 127.
   /// An addition to the bits: clang says by no macro that it may reorder sums, and would cancel
   /// (x + shift) - shift.
-  friend Scalar add_exponent_bias(Scalar shifted) noexcept {
+  RWKV_INLINE friend Scalar add_exponent_bias(Scalar shifted) noexcept {
     return {std::bit_cast<float>(std::bit_cast<std::uint32_t>(shifted.v) + 127u)};
   }
   /// 2^n of that.
-  friend Scalar exp2_of_biased(Scalar biased) noexcept {
+  RWKV_INLINE friend Scalar exp2_of_biased(Scalar biased) noexcept {
     return {std::bit_cast<float>(std::bit_cast<std::uint32_t>(biased.v) << 23)};
   }
 };
