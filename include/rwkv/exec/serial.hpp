@@ -30,7 +30,7 @@ concept Executor = requires(E& e, std::size_t n, void (*f)(std::size_t)) {
 /// An executor that brings weights closer before they are needed, from a slow memory by DMA say. It
 /// works on its own (concurrency() is 1) and offers, besides:
 ///
-///   static constexpr std::size_t piece;                 // most bytes at a time, if two panels fit
+///   static constexpr std::size_t piece = 8192;          // most bytes at once, if two panels fit
 ///   void ahead(std::span<const std::byte> weights);     // will be needed next: start
 ///   const std::byte* here(std::span<const std::byte> weights);  // are needed: wait; where are they?
 ///
