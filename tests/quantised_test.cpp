@@ -13,6 +13,9 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
+#include <limits>
+
 #if defined(__GLIBC__)
 #include <malloc.h>
 #endif
@@ -224,5 +227,92 @@ TEST_CASE("loading says how far it is, and stops when asked to, with nothing lef
       if (done > 0.5) throw std::logic_error("enough");
     };
     CHECK_THROWS_AS(Model<>(checkpoint, options), std::logic_error);
+  }
+}
+
+namespace {
+
+/// A model most of whose hidden units are zero, or all; `spoilt` is among the weights of a value.
+rwkv::io::Checkpoint with_zeros(float key_bias, float spoilt) {
+  constexpr test::SampleSizes size{
+      .layers = 2, .embed = 256, .head_size = 64, .ffn = 512, .vocab = 40};
+  auto checkpoint = test::sample_checkpoint(size);
+  for (const std::string block : {"blocks.0.", "blocks.1."}) {
+    const auto change = [&](const std::string& name, auto&& f) {
+      const rwkv::io::Tensor& t = checkpoint.get(block + name);
+      auto values = t.values<float>();
+      for (std::size_t i = 0; i < values.size(); ++i) values[i] = f(values[i], i);
+      const auto shape = t.shape;
+      test::replace<float>(checkpoint, block + name, shape, values);
+    };
+    change("ln2.weight", [](float, std::size_t) { return 1.0f; });
+    change("ln2.bias", [](float, std::size_t) { return 0.5f; });
+    change("ffn.x_k", [](float v, std::size_t) { return v / 4; });
+    change("ffn.key.weight",
+           [&](float v, std::size_t i) { return i / 256 == 7 ? v + 1 : v / 4 + key_bias; });
+    change("ffn.value.weight",
+           [&](float v, std::size_t i) { return i == 300 && block == "blocks.1." ? spoilt : v; });
+  }
+  return checkpoint;
+}
+
+/// Logits and state, for every number of rows and several threads: all the same.
+void check_without_zeros(const Model<>& all, const Model<>& skipping) {
+  std::vector<Token> tokens;
+  for (Token t = 0; t < 12; ++t) tokens.push_back(t * 7 % 40);
+  const auto logits_of = [&](const Model<>& model, std::size_t rows, rwkv::ExecutorRef exec) {
+    Run r{std::vector<float>(tokens.size() * 40), model.initial_state()};
+    rwkv::Workspace work(model.shape(), rows);
+    work.hidden_units().counted = true;
+    const rwkv::Slot<> slot{&r.state, tokens};
+    model.forward(std::span(&slot, 1), rwkv::Logits::all, r.logits, work, exec);
+    CHECK(work.hidden_units().all == 12 * 2 * 512);
+    CHECK(work.hidden_units().zero > 12 * 2 * 512 * 6 / 10);
+    return r;
+  };
+  const auto same = [](const Run& a, const Run& b) {
+    return test::same_bits(a.logits, b.logits) && test::same_bits(a.state.wkv(1), b.state.wkv(1)) &&
+           test::same_bits(a.state.ffn_x_prev(1), b.state.ffn_x_prev(1));
+  };
+  const Run expected = logits_of(all, 12, {});
+  test::Backwards three(3);
+  for (const std::size_t rows : {1u, 2u, 3u, 4u, 5u, 12u}) {
+    CAPTURE(rows);
+    CHECK(same(logits_of(all, rows, {}), expected));
+    CHECK(same(logits_of(skipping, rows, {}), expected));
+    CHECK(same(logits_of(skipping, rows, three), expected));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("weights that meet zeros are left out, and nothing changes") {
+  constexpr float inf = std::numeric_limits<float>::infinity();
+  struct Case {
+    float key_bias, spoilt;
+  };
+  for (const Case c : {Case{-0.0625f, 1},
+                       {-8.0f, 1},
+                       {-0.0625f, inf},
+                       {-0.0625f, -inf},
+                       {-0.0625f, std::numeric_limits<float>::quiet_NaN()}}) {
+    CAPTURE(c.key_bias);
+    CAPTURE(c.spoilt);
+    const bool finite = std::isfinite(c.spoilt);
+    const auto checkpoint = with_zeros(c.key_bias, c.spoilt);
+    const auto check = [&](LoadOptions options) {
+      const Model<> skipping(checkpoint, options);
+      CHECK(skipping.weights().block(0).ffn.value.skips_zeros);
+      CHECK(skipping.weights().block(1).ffn.value.skips_zeros == finite);
+      CHECK_FALSE(skipping.weights().block(1).ffn.key.skips_zeros);
+      options.skip_zeros = false;
+      const Model<> all(checkpoint, options);
+      CHECK_FALSE(all.weights().block(0).ffn.value.skips_zeros);
+      check_without_zeros(all, skipping);
+    };
+    for (const DType type : {DType::f32, DType::f16, DType::bf16}) {
+      CAPTURE(rwkv::name_of(type));
+      check({.matrix_type = type});
+    }
   }
 }

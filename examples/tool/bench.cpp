@@ -12,7 +12,9 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cmath>
 #include <filesystem>
+#include <optional>
 #include <random>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -290,8 +292,35 @@ std::size_t peak_rss() {
   return static_cast<std::size_t>(usage.ru_maxrss) * 1024;
 }
 
+/// Bytes of weights that decoding a token leaves out when this fraction of hidden units is zero.
+template <class Weights>
+double bytes_skipped(const Weights& weights, double zeros) {
+  if (!rwkv::kernels::worth_listing(1 - zeros)) return 0.0;
+  double bytes = 0.0;
+  const auto add = [&](const rwkv::AnyMatrix& value) {
+    if (value.skips_zeros)
+      bytes += zeros * static_cast<double>(rwkv::kernels::skippable_bytes(value));
+  };
+  for (std::size_t i = 0; i < weights.dimensions().layers; ++i) add(weights.block(i).ffn.value);
+  for (std::size_t j = 0; j < weights.sparse_blocks(); ++j) add(weights.sparse_block(j).ffn.value);
+  return bytes;
+}
+
+/// The fraction of hidden units that are zero while some tokens are decoded.
 template <class Model, class State, class Work>
-void measure(const Bench& options, const Model& model, State& state, Work& work,
+double count_zeros(const Model& model, State& state, Work& work, rwkv::ThreadPool& pool,
+                   std::span<const rwkv::Token> tokens) {
+  rwkv::HiddenUnits& units = work.hidden_units();
+  units = {.counted = true};
+  for (std::size_t i = 0; i < tokens.size(); ++i)
+    model.forward(state, tokens.subspan(i, 1), work, pool);
+  units.counted = false;
+  return static_cast<double>(units.zero) / static_cast<double>(units.all);
+}
+
+/// `dense`: the same model, which reads all weights, or null.
+template <class Model, class State, class Work>
+void measure(const Bench& options, const Model& model, const Model* dense, State& state, Work& work,
              rwkv::ThreadPool& pool, const Loading& loading) {
   std::mt19937 random_token(2);
   std::vector<rwkv::Token> prompt(std::max<std::size_t>(options.prompt, 1));
@@ -313,7 +342,13 @@ void measure(const Bench& options, const Model& model, State& state, Work& work,
   std::vector<double> cached_speeds;
   std::vector<double> decodes;
   std::vector<double> prefills;
-  const auto bytes = static_cast<double>(model.weights().bytes_per_token());
+  std::vector<double> dense_decodes;
+  std::vector<double> decode_ratios;
+  const double zeros = count_zeros(
+      model, state, work, pool,
+      std::span<const rwkv::Token>(prompt).first(std::min<std::size_t>(prompt.size(), 16)));
+  const double bytes = static_cast<double>(model.weights().bytes_per_token()) -
+                       bytes_skipped(model.weights(), zeros);
   const std::size_t steps = std::max<std::size_t>(1, options.generate / rounds);
   // Tokens between two readings: a small model would leave the cache.
   const auto turn =
@@ -325,9 +360,17 @@ void measure(const Bench& options, const Model& model, State& state, Work& work,
       const std::size_t end = std::min(steps, done + turn);
       const auto began = Clock::now();
       const auto tokens = static_cast<double>(end - done);
+      const std::size_t first = done;
       for (; done < end; ++done)
         model.forward(state, std::span(prompt).subspan(done % prompt.size(), 1), work, pool);
       decodes.push_back(tokens / seconds_since(began));
+      if (dense != nullptr) {
+        const auto dense_began = Clock::now();
+        for (std::size_t i = first; i < end; ++i)
+          dense->forward(state, std::span(prompt).subspan(i % prompt.size(), 1), work, pool);
+        dense_decodes.push_back(tokens / seconds_since(dense_began));
+        decode_ratios.push_back(decodes.back() / dense_decodes.back());
+      }
       bandwidth.measure();
     }
     cached_speeds.push_back(cached.measure());
@@ -365,6 +408,12 @@ void measure(const Bench& options, const Model& model, State& state, Work& work,
   j["prompt_tokens"] = prompt.size();
   j["generated_tokens"] = steps * rounds;
   j["weight_bytes_per_token"] = model.weights().bytes_per_token();
+  j["ffn_zeros"] = zeros;
+  j["read_bytes_per_token"] = std::llround(bytes);
+  if (dense != nullptr) {
+    j["dense_decode_tokens_per_second"] = median(dense_decodes);
+    j["decode_speedup"] = median(decode_ratios);
+  }
   j["read_bandwidth_bytes_per_second"] = bandwidth.fastest();
   j["decode_bandwidth_fraction"] = median(decodes) * bytes / bandwidth.fastest();
   j["cached_product_bytes_per_second"] = median(cached_speeds);
@@ -417,7 +466,8 @@ void run(const Bench& options) {
   const auto source = [&] {
     if (options.shape.empty()) return rwkv::io::read_checkpoint(options.model);
     return random_checkpoint(options.shape,
-                             blocks ? rwkv::DType::f16 : named.value_or(rwkv::DType::f16));
+                             blocks ? rwkv::DType::f16 : named.value_or(rwkv::DType::f16),
+                             options.ffn_zeros);
   };
   std::optional<TemporaryFile> converted;
   if (blocks) {
@@ -441,10 +491,17 @@ void run(const Bench& options) {
              [&](const auto& model, auto state, const auto& make_workspace) {
                const Loading loading{seconds_since(start), peak_rss(),
                                      one_file ? std::filesystem::file_size(path) : 0, read_seconds};
+               std::optional<rwkv::AnyModel> dense;
+               if (options.dense) {
+                 rwkv::LoadOptions all = how;
+                 all.skip_zeros = false;
+                 with_model(checkpoint, options.hybrid, pool, all,
+                            [&](const rwkv::AnyModel& other, auto&&...) { dense = other; });
+               }
                checkpoint = {};
                auto work =
                    make_workspace(std::max<std::size_t>(256, options.batch), options.prompt);
-               measure(options, model, state, work, pool, loading);
+               measure(options, model, dense ? &*dense : nullptr, state, work, pool, loading);
              });
 }
 

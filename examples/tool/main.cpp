@@ -370,6 +370,13 @@ int parse_and_run(int argc, char** argv) {
       ->capture_default_str();
   sub->add_option("--batch", bench.batch, "sequences to decode together, besides a single one")
       ->check(whole(1, 1 << 12));
+  sub->add_option("--ffn-zeros", bench.ffn_zeros,
+                  "of a random model: this fraction of hidden units is zero, not half")
+      ->check(CLI::Range(0.0, 1.0))
+      ->needs(shape);
+  sub->add_flag("--dense", bench.dense,
+                "also load the model to read all weights for every token, and decode with both in "
+                "turns");
   sub->add_flag("--json", bench.json, "print JSON");
 
   tool::Convert convert;

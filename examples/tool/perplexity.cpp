@@ -45,7 +45,9 @@ class Meter {
   static constexpr std::size_t rows = 128;
 
   Meter(const Model& model, State state, Work work, rwkv::ThreadPool& pool)
-      : model_(model), pool_(pool), state_(std::move(state)), work_(std::move(work)) {}
+      : model_(model), pool_(pool), state_(std::move(state)), work_(std::move(work)) {
+    work_.hidden_units().counted = true;
+  }
 
   /// Reads a text from an empty state; calls progress(tokens) now and then.
   template <class Progress>
@@ -76,6 +78,11 @@ class Meter {
 
   [[nodiscard]] double bits() const { return nats_ / std::log(2.0); }
   [[nodiscard]] std::size_t predictions() const noexcept { return predictions_; }
+  /// The fraction of hidden units of the channel mixes that were zero.
+  [[nodiscard]] double ffn_zeros() {
+    const rwkv::HiddenUnits& units = work_.hidden_units();
+    return static_cast<double>(units.zero) / static_cast<double>(units.all);
+  }
 
  private:
   const Model& model_;
@@ -93,6 +100,7 @@ struct Measured {
   double bits = 0.0;
   std::size_t predictions = 0;
   std::size_t bytes = 0;
+  double ffn_zeros = 0.0;
 };
 
 template <class Meter>
@@ -119,7 +127,7 @@ Measured read_file(const Perplexity& o, const rwkv::Tokenizer& tokenizer, Meter&
     rwkv::fail_with(rwkv::ErrorCategory::argument, o.file, ": no text of at least two tokens");
   if (!std::isfinite(meter.bits()))
     rwkv::fail_with(rwkv::ErrorCategory::numeric, o.model, ": the model's logits are not finite");
-  return {meter.bits(), meter.predictions(), bytes};
+  return {meter.bits(), meter.predictions(), bytes, meter.ffn_zeros()};
 }
 
 }  // namespace
@@ -134,7 +142,7 @@ void run(const Perplexity& o) {
                Meter meter(model, std::move(state), make_workspace(128, 128), pool);
                measured = read_file(o, tokenizer, meter);
              });
-  const auto& [bits, predictions, bytes] = measured;
+  const auto& [bits, predictions, bytes, ffn_zeros] = measured;
 
   const double per_byte = bits / static_cast<double>(bytes);
   const double per_token = bits / static_cast<double>(predictions);
@@ -142,12 +150,14 @@ void run(const Perplexity& o) {
     const nlohmann::ordered_json result = {{"bits_per_byte", per_byte},
                                            {"bits_per_token", per_token},
                                            {"tokens", predictions},
-                                           {"bytes", bytes}};
+                                           {"bytes", bytes},
+                                           {"ffn_zeros", ffn_zeros}};
     std::printf("%s\n", result.dump(2).c_str());
   } else {
     std::printf(
-        "bits per byte   %.5f\nbits per token  %.5f\ntokens          %zu\nbytes           %zu\n",
-        per_byte, per_token, predictions, bytes);
+        "bits per byte   %.5f\nbits per token  %.5f\ntokens          %zu\nbytes           %zu\n"
+        "ffn zeros       %.1f %%\n",
+        per_byte, per_token, predictions, bytes, 100 * ffn_zeros);
   }
 }
 

@@ -3,11 +3,69 @@
 
 #include <rwkv/io/layout.hpp>
 
+#include <cmath>
 #include <random>
 
 namespace tool {
 
-rwkv::io::Checkpoint random_checkpoint(const std::string& name, rwkv::DType type) {
+namespace {
+
+using Pool = std::shared_ptr<std::vector<std::byte>>;
+
+/// So many numbers of a type of floats.
+template <class Number>
+Pool pool_of(rwkv::DType type, std::size_t elements, Number&& number) {
+  auto pool = std::make_shared<std::vector<std::byte>>(elements * size_of(type));
+  for (std::size_t i = 0; i < elements; ++i) {
+    const float f = number();
+    const rwkv::half h = rwkv::to_half(f);
+    const rwkv::bfloat16 b = rwkv::to_bfloat16(f);
+    const void* bytes = type == rwkv::DType::f16    ? static_cast<const void*>(&h)
+                        : type == rwkv::DType::bf16 ? static_cast<const void*>(&b)
+                                                    : static_cast<const void*>(&f);
+    std::memcpy(pool->data() + i * size_of(type), bytes, size_of(type));
+  }
+  return pool;
+}
+
+/// x where the normal distribution has so much below x.
+double quantile(double probability) {
+  double low = -8.0, high = 8.0;
+  for (int i = 0; i < 60; ++i) {
+    const double x = (low + high) / 2;
+    (std::erfc(-x / std::sqrt(2.0)) / 2 < probability ? low : high) = x;
+  }
+  return low;
+}
+
+/// Gives what the key of each channel mix reads a mean, 1/2, and its weights another one, so that
+/// this fraction of the products is not positive.
+template <class Number>
+void set_zeros(rwkv::io::Checkpoint& c, rwkv::DType type, const rwkv::Dimensions& d, double zeros,
+               Number&& number) {
+  constexpr double mean = 0.5, deviation_of_weights = 0.05 / 3.4641016;
+  const auto channels = static_cast<double>(d.embed);
+  const double deviation = deviation_of_weights * std::sqrt(channels * (1 + mean * mean));
+  const auto lower = static_cast<float>(quantile(zeros) * deviation / (mean * channels));
+  const std::size_t elements = d.ffn * d.embed + 4096;
+  const Pool keys = pool_of(type, elements, [&] { return number() - lower; });
+  const Pool ones = pool_of(type, d.embed, [] { return 1.0f; });
+  const Pool means = pool_of(type, d.embed, [] { return static_cast<float>(mean); });
+  for (const Pool& pool : {keys, ones, means}) c.storage.push_back(pool);
+  for (std::size_t i = 0; i < d.layers; ++i) {
+    const std::string block = "blocks." + std::to_string(i) + ".";
+    c.tensors.at(block + "ln2.weight").bytes = *ones;
+    c.tensors.at(block + "ln2.bias").bytes = *means;
+    rwkv::io::Tensor& key = c.tensors.at(block + "ffn.key.weight");
+    key.bytes =
+        std::span(*keys).subspan(i * 331 % 4096 * size_of(type), key.size() * size_of(type));
+  }
+}
+
+}  // namespace
+
+rwkv::io::Checkpoint random_checkpoint(const std::string& name, rwkv::DType type,
+                                       std::optional<double> ffn_zeros) {
   struct Released {
     const char* name;
     rwkv::Dimensions d;
@@ -26,18 +84,9 @@ rwkv::io::Checkpoint random_checkpoint(const std::string& name, rwkv::DType type
   const rwkv::Dimensions d = shape->d;
 
   const std::size_t elements = d.vocab * d.embed + 4096;
-  auto pool = std::make_shared<std::vector<std::byte>>(elements * size_of(type));
   std::mt19937 random(1);
-  for (std::size_t i = 0; i < elements; ++i) {
-    const float f = (static_cast<float>(random() >> 8) * 0x1p-24f - 0.5f) * 0.05f;
-    const rwkv::half h = rwkv::to_half(f);
-    const rwkv::bfloat16 b = rwkv::to_bfloat16(f);
-    const void* bytes = type == rwkv::DType::f16    ? static_cast<const void*>(&h)
-                        : type == rwkv::DType::bf16 ? static_cast<const void*>(&b)
-                                                    : static_cast<const void*>(&f);
-    std::memcpy(pool->data() + i * size_of(type), bytes, size_of(type));
-  }
-
+  const auto number = [&] { return (static_cast<float>(random() >> 8) * 0x1p-24f - 0.5f) * 0.05f; };
+  const auto pool = pool_of(type, elements, number);
   rwkv::io::Checkpoint c;
   c.source = "random " + name;
   c.format = "random";
@@ -48,6 +97,7 @@ rwkv::io::Checkpoint random_checkpoint(const std::string& name, rwkv::DType type
     t.bytes = std::span(*pool).subspan(offset * size_of(type), t.size() * size_of(type));
     c.tensors.emplace(entry.name, std::move(t));
   }
+  if (ffn_zeros) set_zeros(c, type, d, *ffn_zeros, number);
   return c;
 }
 

@@ -128,6 +128,8 @@ struct Bench {
   std::size_t prompt = 512;
   std::size_t generate = 64;
   std::size_t batch = 0;
+  std::optional<double> ffn_zeros;
+  bool dense = false;
   bool json = false;
 };
 void run(const Bench&);

@@ -79,6 +79,11 @@ class AnyWorkspace {
     return std::visit([](auto& work) { return work.logits(); }, work_);
   }
 
+  /// For measurements: see Workspace.
+  [[nodiscard]] HiddenUnits& hidden_units() noexcept {
+    return std::visit([](auto& work) -> HiddenUnits& { return work.hidden_units(); }, work_);
+  }
+
   /// Null if it is for the other architecture.
   [[nodiscard]] Workspace<>* rwkv() noexcept { return std::get_if<Workspace<>>(&work_); }
   [[nodiscard]] HybridWorkspace* hybrid() noexcept { return std::get_if<HybridWorkspace>(&work_); }

@@ -2,11 +2,27 @@
 // The channel mix. For each row, u being the output of ln2:
 //
 //   out = Wv max(0, Wk (u + (u_prev - u) x_k))^2
+//
+// Most of what Wv is multiplied with is zero, and few rows do without the weights of that. Zero times
+// a finite weight is nothing, so the result is the same but for the sign of a zero, which is always
+// +0 here. A Wv with a weight that is infinite or NaN is multiplied as a whole, so that such a weight
+// makes NaNs at every number of rows.
 #pragma once
 
 #include <rwkv/pass.hpp>
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
+
+namespace detail {
+
+inline void count_zeros(const float* hidden, std::size_t ld, std::size_t rows, std::size_t units,
+                        HiddenUnits& count) noexcept {
+  count.all += std::uint64_t{rows} * units;
+  for (std::size_t m = 0; m < rows; ++m)
+    for (std::size_t i = 0; i < units; ++i) count.zero += hidden[m * ld + i] == 0.0f ? 1 : 0;
+}
+
+}  // namespace detail
 
 /// Adds the channel mix of `normed` to `x`; advances the states of the pass's sequences in layer
 /// `layer`.
@@ -29,10 +45,13 @@ void channel_mix(const ChannelMixWeights<Matrix>& p, std::size_t layer, const de
   kernels::run<L, Matrix>(
       {{p.key, work[W::xk], ld, work.hidden(), ldh, kernels::Activation::relu_squared}}, pass.rows,
       {work.quantised_activations(), work[W::r], ld}, exec);
+  if constexpr (requires { work.hidden_units(); })
+    if (work.hidden_units().counted)
+      detail::count_zeros(work.hidden(), ldh, pass.rows, p.value.cols, work.hidden_units());
   kernels::run<L, Matrix>({{p.value, work.hidden(), ldh, work[W::xr], ld}}, pass.rows,
                           {work.quantised_activations(), work[W::r], ld}, exec);
   kernels::for_each(pass.rows, channels, exec, [&](std::size_t m) {
-    kernels::add<L>(work.row(W::xr, m), work.row(W::x, m), channels);
+    kernels::add_unsigned_zeros<L>(work.row(W::xr, m), work.row(W::x, m), channels);
   });
 }
 

@@ -41,6 +41,8 @@ constexpr std::size_t hidden_width(const Dimensions& d) noexcept {
 
 inline constexpr std::size_t embed_buffers = 12;
 
+struct Nothing {};
+
 constexpr std::size_t workspace_floats(const Dimensions& d, std::size_t rows) noexcept {
   return product_or_most(
       rows, embed_buffers * row_stride(d.embed, rows) + row_stride(hidden_width(d), rows));
@@ -97,6 +99,13 @@ inline constexpr std::size_t static_vocab = [] {
 
 }  // namespace detail
 
+/// How many hidden units of channel mixes were computed, and how many of them were zero.
+struct HiddenUnits {
+  bool counted = false;  ///< whether passes count
+  std::uint64_t all = 0;
+  std::uint64_t zero = 0;
+};
+
 /// Scratch for passes of up to `rows()` rows (a row is one token of one sequence). Longer inputs
 /// are run in several passes; more rows make long prompts faster. With a static shape and constant
 /// Rows it is a plain object without pointers.
@@ -148,6 +157,11 @@ class Workspace {
                                   sizeof(detail::Segment<Shape>) + sizeof(float*)));
   }
 
+  /// For measurements: what passes that use this workspace count if `counted` is set.
+  [[nodiscard]] HiddenUnits& hidden_units() noexcept requires(Rows == dynamic) {
+    return hidden_units_;
+  }
+
   // -- for the stages of the forward pass
 
   /// The [rows][C] activations. Each is named after its first user; later stages reuse it (see
@@ -187,6 +201,8 @@ class Workspace {
   Buffer<float, detail::static_vocab<Shape, Rows>> logits_;
   Buffer<detail::Segment<Shape>, Rows> segments_;
   Buffer<const float*, Rows> previous_;
+  [[no_unique_address]] std::conditional_t<Rows == dynamic, HiddenUnits, detail::Nothing>
+      hidden_units_{};
 };
 
 template <class Shape>

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every instruction-set level that this machine has, chosen by name: the same bits as plain loops
 // of that width. No emulator is needed for what the machine has.
+#include "support/executors.hpp"
 #include "support/packed.hpp"
 #include "support/wide_lanes.hpp"
 #include <rwkv/core/error.hpp>
 #include <rwkv/kernels/all_kernels.hpp>
 #include <rwkv/kernels/chosen.hpp>
+#include <rwkv/kernels/product.hpp>
 #include <rwkv/kernels/quantised_formats.hpp>
 #include <rwkv/quant/quantise.hpp>
 #include <rwkv/simd/gnu_lanes.hpp>
@@ -97,6 +99,62 @@ TEST_CASE_TEMPLATE("products of floats, at every level", T, float, rwkv::half, r
           CHECK(same(chosen, plain));
         });
       }
+    }
+}
+
+TEST_CASE_TEMPLATE("inputs that are zero may be left out, at every level", T, float, rwkv::half,
+                   rwkv::bfloat16) {
+  test::Random random(7);
+  for (const std::size_t outputs : {1u, 16u, 40u, 129u})
+    for (const std::size_t cols : {1u, 33u, 300u, 2100u}) {
+      const test::Packed<T> packed(outputs, cols, random);
+      AnyMatrix w{rwkv::dtype_of<T>, packed.data.data(), outputs, cols};
+      for (const std::size_t rows : {1u, 2u, 3u, 4u, 5u})
+        for (const std::size_t apart : {std::size_t{1}, std::size_t{7}, cols, cols + 1}) {
+          CAPTURE(rows);
+          CAPTURE(apart);
+          test::Misaligned<float> x(rows * cols);
+          test::fill(x, random);
+          for (std::size_t i = 0; i < x.size(); ++i)  // all, some, one in each row, none
+            if (apart > 1 && (i / cols + i % cols) % apart != apart - 1) x[i] = 0.0f;
+          const rwkv::Range panels{0, packed.panels()};
+          std::vector<std::uint16_t> list;
+          for (std::size_t i = 0; i < cols; ++i)
+            for (std::size_t m = 0; m < rows; ++m)
+              if (x[m * cols + i] != 0.0f) {
+                list.push_back(static_cast<std::uint16_t>(i));
+                break;
+              }
+          list.push_back(0);
+          kernels::ProductInputs inputs{x.data(), cols};
+          at_every_level([&]<class L>() {
+            const auto with = [&](auto&& multiply) {
+              auto y = test::untouched(rows * outputs);
+              multiply(y.data());
+              for (float& v : y) v += 0.0f;  // zeros without sign
+              return y;
+            };
+            inputs.listed = {};
+            const auto dense = with(
+                [&](float* y) { kernels::multiply<Chosen>(w, panels, inputs, rows, y, outputs); });
+            inputs.listed = {list.data(), list.size() - 1};
+            CHECK(same(dense, with([&](float* y) {
+                         kernels::multiply<Chosen>(w, panels, inputs, rows, y, outputs);
+                       })));
+            CHECK(same(dense, with([&](float* y) {
+                         kernels::compiled::multiply_floats<L>(w, panels, inputs, rows, y, outputs);
+                       })));
+            // What is said of a matrix is what `run` needs to do the same, for all workers alike.
+            inputs.listed = {};
+            w.skips_zeros = true;
+            std::vector<std::byte> room(rows * kernels::QuantisedActivations::bytes_for(cols));
+            test::Backwards exec(3);
+            CHECK(same(dense, with([&](float* y) {
+                         kernels::run<Chosen, AnyMatrix>({{w, x.data(), cols, y, outputs}}, rows,
+                                                         {room.data(), nullptr, 0}, exec);
+                       })));
+          });
+        }
     }
 }
 

@@ -44,6 +44,9 @@ struct LoadOptions {
   /// up, rounded to their type; beside matrices of blocks they stay products of their own, which
   /// costs what these cost and loses nothing. Bat and scaled whole tensors need matrices of floats.
   std::vector<Adapter> adapters = {};
+  /// Whether passes of few rows leave out weights that would be multiplied with zeros, which makes
+  /// nothing but the time different. False is for measurements.
+  bool skip_zeros = true;
   /// Called with the fraction done, 0 ... 1, from the loading thread. What it throws ends the
   /// loading.
   std::function<void(double)> progress = {};

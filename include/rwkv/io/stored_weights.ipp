@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
 #include <cmath>
 #include <new>
@@ -296,6 +297,37 @@ class StoredWeights::Builder {
       return value;
   }
 
+  /// Whether no element of a packed matrix of floats is infinite or NaN.
+  [[nodiscard]] bool is_finite(const AnyMatrix& m) const {
+    const auto look = [&]<class Bits>(Bits exponent) {
+      constexpr std::size_t at_once = 64;
+      const std::size_t pieces = kernels::panel_elements(m.rows, m.cols) / kernels::panel_rows;
+      const std::size_t workers = kernels_workers(m.rows * m.cols, pieces);
+      std::atomic<bool> finite = true;
+      exec.parallel(workers, [&](std::size_t worker) {
+        const Range mine = share(pieces * kernels::panel_rows, workers, worker, at_once);
+        const auto* const all = static_cast<const Bits*>(m.data);
+        Bits carries = 0;  // of an exponent of ones and its lowest bit
+        const auto lowest = static_cast<Bits>(exponent & (~exponent + 1u));
+        std::size_t i = mine.begin;
+        for (; i + at_once <= mine.end; i += at_once)
+          for (std::size_t k = 0; k < at_once; ++k)
+            carries |= static_cast<Bits>((all[i + k] & exponent) + lowest);
+        for (; i < mine.end; ++i) carries |= static_cast<Bits>((all[i] & exponent) + lowest);
+        if (carries >> (8 * sizeof(Bits) - 1) != 0) finite = false;
+      });
+      return finite.load();
+    };
+    switch (m.type) {
+      case DType::f16:
+        return look(std::uint16_t{0x7c00});
+      case DType::bf16:
+        return look(std::uint16_t{0x7f80});
+      default:
+        return look(std::uint32_t{0x7f800000});
+    }
+  }
+
   void table() {
     const Tensor& stored = base("emb.weight");
     const Dimensions& d = to.dimensions_;
@@ -375,6 +407,8 @@ class StoredWeights::Builder {
   }
   void load(const std::string& name, const TensorSpec& spec, const Dimensions& d, AnyMatrix& m) {
     m = matrix(name, spec.outputs(d), spec.inputs(d), spec.role == TensorRole::low_rank);
+    if (spec.name == "ffn.value.weight" && options.skip_zeros && !measure)
+      m.skips_zeros = !is_block(m.type) && is_finite(m);
   }
 
   BlockWeights<AnyMatrix> block(std::size_t i) {

@@ -7,6 +7,7 @@
 #include <rwkv/kernels/norm.hpp>
 #include <rwkv/kernels/head_row.hpp>
 #include <rwkv/kernels/matmul.hpp>
+#include <rwkv/kernels/matmul_of_listed.hpp>
 #include <rwkv/kernels/quantised_tile.hpp>
 #include <rwkv/kernels/quantised_matmul.hpp>
 #include <rwkv/kernels/quantise_row.hpp>

@@ -18,6 +18,9 @@ struct AnyMatrix {
   std::size_t cols = 0;
   kernels::Inputs inputs = kernels::Inputs::rounded;  ///< of products
   const LowRank* low_rank = nullptr;                  ///< added to every product
+  /// Whether products of few rows leave out the weights of inputs that are zero. For matrices that
+  /// have many such inputs and no weight that is infinite or NaN.
+  bool skips_zeros = false;
 };
 
 /// A product of two small matrices of floats beside a large one: y = W x + b (a x).
@@ -46,6 +49,11 @@ namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
   return pairs && w.type == DType::bf16 && w.inputs == Inputs::fastest && w.cols % 2 == 0
              ? ActivationFormat::bfloats16
              : ActivationFormat::none;
+}
+
+/// Of `packed_bytes`, what a matrix has for its inputs one by one, so that it can be skipped.
+[[nodiscard]] constexpr std::size_t skippable_bytes(const AnyMatrix& w) noexcept {
+  return packed_bytes(w.type, w.rows, w.cols);
 }
 
 /// What a product's cost is in proportion to: bytes of 256 weights.

@@ -103,6 +103,12 @@ RWKV_FUNCTION void add<simd::Chosen>(const float* RWKV_RESTRICT x, float* RWKV_R
   RWKV_ON_FLOATS(add, x, y, n);
 }
 template <>
+RWKV_FUNCTION void add_unsigned_zeros<simd::Chosen>(const float* RWKV_RESTRICT x,
+                                                    float* RWKV_RESTRICT y,
+                                                    std::size_t n) noexcept {
+  RWKV_ON_FLOATS(add_unsigned_zeros, x, y, n);
+}
+template <>
 RWKV_FUNCTION void token_shift<simd::Chosen>(const float* x, const float* previous, const float* mu,
                                              float* RWKV_RESTRICT y, std::size_t n) noexcept {
   RWKV_ON_FLOATS(token_shift, x, previous, mu, y, n);

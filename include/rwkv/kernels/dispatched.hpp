@@ -52,6 +52,11 @@ void activate(Activation f, float* y, Range range) noexcept;
 template <class L>
 void add(const float* RWKV_RESTRICT x, float* RWKV_RESTRICT y, std::size_t n) noexcept;
 
+/// y += x, where -0 counts as 0
+template <class L>
+void add_unsigned_zeros(const float* RWKV_RESTRICT x, float* RWKV_RESTRICT y,
+                        std::size_t n) noexcept;
+
 /// y = x + (previous - x) mu
 template <class L>
 void token_shift(const float* x, const float* previous, const float* mu, float* RWKV_RESTRICT y,
@@ -84,6 +89,9 @@ RWKV_FUNCTION void activate<simd::Chosen>(Activation f, float* y, Range range) n
 template <>
 RWKV_FUNCTION void add<simd::Chosen>(const float* RWKV_RESTRICT x, float* RWKV_RESTRICT y,
                                      std::size_t n) noexcept;
+template <>
+RWKV_FUNCTION void add_unsigned_zeros<simd::Chosen>(const float* RWKV_RESTRICT x,
+                                                    float* RWKV_RESTRICT y, std::size_t n) noexcept;
 template <>
 RWKV_FUNCTION void token_shift<simd::Chosen>(const float* x, const float* previous, const float* mu,
                                              float* RWKV_RESTRICT y, std::size_t n) noexcept;

@@ -99,6 +99,15 @@ void add(const float* RWKV_RESTRICT x, float* RWKV_RESTRICT y, std::size_t n) no
   map<L>({0, n}, [=]<class V>(std::size_t i) { (V::load(y + i) + V::load(x + i)).store(y + i); });
 }
 
+/// y += x, where -0 counts as 0.
+template <class L>
+void add_unsigned_zeros(const float* RWKV_RESTRICT x, float* RWKV_RESTRICT y,
+                        std::size_t n) noexcept {
+  map<L>({0, n}, [=]<class V>(std::size_t i) {
+    (V::load(y + i) + (V::load(x + i) + V::broadcast(0.0f))).store(y + i);
+  });
+}
+
 /// y = x + (previous - x) mu: mu = 0 sees only the current token, mu = 1 only the previous one.
 template <class L>
 void token_shift(const float* x, const float* previous, const float* mu, float* RWKV_RESTRICT y,

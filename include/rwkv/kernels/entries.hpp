@@ -39,6 +39,9 @@ void activate(Activation f, float* y, Range range) noexcept;
 template <class L>
 void add(const float* RWKV_RESTRICT x, float* RWKV_RESTRICT y, std::size_t n) noexcept;
 template <class L>
+void add_unsigned_zeros(const float* RWKV_RESTRICT x, float* RWKV_RESTRICT y,
+                        std::size_t n) noexcept;
+template <class L>
 void token_shift(const float* x, const float* previous, const float* mu, float* RWKV_RESTRICT y,
                  std::size_t n) noexcept;
 template <class L, class T>

@@ -34,6 +34,8 @@ template void normalise<RWKV_LANES>(const float* x, const float* weight, const f
 template void activate<RWKV_LANES>(Activation f, float* y, Range range) noexcept;
 template void add<RWKV_LANES>(const float* RWKV_RESTRICT x, float* RWKV_RESTRICT y,
                               std::size_t n) noexcept;
+template void add_unsigned_zeros<RWKV_LANES>(const float* RWKV_RESTRICT x, float* RWKV_RESTRICT y,
+                                             std::size_t n) noexcept;
 template void token_shift<RWKV_LANES>(const float* x, const float* previous, const float* mu,
                                       float* RWKV_RESTRICT y, std::size_t n) noexcept;
 template void key_scores<RWKV_LANES>(const HeadPage<float>& page, Range entries, const float* q,

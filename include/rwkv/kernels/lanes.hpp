@@ -61,6 +61,11 @@ void add(const float* RWKV_RESTRICT x, float* RWKV_RESTRICT y, std::size_t n) no
   compiled::add<L>(x, y, n);
 }
 template <class L>
+void add_unsigned_zeros(const float* RWKV_RESTRICT x, float* RWKV_RESTRICT y,
+                        std::size_t n) noexcept {
+  compiled::add_unsigned_zeros<L>(x, y, n);
+}
+template <class L>
 void token_shift(const float* x, const float* previous, const float* mu, float* RWKV_RESTRICT y,
                  std::size_t n) noexcept {
   compiled::token_shift<L>(x, previous, mu, y, n);

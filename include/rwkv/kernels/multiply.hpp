@@ -9,6 +9,7 @@
 #ifndef RWKV_AGAIN
 #include <rwkv/kernels/any_matrix.hpp>
 #include <rwkv/kernels/matmul.hpp>
+#include <rwkv/kernels/matmul_of_listed.hpp>
 #include <rwkv/kernels/quantise_row.hpp>
 #include <rwkv/kernels/quantised_matmul.hpp>
 #endif
@@ -26,7 +27,10 @@ void multiply_floats(const AnyMatrix& m, Range panels, const ProductInputs& x, s
     if (x.quantised.data != nullptr)
       return matmul_of_pairs<L>(matrix(bfloat16{}), panels, x.quantised, rows, y, ldy);
   const auto with = [&]<class T>(T type) {
-    matmul<L>(matrix(type), panels, x.x, x.ldx, rows, y, ldy);
+    if (x.listed.index != nullptr)
+      matmul_of_listed<L>(matrix(type), panels, x.listed, x.x, x.ldx, rows, y, ldy);
+    else
+      matmul<L>(matrix(type), panels, x.x, x.ldx, rows, y, ldy);
   };
   switch (m.type) {
     case DType::f32:

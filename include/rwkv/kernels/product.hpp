@@ -76,6 +76,12 @@ template <class T>
   return nullptr;
 }
 [[nodiscard]] constexpr const LowRank* low_rank(const AnyMatrix& w) noexcept { return w.low_rank; }
+/// Whether its products of few rows leave out the weights of inputs that are zero.
+template <class Matrix>
+[[nodiscard]] constexpr bool skips_zeros(const Matrix&) noexcept {
+  return false;
+}
+[[nodiscard]] constexpr bool skips_zeros(const AnyMatrix& w) noexcept { return w.skips_zeros; }
 /// A small matrix as the type of those that it is multiplied together with.
 [[nodiscard]] constexpr AnyMatrix alongside(const AnyMatrix&, const AnyMatrix& inner) noexcept {
   return inner;
@@ -103,10 +109,33 @@ void add_product(const AnyMatrix& b, Range panels, const float* x, std::size_t l
   }
 }
 
+/// Rows that inputs are skipped for: in more of them hardly any is zero in all.
+inline constexpr std::size_t few_rows = 4;
+
+/// Whether it is worth it to list the inputs that are not zero, if they are this fraction: reading a
+/// line of weights here and there takes more than twice as long as one after the other.
+[[nodiscard]] constexpr bool worth_listing(double fraction) noexcept { return fraction <= 0.4; }
+
+/// Lists the inputs of a product that are not zero in all rows, if it is worth it. `room` is for as
+/// many as there are inputs.
+template <class Matrix>
+[[nodiscard]] ListedInputs list_inputs(const Product<Matrix>& p, std::size_t rows,
+                                       std::uint16_t* room) noexcept {
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < p.w.cols; ++i) {
+    bool zero = p.x[i] == 0.0f;
+    for (std::size_t m = 1; m < rows; ++m) zero = zero & (p.x[m * p.ldx + i] == 0.0f);
+    room[count] = static_cast<std::uint16_t>(i);
+    count += zero ? 0 : 1;
+  }
+  const bool worth = worth_listing(static_cast<double>(count) / static_cast<double>(p.w.cols));
+  return worth ? ListedInputs{room, count} : ListedInputs{};
+}
+
 /// Memory for what products need while they run.
 struct Scratch {
-  /// For the quantised rows of every product that wants them: QuantisedActivations::bytes_for(cols)
-  /// each.
+  /// For the quantised rows of every product that wants them, or its list of inputs:
+  /// QuantisedActivations::bytes_for(cols) each.
   std::byte* quantised = nullptr;
   /// [rows][ld], for the ranks of all low-rank products beside the matrices.
   float* low = nullptr;
@@ -175,11 +204,17 @@ void run(const Product<Matrix> (&products)[N], std::size_t rows, const Scratch& 
 
   // Inputs first: each x once, however many matrices read it.
   QuantisedActivations quantised[N];
+  ListedInputs listed[N];
   std::byte* free = scratch.quantised;
   for (std::size_t i = 0; i < N; ++i) {
     const Product<Matrix>& p = products[i];
     const ActivationFormat how = activation_format<L>(p.w);
-    if (how == ActivationFormat::none) continue;
+    if (how == ActivationFormat::none) {
+      if (!skips_zeros(p.w) || rows > few_rows || p.w.cols > 0xffff) continue;
+      listed[i] = list_inputs(p, rows, reinterpret_cast<std::uint16_t*>(free));
+      if (listed[i].index != nullptr) free += QuantisedActivations::bytes_for(p.w.cols);
+      continue;
+    }
     const auto same = [&](std::size_t j) {
       return products[j].x == p.x && activation_format<L>(products[j].w) == how;
     };
@@ -203,7 +238,7 @@ void run(const Product<Matrix> (&products)[N], std::size_t rows, const Scratch& 
   };
   const auto panels_of = [&](std::size_t i, Range panels) {
     const Product<Matrix>& p = products[i];
-    multiply<L>(p.w, panels, ProductInputs{p.x, p.ldx, quantised[i]}, rows, p.y, p.ldy);
+    multiply<L>(p.w, panels, ProductInputs{p.x, p.ldx, quantised[i], listed[i]}, rows, p.y, p.ldy);
     if (const LowRank* const beside = low_rank(p.w))
       add_product<L>(beside->b, panels, low[i], scratch.ld, rows, p.y, p.ldy);
     activated(p, panels);
@@ -211,7 +246,8 @@ void run(const Product<Matrix> (&products)[N], std::size_t rows, const Scratch& 
   if constexpr (Fetching<Exec> && requires(const Matrix& w) { panels_at(w, Range{}, nullptr); }) {
     detail::fetch_products(products, exec, [&](std::size_t i, Range panels, const Matrix& w) {
       const Product<Matrix>& p = products[i];
-      multiply<L>(w, {0, panels.end - panels.begin}, ProductInputs{p.x, p.ldx, quantised[i]}, rows,
+      multiply<L>(w, {0, panels.end - panels.begin},
+                  ProductInputs{p.x, p.ldx, quantised[i], listed[i]}, rows,
                   p.y + panels.begin * panel_rows, p.ldy);
       activated(p, panels);
     });

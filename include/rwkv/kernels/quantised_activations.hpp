@@ -74,11 +74,19 @@ struct QuantisedActivations {
 #endif
 };
 
+/// Inputs that are not zero in all rows, in ascending order.
+struct ListedInputs {
+  const std::uint16_t* index = nullptr;  ///< null: there is no list
+  std::size_t count = 0;
+};
+
 /// Rows of inputs as they are, and as a product wants them.
 struct ProductInputs {
   const float* x;
   std::size_t ldx;
   QuantisedActivations quantised = {};
+  /// What is not in the list, if there is one, is zero and need not be read of the weights.
+  ListedInputs listed = {};
 };
 
 }  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA

@@ -139,6 +139,18 @@ RWKV_INLINE void transpose(Sixteen (&rows)[n]) noexcept {
   }
 }
 
+/// Asks for memory that will be read in a while, where the compiler can: into a cache that has room
+/// for it until then.
+template <std::size_t bytes>
+RWKV_INLINE void prefetch_far([[maybe_unused]] const void* p) noexcept {
+#if defined(__GNUC__)
+  constexpr std::size_t line = 64;
+  RWKV_UNROLL
+  for (std::size_t i = 0; i < bytes; i += line)
+    __builtin_prefetch(static_cast<const std::byte*>(p) + i, 0, 2);
+#endif
+}
+
 /// Asks for memory that will be read soon, where the compiler can.
 template <std::size_t bytes>
 RWKV_INLINE void prefetch([[maybe_unused]] const std::byte* p) noexcept {
