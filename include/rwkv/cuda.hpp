@@ -533,6 +533,16 @@ struct PackedTile {
     using namespace kernels;
     const QuantisedLayout layout = layout_of(m.type);
     bits = layout.bits;
+    by_input = m.by_input;
+    if (by_input) {
+      const ByInput order{layout};
+      const std::byte* const tile = static_cast<const std::byte*>(m.data) +
+                                    o / order.outputs() * order.bytes_per_group(m.cols) +
+                                    order.tile(step);
+      data = tile + o / panel_rows % order.panels() * layout.code_offset();
+      codes = tile + order.lines();
+      return;
+    }
     data = static_cast<const std::byte*>(m.data) + o / panel_rows * layout.bytes_per_panel(m.cols) +
            step * layout.tile_bytes();
     codes = data + layout.code_offset();
@@ -541,8 +551,14 @@ struct PackedTile {
   void scale(std::size_t o, std::byte* out) const noexcept {
     std::memcpy(out, data + 2 * (o % kernels::panel_rows), 2);
   }
-  /// Its code at an input: see kernels/quantised_layout.hpp.
+  /// Its code at an input: see kernels/quantised_layout.hpp, kernels/by_input.hpp.
   [[nodiscard]] unsigned code(std::size_t o, std::size_t i) const noexcept {
+    if (by_input) {
+      const std::size_t lane = o % 16, panel = o / 16 % 8;
+      const auto byte = std::to_integer<unsigned>(
+          codes[i * kernels::ByInput::line + 16 * (lane / 4) + 4 * (panel % 4) + lane % 4]);
+      return bits == 8 ? byte : panel < 4 ? byte & 15u : byte >> 4;
+    }
     const std::size_t group = i / 4;
     const std::size_t in_line = o % kernels::panel_rows * 4 + i % 4;
     if (bits == 8) return std::to_integer<unsigned>(codes[group * 64 + in_line]);
@@ -553,6 +569,7 @@ struct PackedTile {
   const std::byte* data;
   const std::byte* codes;
   unsigned bits;
+  bool by_input;
 };
 
 /// Steps [first, end) of a group of outputs as the device has them; `out` is zeros.

@@ -16,6 +16,7 @@
 
 #include <doctest/doctest.h>
 
+#include <limits>
 #include <string>
 
 namespace {
@@ -195,6 +196,72 @@ TEST_CASE("products of blocks, at every level") {
         });
       }
     }
+}
+
+TEST_CASE("products of blocks that lie input by input, at every level") {
+  test::Random random(8);
+  constexpr std::size_t outputs = 256, cols = 1280;  // 40 tiles: two copies and a half
+  for (const DType type : {DType::q4_0, DType::q4_1, DType::q8_0, DType::q4_k, DType::iq4_nl}) {
+    CAPTURE(rwkv::name_of(type));
+    std::vector<float> numbers(outputs * cols);
+    test::fill(numbers, random);
+    const auto blocks = rwkv::quant::quantise(numbers, outputs, cols, type);
+    const std::size_t bytes = kernels::packed_bytes(type, outputs, cols);
+    rwkv::Buffer<std::byte, rwkv::dynamic> in_panels(bytes), by_input(bytes), back(bytes);
+    const rwkv::Range panels{0, kernels::panels_for(outputs)};
+    kernels::pack_quantised(type, blocks.data(), rwkv::bytes_of(type, cols), outputs, cols, panels,
+                            in_panels.data());
+    const kernels::ByInput order{kernels::layout_of(type)};
+    REQUIRE(kernels::ByInput::exists(order.layout, outputs));
+    const std::size_t groups = outputs / order.outputs();
+    CHECK(kernels::pack_by_input(type, blocks.data(), rwkv::bytes_of(type, cols), cols, {0, groups},
+                                 by_input.data()));
+    for (std::size_t g = 0; g < groups; ++g)
+      kernels::to_panels(order.layout, by_input.data() + g * order.bytes_per_group(cols), 0,
+                         cols / 32, back.data() + g * order.bytes_per_group(cols));
+    CHECK(std::equal(back.data(), back.data() + bytes, in_panels.data()));
+
+    for (const auto how : {kernels::Inputs::rounded, kernels::Inputs::exact})
+      for (const std::size_t rows : {1u, 2u, 3u, 4u, 5u, 9u, 17u})
+        for (const std::size_t apart : {std::size_t{1}, std::size_t{7}, cols, cols * rows + 1}) {
+          if (how == kernels::Inputs::exact && (apart != 7 || rows % 2 == 0)) continue;
+          CAPTURE(rows);
+          CAPTURE(apart);
+          test::Misaligned<float> x(rows * cols);
+          test::fill(x, random);
+          for (std::size_t i = 0; i < x.size(); ++i)  // all, some, one in each row, none
+            if (apart > 1 && (i / cols + i % cols) % apart != apart - 1) x[i] = 0.0f;
+          if (rows == 3) x[2 * cols + 40] = std::numeric_limits<float>::quiet_NaN();
+          if (rows == 2) x[cols + 700] = std::numeric_limits<float>::infinity();
+          const AnyMatrix dense{type, in_panels.data(), outputs, cols, how};
+          AnyMatrix sparse{type, by_input.data(), outputs, cols, how};
+          sparse.by_input = true;
+          at_every_level([&]<class L>() {
+            const auto product = [&](const AnyMatrix& w) {
+              auto y = test::untouched(rows * outputs);
+              std::vector<std::byte> room(rows * kernels::QuantisedActivations::bytes_for(cols));
+              test::Backwards exec(3);
+              kernels::run<Chosen, AnyMatrix>({{w, x.data(), cols, y.data(), outputs}}, rows,
+                                              {room.data(), nullptr, 0}, exec);
+              for (float& v : y) v += 0.0f;  // zeros without sign
+              return y;
+            };
+            const auto expected = product(dense);
+            sparse.skips_zeros = false;
+            CHECK(same(expected, product(sparse)));
+            sparse.skips_zeros = true;
+            CHECK(same(expected, product(sparse)));
+          });
+        }
+    // Whatever is not finite is found.
+    for (const std::size_t output : {std::size_t{0}, outputs - 1}) {
+      auto spoilt = blocks;
+      const std::size_t last = (output + 1) * rwkv::bytes_of(type, cols) - rwkv::block_bytes(type);
+      spoilt[last + 1] = std::byte{0x7c};  // the first half
+      CHECK_FALSE(kernels::pack_by_input(type, spoilt.data(), rwkv::bytes_of(type, cols), cols,
+                                         {0, groups}, back.data()));
+    }
+  }
 }
 
 TEST_CASE("what surrounds products, at every level") {

@@ -90,11 +90,20 @@ class BlobWriter {
                 ": bake it in with `rwkv convert` first");
     blobs_.types.insert(m.type);
     const std::size_t bytes = kernels::packed_bytes(m.type, m.rows, m.cols);
-    if (!quads_ || !kernels::has_quads(m.type)) return put(blob, m.type, m.data, bytes);
+    const auto* data = static_cast<const std::byte*>(m.data);
+    std::vector<std::byte> panels;
+    if (m.by_input) {
+      const kernels::ByInput order{kernels::layout_of(m.type)};
+      const std::size_t group_bytes = order.bytes_per_group(m.cols);
+      panels.resize(bytes);
+      for (std::size_t at = 0; at < bytes; at += group_bytes)
+        kernels::to_panels(order.layout, data + at, 0, m.cols / kernels::tile_cols,
+                           panels.data() + at);
+      data = panels.data();
+    }
+    if (!quads_ || !kernels::has_quads(m.type)) return put(blob, m.type, data, bytes);
     std::vector<std::byte> quads(bytes);
-    kernels::pack_quads(
-        {kernels::layout_of(m.type), static_cast<const std::byte*>(m.data), m.rows, m.cols},
-        quads.data());
+    kernels::pack_quads({kernels::layout_of(m.type), data, m.rows, m.cols}, quads.data());
     put(blob, m.type, quads.data(), bytes, StaticBlobEntry::in_quads);
   }
 

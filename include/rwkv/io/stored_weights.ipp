@@ -107,7 +107,9 @@ class StoredWeights::Builder {
 
   /// A matrix with `rows` outputs and `cols` inputs; `input_first` if it is stored as [inputs,
   /// outputs], which low-rank maps are.
-  AnyMatrix matrix(const std::string& name, std::size_t rows, std::size_t cols, bool input_first) {
+  /// `zeros`: most of what it is multiplied with is zero.
+  AnyMatrix matrix(const std::string& name, std::size_t rows, std::size_t cols, bool input_first,
+                   bool zeros = false) {
     const Tensor& stored = base(name);
     const Tensor t = input_first ? stored.transposed() : stored;
     if (t.shape != std::vector<std::size_t>{rows, cols})
@@ -117,6 +119,9 @@ class StoredWeights::Builder {
     const DType type = matrix_type(name, t, input_first);
     // Low-rank maps are small and sensitive: their inputs are never rounded.
     AnyMatrix m{type, nullptr, rows, cols, input_first ? kernels::Inputs::exact : options.inputs};
+    zeros = zeros && options.skip_zeros;
+    m.by_input =
+        zeros && is_block(type) && kernels::ByInput::exists(kernels::layout_of(type), rows);
     to.parameters_ += rows * cols;
     to.bytes_ += kernels::packed_bytes(type, rows, cols);
     const bool as_it_is = is_block(type) && t.dtype == type && t.contiguous();
@@ -126,11 +131,11 @@ class StoredWeights::Builder {
       return m;
     }
     if (as_it_is) {
-      m.data = pack_blocks(type, t.bytes, rows, cols);
+      pack_blocks(m, t.bytes);
     } else if (quantise) {
       const std::vector<std::byte> bytes = narrowed(name, stored, input_first, type);
       if (is_block(type))
-        m.data = pack_blocks(type, bytes, rows, cols);
+        pack_blocks(m, bytes);
       else
         m.data = pack(type, {type, {rows, cols}, c_order({rows, cols}), bytes});
     } else if (is_block(t.dtype) || adds(name)) {
@@ -142,6 +147,7 @@ class StoredWeights::Builder {
     } else {
       m.data = pack(type, t);
     }
+    if (zeros && !is_block(type)) m.skips_zeros = is_finite(m);
     if (from.release)
       from.release(stored.bytes);  // of a mapped file, or memory peaks at two models
     report(t);
@@ -191,16 +197,22 @@ class StoredWeights::Builder {
     return as_floats ? DType::f32 : t.dtype;
   }
 
-  const void* pack_blocks(DType type, std::span<const std::byte> blocks, std::size_t rows,
-                          std::size_t cols) {
-    auto* out = to.memory_.allocate<std::byte>(kernels::packed_bytes(type, rows, cols));
-    const std::size_t panels = kernels::panels_for(rows);
-    const std::size_t workers = kernels_workers(rows * cols, panels);
+  void pack_blocks(AnyMatrix& m, std::span<const std::byte> blocks) {
+    auto* out = to.memory_.allocate<std::byte>(kernels::packed_bytes(m.type, m.rows, m.cols));
+    m.data = out;
+    const std::size_t row_bytes = bytes_of(m.type, m.cols), panels = kernels::panels_for(m.rows);
+    const std::size_t together = kernels::panels_together(m);
+    const std::size_t pieces = m.by_input ? panels / together : panels;
+    const std::size_t workers = kernels_workers(m.rows * m.cols, pieces);
+    std::atomic<bool> finite = true;
     exec.parallel(workers, [&](std::size_t worker) {
-      kernels::pack_quantised(type, blocks.data(), bytes_of(type, cols), rows, cols,
-                              share(panels, workers, worker), out);
+      const Range mine = share(pieces, workers, worker);
+      if (!m.by_input)
+        kernels::pack_quantised(m.type, blocks.data(), row_bytes, m.rows, m.cols, mine, out);
+      else if (!kernels::pack_by_input(m.type, blocks.data(), row_bytes, m.cols, mine, out))
+        finite = false;
     });
-    return out;
+    m.skips_zeros = m.by_input && finite;
   }
 
   /// The adapters of a matrix of blocks.
@@ -406,9 +418,8 @@ class StoredWeights::Builder {
     v = vector(name, spec.size(d));
   }
   void load(const std::string& name, const TensorSpec& spec, const Dimensions& d, AnyMatrix& m) {
-    m = matrix(name, spec.outputs(d), spec.inputs(d), spec.role == TensorRole::low_rank);
-    if (spec.name == "ffn.value.weight" && options.skip_zeros && !measure)
-      m.skips_zeros = !is_block(m.type) && is_finite(m);
+    m = matrix(name, spec.outputs(d), spec.inputs(d), spec.role == TensorRole::low_rank,
+               spec.name == "ffn.value.weight");
   }
 
   BlockWeights<AnyMatrix> block(std::size_t i) {

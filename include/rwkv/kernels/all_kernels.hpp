@@ -10,6 +10,7 @@
 #include <rwkv/kernels/matmul_of_listed.hpp>
 #include <rwkv/kernels/quantised_tile.hpp>
 #include <rwkv/kernels/quantised_matmul.hpp>
+#include <rwkv/kernels/quantised_by_input.hpp>
 #include <rwkv/kernels/quantise_row.hpp>
 #include <rwkv/kernels/multiply.hpp>
 #include <rwkv/kernels/wkv.hpp>

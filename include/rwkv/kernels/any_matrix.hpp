@@ -3,6 +3,7 @@
 #pragma once
 
 #include <rwkv/core/dtype.hpp>
+#include <rwkv/kernels/by_input.hpp>
 #include <rwkv/kernels/panels.hpp>
 #include <rwkv/kernels/quantised_activations.hpp>
 #include <rwkv/kernels/quantised_layout.hpp>
@@ -21,6 +22,7 @@ struct AnyMatrix {
   /// Whether products of few rows leave out the weights of inputs that are zero. For matrices that
   /// have many such inputs and no weight that is infinite or NaN.
   bool skips_zeros = false;
+  bool by_input = false;  ///< blocks in the order of kernels/by_input.hpp
 };
 
 /// A product of two small matrices of floats beside a large one: y = W x + b (a x).
@@ -51,9 +53,15 @@ namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
              : ActivationFormat::none;
 }
 
+/// Panels that must not be parted when a product is divided.
+[[nodiscard]] constexpr std::size_t panels_together(const AnyMatrix& w) noexcept {
+  return w.by_input ? ByInput{layout_of(w.type)}.panels() : 2;
+}
+
 /// Of `packed_bytes`, what a matrix has for its inputs one by one, so that it can be skipped.
 [[nodiscard]] constexpr std::size_t skippable_bytes(const AnyMatrix& w) noexcept {
-  return packed_bytes(w.type, w.rows, w.cols);
+  if (!is_block(w.type)) return packed_bytes(w.type, w.rows, w.cols);
+  return panel_elements(w.rows, w.cols) * layout_of(w.type).bits / 8;
 }
 
 /// What a product's cost is in proportion to: bytes of 256 weights.

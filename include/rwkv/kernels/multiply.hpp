@@ -11,6 +11,7 @@
 #include <rwkv/kernels/matmul.hpp>
 #include <rwkv/kernels/matmul_of_listed.hpp>
 #include <rwkv/kernels/quantise_row.hpp>
+#include <rwkv/kernels/quantised_by_input.hpp>
 #include <rwkv/kernels/quantised_matmul.hpp>
 #endif
 
@@ -47,8 +48,11 @@ void multiply_floats(const AnyMatrix& m, Range panels, const ProductInputs& x, s
 template <class L>
 void multiply_blocks(const AnyMatrix& m, Range panels, const ProductInputs& x, std::size_t rows,
                      float* y, std::size_t ldy) noexcept {
-  quantised_matmul<L>({layout_of(m.type), static_cast<const std::byte*>(m.data), m.rows, m.cols},
-                      m.inputs, panels, x, rows, y, ldy);
+  const QuantisedMatrix w{layout_of(m.type), static_cast<const std::byte*>(m.data), m.rows, m.cols};
+  if (m.by_input)
+    quantised_by_input<L>(w, m.inputs, panels, x, rows, y, ldy);
+  else
+    quantised_matmul<L>(w, m.inputs, panels, x, rows, y, ldy);
 }
 
 }  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL

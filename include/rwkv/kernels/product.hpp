@@ -5,6 +5,8 @@
 
 #include <rwkv/kernels/dispatched.hpp>
 
+#include <bit>
+#include <cstring>
 #include <type_traits>
 
 namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
@@ -76,6 +78,11 @@ template <class T>
   return nullptr;
 }
 [[nodiscard]] constexpr const LowRank* low_rank(const AnyMatrix& w) noexcept { return w.low_rank; }
+/// Panels that must not be parted when a product is divided.
+template <class Matrix>
+[[nodiscard]] constexpr std::size_t panels_together(const Matrix&) noexcept {
+  return 2;
+}
 /// Whether its products of few rows leave out the weights of inputs that are zero.
 template <class Matrix>
 [[nodiscard]] constexpr bool skips_zeros(const Matrix&) noexcept {
@@ -130,6 +137,29 @@ template <class Matrix>
   }
   const bool worth = worth_listing(static_cast<double>(count) / static_cast<double>(p.w.cols));
   return worth ? ListedInputs{room, count} : ListedInputs{};
+}
+
+/// Marks the inputs whose codes are not zero in all rows, in `x.nonzero`, if it is worth it.
+inline void mark_inputs(QuantisedActivations& x, std::size_t rows) noexcept {
+  std::uint32_t* const bits = x.room_for_bits();
+  std::size_t count = 0;
+  for (std::size_t t = 0; t < x.cols / tile_cols; ++t) {
+    std::uint32_t of_tile = 0;
+    for (std::size_t i = 0; i < tile_cols; i += 8) {
+      std::uint64_t any = 0;
+      for (std::size_t m = 0; m < rows; ++m) {
+        std::uint64_t eight;
+        std::memcpy(&eight, x.codes(m) + t * tile_cols + i, sizeof eight);
+        any |= eight;
+      }
+      constexpr std::uint64_t low = 0x7f7f7f7f7f7f7f7fu;
+      any = (((any & low) + low) | any) >> 7 & 0x0101010101010101u;  // 1 where a byte is not zero
+      of_tile |= static_cast<std::uint32_t>(any * 0x0102040810204080u >> 56) << i;
+    }
+    bits[t] = of_tile;
+    count += static_cast<std::size_t>(std::popcount(of_tile));
+  }
+  if (worth_listing(static_cast<double>(count) / static_cast<double>(x.cols))) x.nonzero = bits;
 }
 
 /// Memory for what products need while they run.
@@ -228,6 +258,8 @@ void run(const Product<Matrix> (&products)[N], std::size_t rows, const Scratch& 
     free += rows * quantised[i].stride;
     for_each(rows, 2 * p.w.cols, exec,
              [&](std::size_t m) { quantise_row<L>(how, p.x + m * p.ldx, quantised[i], m); });
+    if (how == ActivationFormat::codes && skips_zeros(p.w) && rows <= few_rows)
+      mark_inputs(quantised[i], rows);
   }
 
   const auto activated = [&](const Product<Matrix>& p, Range panels) {
@@ -278,10 +310,11 @@ void run(const Product<Matrix> (&products)[N], std::size_t rows, const Scratch& 
       const Product<Matrix>& p = products[i];
       const std::size_t panels = panels_for(p.w.rows);
       const std::uint64_t panel_cost = std::uint64_t{p.w.cols} * weight_cost(p.w);
+      const std::size_t grain = panels_together(p.w);
       const auto cut = [&](std::uint64_t at) {
         if (at <= before || panel_cost == 0) return std::size_t{0};
         const std::uint64_t panel = (at - before) / panel_cost;
-        return panel < panels ? static_cast<std::size_t>(panel - panel % 2) : panels;
+        return panel < panels ? static_cast<std::size_t>(panel - panel % grain) : panels;
       };
       const Range range{cut(from), cut(to)};
       before += panels * panel_cost;

@@ -35,8 +35,14 @@ struct QuantisedActivations {
   std::byte* data = nullptr;
   std::size_t stride = 0;  ///< bytes from row to row
   std::size_t cols = 0;    ///< a multiple of 32, for bfloat16 of 2
+  /// The first tile that is multiplied: everything below is from there on. Products that do not
+  /// begin with tile 0 go on with the sums that are there.
+  std::size_t first_tile = 0;
+  /// For each tile, which of its inputs have a code that is not zero in all rows; null: any.
+  const std::uint32_t* nonzero = nullptr;
 
-  /// Bytes of one row, a multiple of the alignment.
+  /// Bytes of one row, a multiple of the alignment. There is room for the bits of `nonzero` behind
+  /// the numbers of a row (`room_for_bits`).
   static constexpr std::size_t bytes_for(std::size_t cols) noexcept {
     const std::size_t tiles = (cols + tile_cols - 1) / tile_cols;
     const std::size_t coded = tiles * (tile_cols + 4 * sizeof(float));
@@ -48,19 +54,24 @@ struct QuantisedActivations {
 
   /// x[i] is about codes[i] * steps[i / 32].
   [[nodiscard]] std::int8_t* codes(std::size_t m) const noexcept {
-    return reinterpret_cast<std::int8_t*>(data + m * stride);
+    return reinterpret_cast<std::int8_t*>(data + m * stride) + first_tile * tile_cols;
   }
   [[nodiscard]] float* steps(std::size_t m) const noexcept {
-    return reinterpret_cast<float*>(data + m * stride + cols);
+    return reinterpret_cast<float*>(data + m * stride + cols) + first_tile;
   }
   /// Minus the sums of each 16 of the inputs that are multiplied: as quantised, or exact.
   [[nodiscard]] float* negative_sums(std::size_t m) const noexcept {
-    return reinterpret_cast<float*>(data + m * stride + cols + cols / 8);
+    return reinterpret_cast<float*>(data + m * stride + cols + cols / 8) + 2 * first_tile;
   }
   /// Minus 128 times the sums of each 32 codes: what products with weights that are 128 too large
   /// have to be corrected by.
   [[nodiscard]] std::int32_t* offsets(std::size_t m) const noexcept {
-    return reinterpret_cast<std::int32_t*>(data + m * stride + cols + 3 * (cols / 8));
+    return reinterpret_cast<std::int32_t*>(data + m * stride + cols + 3 * (cols / 8)) + first_tile;
+  }
+  /// [cols / 32]
+  [[nodiscard]] std::uint32_t* room_for_bits() const noexcept {
+    static_assert(tile_cols + 5 * sizeof(float) <= 2 * tile_cols);
+    return reinterpret_cast<std::uint32_t*>(data + cols + 4 * (cols / 8));
   }
   /// x[i] is about bfloats16[i].
   [[nodiscard]] bfloat16* bfloats16(std::size_t m) const noexcept {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <rwkv/exec/serial.hpp>
+#include <rwkv/kernels/by_input.hpp>
 #include <rwkv/kernels/quantised_panels.hpp>
 #include <rwkv/quant/format.hpp>
 
@@ -64,6 +65,50 @@ void pack_last_panel(const std::byte* rows, std::size_t row_bytes, std::size_t f
 }
 
 }  // namespace detail
+
+namespace detail {
+
+/// Whether none of some halves is infinite or NaN.
+inline bool halves_are_finite(const std::byte* halves, std::size_t count) noexcept {
+  unsigned carries = 0;
+  for (std::size_t i = 0; i < count; ++i)
+    carries |= (quant::load_half(halves + 2 * i).bits & 0x7c00u) + 0x0400u;
+  return (carries & 0x8000u) == 0;
+}
+
+}  // namespace detail
+
+/// Packs groups [which.begin, which.end) of outputs of a matrix of blocks, rows of `row_bytes` one
+/// after the other, input by input (kernels/by_input.hpp). `out` is where group 0 begins. Returns
+/// whether all weights are finite.
+inline bool pack_by_input(DType type, const std::byte* blocks, std::size_t row_bytes,
+                          std::size_t cols, Range which, std::byte* out) noexcept {
+  bool finite = true;
+  quant::visit_format(type, [&]<class Format>(Format) {
+    constexpr QuantisedLayout layout = layout_of(Format::type);
+    if constexpr (ByInput::exists(layout, 128)) {
+      constexpr ByInput order{layout};
+      constexpr std::size_t tiles = layout.tiles_per_group(), bytes = layout.group_bytes();
+      constexpr std::size_t halves = (layout.min ? 2 : 1) * panel_rows;
+      constexpr std::size_t ahead = 16 * Format::bytes;
+      for (std::size_t g = which.begin; g < which.end; ++g)
+        for (std::size_t b = 0; b < cols / Format::elements; ++b) {
+          alignas(alignment) std::byte panels[order.panels() * bytes];
+          for (std::size_t p = 0; p < order.panels(); ++p) {
+            const std::byte* const rows =
+                blocks + (g * order.outputs() + p * panel_rows) * row_bytes + b * Format::bytes;
+            detail::pack_quantised_panel<Format>(rows, row_bytes,
+                                                 (b + 17) * Format::bytes <= row_bytes ? ahead : 0,
+                                                 Format::elements, panels + p * bytes);
+            // The halves come first, whatever they are the halves of.
+            finite = detail::halves_are_finite(panels + p * bytes, halves) && finite;
+          }
+          from_panels(layout, panels, b * tiles, tiles, out + g * order.bytes_per_group(cols));
+        }
+    }
+  });
+  return finite;
+}
 
 /// Packs panels [which.begin, which.end) of a matrix of blocks, rows of `row_bytes` one after the
 /// other. `out` is where panel 0 begins. Outputs that fill up the last panel become zeros.

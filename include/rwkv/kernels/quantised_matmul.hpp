@@ -67,6 +67,19 @@ RWKV_INLINE void store_outputs(const L (&sum)[Rows], std::size_t some, std::size
       std::memcpy(y + r * ldy + first, sums[r], (rows - first) * sizeof(float));
 }
 
+/// What the sums of one vector of outputs of panel p begin with for rows first, first + 1, ...;
+/// beyond `end`, for the last one again. Only whole panels are continued.
+template <class L, std::size_t Rows>
+RWKV_INLINE void begin_sums(std::size_t first_tile, std::size_t p, std::size_t lanes,
+                            std::size_t first, std::size_t end, const float* y, std::size_t ldy,
+                            L (&sum)[Rows]) noexcept {
+  RWKV_UNROLL
+  for (std::size_t r = 0; r < Rows; ++r) sum[r] = L::broadcast(0.0f);
+  if (first_tile > 0)
+    for (std::size_t r = 0; r < Rows; ++r)
+      sum[r] = L::load(y + (first + r < end ? first + r : end - 1) * ldy + p * panel_rows + lanes);
+}
+
 /// A lone row. Its panels are read one after the other, a single stream of memory. The layout is a
 /// constant here, because a lone row spends as much on addresses as on the rest.
 template <class L, QuantisedLayout Layout>
@@ -175,10 +188,9 @@ void quantised_block(const QuantisedMatrix& w, Range panels, const QuantisedActi
   for (std::size_t lanes = 0; lanes < panel_rows; lanes += L::width) {
     L sum[V][Rows];
     RWKV_UNROLL
-    for (std::size_t v = 0; v < V; ++v) {
-      RWKV_UNROLL
-      for (std::size_t r = 0; r < Rows; ++r) sum[v][r] = L::broadcast(0.0f);
-    }
+    for (std::size_t v = 0; v < V; ++v)
+      begin_sums(x.first_tile, panels.begin + (v < found ? v : 0), lanes, first, end, y, ldy,
+                 sum[v]);
     for_each_tile(
         layout, w.data + panels.begin * panel_bytes, w.cols,
         [&](const std::byte* group, const std::byte* tile, std::size_t t) RWKV_INLINE_LAMBDA {
@@ -255,8 +267,7 @@ void quantised_exact(const QuantisedMatrix& w, std::size_t p, const ProductInput
   }
   for (std::size_t lanes = 0; lanes < panel_rows; lanes += L::width) {
     L sum[Rows];
-    RWKV_UNROLL
-    for (std::size_t r = 0; r < Rows; ++r) sum[r] = L::broadcast(0.0f);
+    begin_sums(x.quantised.first_tile, p, lanes, first, end, y, ldy, sum);
     for_each_tile(
         layout, panel, w.cols,
         [&](const std::byte* group, const std::byte* tile, std::size_t t) RWKV_INLINE_LAMBDA {
@@ -297,6 +308,9 @@ void quantised_plain(const QuantisedMatrix& w, Range panels, const QuantisedActi
     for (std::size_t first = 0; first < rows; first += block) {
       const std::size_t some = rows - first < block ? rows - first : block;
       float sum[block][panel_rows] = {};
+      if (x.first_tile > 0)
+        for (std::size_t r = 0; r < some; ++r)
+          std::memcpy(sum[r], y + (first + r) * ldy + p * panel_rows, sizeof sum[r]);
       const auto add = [&](const std::byte* group, const std::byte* tile, std::size_t t) {
         std::int16_t codes[panel_rows][tile_cols];
         unpack_plain<typename L::Bytes>(tile + layout.code_offset(), layout.bits, codes);
@@ -353,7 +367,8 @@ void quantised_exact(const QuantisedMatrix& w, Range panels, const ProductInputs
 /// y[m][o] = sum_i W[o][i] x[m][i] for the outputs of panels [panels.begin, panels.end) and rows m
 /// < rows. y is [rows][ldy]; y outside the asked outputs is not touched. Cost: 2 rows W.cols
 /// multiply-adds per output; the weights are read once per QuantisedBlocking::rows rows, from the
-/// cache after the first time.
+/// cache after the first time. Unless the inputs begin with tile 0, the sums go on with what is in y,
+/// which must be whole panels.
 template <class L>
 void quantised_matmul(const QuantisedMatrix& w, Inputs inputs, Range panels, const ProductInputs& x,
                       std::size_t rows, float* y, std::size_t ldy) noexcept {
@@ -361,7 +376,9 @@ void quantised_matmul(const QuantisedMatrix& w, Inputs inputs, Range panels, con
   if constexpr (detail::plain<typename L::Bytes>) {
     detail::quantised_plain<L>(w, panels, x.quantised, rows, y, ldy);
   } else {
-    if (rows == 1 && detail::quantised_single<L>(w, panels, x.quantised, y)) return;
+    if (rows == 1 && x.quantised.first_tile == 0 &&
+        detail::quantised_single<L>(w, panels, x.quantised, y))
+      return;
     detail::with_bits_and_parts(w.layout, [&]<unsigned Bits, std::size_t Parts>() {
       detail::quantised_panels<L, Bits, Parts>(w, panels, x.quantised, rows, y, ldy);
     });

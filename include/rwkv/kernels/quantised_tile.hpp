@@ -159,7 +159,7 @@ struct QuantisedRows {
         to_offsets(from(x, x.offsets(0))) {
     RWKV_UNROLL
     for (std::size_t r = 0; r < Rows; ++r)
-      row[r] = x.data + (first + r < end ? first + r : end - 1) * x.stride;
+      row[r] = reinterpret_cast<const std::byte*>(x.codes(first + r < end ? first + r : end - 1));
   }
 
   RWKV_INLINE const std::int8_t* codes(std::size_t r, std::size_t i) const noexcept {
@@ -178,7 +178,8 @@ struct QuantisedRows {
 
  private:
   RWKV_INLINE static std::size_t from(const QuantisedActivations& x, const void* p) noexcept {
-    return static_cast<std::size_t>(static_cast<const std::byte*>(p) - x.data);
+    return static_cast<std::size_t>(static_cast<const std::byte*>(p) -
+                                    reinterpret_cast<const std::byte*>(x.codes(0)));
   }
 };
 

@@ -72,6 +72,17 @@ struct PlainBytes {
     return r;
   }
 
+  /// Of each sixteen bytes, at the same place in four registers: bytes 4 r ... 4 r + 3 of all four
+  /// become register r, those of the same number next to each other.
+  static void transpose(Register (&r)[4]) noexcept requires(Width % 4 == 0) {
+    std::uint8_t in[4][4 * Width], out[4][4 * Width];
+    for (std::size_t k = 0; k < 4; ++k) std::memcpy(in[k], r[k].lane, sizeof in[k]);
+    for (std::size_t at = 0; at < 4 * Width; at += 16)
+      for (std::size_t k = 0; k < 4; ++k)
+        for (std::size_t i = 0; i < 16; ++i) out[i / 4][at + i % 4 * 4 + k] = in[k][at + i];
+    for (std::size_t k = 0; k < 4; ++k) std::memcpy(r[k].lane, out[k], sizeof out[k]);
+  }
+
   static Sum zero() noexcept { return {}; }
   /// sum + the products of unsigned codes below 64 and signed bytes.
   static Sum dot(Sum sum, Register codes, Register x) noexcept {

@@ -42,6 +42,17 @@ struct NeonBytes {
     return vshrq_n_u8(r, Bits);
   }
 
+  RWKV_INLINE static void transpose(Register (&r)[4]) noexcept {
+    const uint16x8_t a = vreinterpretq_u16_u8(vzip1q_u8(r[0], r[1]));
+    const uint16x8_t b = vreinterpretq_u16_u8(vzip1q_u8(r[2], r[3]));
+    const uint16x8_t c = vreinterpretq_u16_u8(vzip2q_u8(r[0], r[1]));
+    const uint16x8_t d = vreinterpretq_u16_u8(vzip2q_u8(r[2], r[3]));
+    r[0] = vreinterpretq_u8_u16(vzip1q_u16(a, b));
+    r[1] = vreinterpretq_u8_u16(vzip2q_u16(a, b));
+    r[2] = vreinterpretq_u8_u16(vzip1q_u16(c, d));
+    r[3] = vreinterpretq_u8_u16(vzip2q_u16(c, d));
+  }
+
   RWKV_INLINE static Sum zero() noexcept { return vdupq_n_s32(0); }
   /// Codes below 64 are signed bytes too.
   RWKV_INLINE static Sum dot(Sum sum, Register codes, Register x) noexcept {

@@ -62,6 +62,15 @@ struct Avx2Bytes {
     return _mm256_srli_epi16(r, Bits);
   }
 
+  RWKV_INLINE static void transpose(Register (&r)[4]) noexcept {
+    const Register a = _mm256_unpacklo_epi8(r[0], r[1]), b = _mm256_unpacklo_epi8(r[2], r[3]);
+    const Register c = _mm256_unpackhi_epi8(r[0], r[1]), d = _mm256_unpackhi_epi8(r[2], r[3]);
+    r[0] = _mm256_unpacklo_epi16(a, b);
+    r[1] = _mm256_unpackhi_epi16(a, b);
+    r[2] = _mm256_unpacklo_epi16(c, d);
+    r[3] = _mm256_unpackhi_epi16(c, d);
+  }
+
   RWKV_INLINE static Sum zero() noexcept { return _mm256_setzero_si256(); }
   /// Keeps a sum where it is: GCC would first compute all products, then add them.
   RWKV_INLINE static void hold(Sum& sum) noexcept { asm("" : "+x"(sum)); }
@@ -133,6 +142,15 @@ struct Avx512Bytes {
   template <unsigned Bits>
   RWKV_INLINE static Register drop(Register r) noexcept {
     return _mm512_srli_epi16(r, Bits);
+  }
+
+  RWKV_INLINE static void transpose(Register (&r)[4]) noexcept {
+    const Register a = _mm512_unpacklo_epi8(r[0], r[1]), b = _mm512_unpacklo_epi8(r[2], r[3]);
+    const Register c = _mm512_unpackhi_epi8(r[0], r[1]), d = _mm512_unpackhi_epi8(r[2], r[3]);
+    r[0] = _mm512_unpacklo_epi16(a, b);
+    r[1] = _mm512_unpackhi_epi16(a, b);
+    r[2] = _mm512_unpacklo_epi16(c, d);
+    r[3] = _mm512_unpackhi_epi16(c, d);
   }
 
   RWKV_INLINE static Sum zero() noexcept { return _mm512_setzero_si512(); }
