@@ -8,17 +8,40 @@
 #ifndef RWKV_AGAIN
 #include <rwkv/kernels/attention.hpp>
 #include <rwkv/kernels/elementwise.hpp>
+
+#include <cstring>
 #endif
 
 namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL {
 
 namespace detail {
 
+#if defined(__GNUC__)  // and Clang; GCC widens in steps of two
+template <std::size_t Width>
+struct Vectors {
+  typedef std::int8_t Bytes __attribute__((vector_size(Width)));
+  typedef std::int16_t Shorts __attribute__((vector_size(Width * 2)));
+  typedef std::int32_t Ints __attribute__((vector_size(Width * sizeof(float))));
+  typedef float Floats __attribute__((vector_size(Width * sizeof(float))));
+};
+#endif
+
 /// `width` stored elements as floats.
 template <class L, class T>
 RWKV_INLINE L widen(const T* p) noexcept {
   if constexpr (std::is_same_v<T, std::int8_t>) {
     alignas(alignment) float lanes[L::width];
+#if defined(__GNUC__)
+    if constexpr (L::width > 1) {
+      typename Vectors<L::width>::Bytes bytes;
+      std::memcpy(&bytes, p, sizeof bytes);
+      const auto shorts = __builtin_convertvector(bytes, typename Vectors<L::width>::Shorts);
+      const auto ints = __builtin_convertvector(shorts, typename Vectors<L::width>::Ints);
+      const auto floats = __builtin_convertvector(ints, typename Vectors<L::width>::Floats);
+      std::memcpy(lanes, &floats, sizeof floats);
+      return L::load(lanes);
+    }
+#endif
     for (std::size_t i = 0; i < L::width; ++i) lanes[i] = static_cast<float>(p[i]);
     return L::load(lanes);
   } else {
