@@ -164,6 +164,7 @@ class Arithmetic {
 #if RWKV_TARGET_AVX2
     if (bytes && level >= Level::avx512_vnni)
       return {avx512_vnni::multiply_bytes<simd::Avx512Vnni>, 64};
+    if (bytes && level == Level::avx_vnni) return {avx_vnni::multiply_bytes<simd::AvxVnni>, 32};
     if (bytes && level >= Level::avx2) return {avx2::multiply_bytes<simd::Avx2>, 32};
     if (pairs) return {avx512_bf16::multiply_pairs<simd::Avx512Bf16>, 32};
     if (level >= Level::avx512) return {avx512::multiply_floats<simd::Avx512>, 16};

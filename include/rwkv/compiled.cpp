@@ -9,6 +9,7 @@
 #include <rwkv/compiled/avx512.cpp>
 #include <rwkv/compiled/avx512_bf16.cpp>
 #include <rwkv/compiled/avx512_vnni.cpp>
+#include <rwkv/compiled/avx_vnni.cpp>
 #include <rwkv/compiled/chat.cpp>
 #include <rwkv/compiled/convert.cpp>
 #include <rwkv/compiled/dotprod.cpp>

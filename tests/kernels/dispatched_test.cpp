@@ -44,7 +44,8 @@ std::string expected_level() {
   };
   if (RWKV_TARGET_DOTPROD) return !has("asimddp") ? "compiled" : has("i8mm") ? "i8mm" : "dotprod";
   if (!has("avx2") || !has("fma")) return "compiled";
-  if (!has("avx512f") || !has("avx512bw") || !has("avx512dq") || !has("avx512vl")) return "avx2";
+  if (!has("avx512f") || !has("avx512bw") || !has("avx512dq") || !has("avx512vl"))
+    return has("avx_vnni") ? "avx_vnni" : "avx2";
   if (!has("avx512_vnni")) return "avx512";
   return has("avx512_bf16") ? "avx512_bf16" : "avx512_vnni";
 }

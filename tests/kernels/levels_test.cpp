@@ -40,7 +40,7 @@ void at_every_level(F&& f) {
     CAPTURE(simd::name_of(level));
     if (level >= Level::avx512 && level <= Level::avx512_bf16)
       f.template operator()<test::WideLanes<16, true>>();
-    else if (level == Level::avx2)
+    else if (level == Level::avx2 || level == Level::avx_vnni)
       f.template operator()<test::WideLanes<8, true>>();
     else
       f.template operator()<test::WideLanes<simd::Native::width>>();
@@ -67,8 +67,8 @@ TEST_CASE("levels have names, and those that are not there are refused") {
   for (const Level level : compiled) CHECK(simd::level_named(simd::name_of(level)) == level);
   CHECK_FALSE(simd::level_named("avx1024"));
   CHECK_FALSE(simd::level_named(""));
-  for (const Level level : {Level::avx2, Level::avx512, Level::avx512_vnni, Level::avx512_bf16,
-                            Level::dotprod, Level::i8mm}) {
+  for (const Level level : {Level::avx2, Level::avx_vnni, Level::avx512, Level::avx512_vnni,
+                            Level::avx512_bf16, Level::dotprod, Level::i8mm}) {
     if (std::find(available.begin(), available.end(), level) != available.end()) continue;
     try {
       simd::use_level(level);

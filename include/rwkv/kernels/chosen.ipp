@@ -45,6 +45,10 @@ RWKV_FUNCTION void multiply<simd::Chosen>(const AnyMatrix& w, Range panels, cons
 #if RWKV_TARGET_AVX2
   if (blocks && level >= Level::avx512_vnni)
     return avx512_vnni::multiply_blocks<simd::Avx512Vnni>(w, panels, x, rows, y, ldy);
+#if !RWKV_HEADER_ONLY
+  if (blocks && level == Level::avx_vnni)
+    return avx_vnni::multiply_blocks<simd::AvxVnni>(w, panels, x, rows, y, ldy);
+#endif
   if (blocks && level >= Level::avx2)
     return avx2::multiply_blocks<simd::Avx2>(w, panels, x, rows, y, ldy);
   if (x.quantised.data != nullptr && level >= Level::avx512_bf16)

@@ -14,7 +14,7 @@
   do {                                                                                  \
     const simd::Level level = simd::level();                                            \
     if (level >= simd::Level::avx512) return avx512::kernel<simd::Avx512>(__VA_ARGS__); \
-    if (level == simd::Level::avx2) return avx2::kernel<simd::Avx2>(__VA_ARGS__);       \
+    if (level >= simd::Level::avx2) return avx2::kernel<simd::Avx2>(__VA_ARGS__);       \
     return compiled::kernel<simd::Native>(__VA_ARGS__);                                 \
   } while (false)
 #else

@@ -7,18 +7,29 @@
 #include <rwkv/simd/target.hpp>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 
 #if RWKV_DISPATCH && RWKV_TARGET_DOTPROD
 #include <sys/auxv.h>
+#elif RWKV_DISPATCH
+#include <cpuid.h>
 #endif
 
 namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA {
 
 RWKV_FUNCTION std::span<const Level> compiled_levels() noexcept {
 #if RWKV_DISPATCH && RWKV_TARGET_AVX2
-  static constexpr Level levels[] = {Level::compiled, Level::avx2, Level::avx512,
-                                     Level::avx512_vnni, Level::avx512_bf16};
+  static constexpr Level levels[] = {
+    Level::compiled,
+    Level::avx2,
+#if !RWKV_HEADER_ONLY  // it would cost every program its compilation
+    Level::avx_vnni,
+#endif
+    Level::avx512,
+    Level::avx512_vnni,
+    Level::avx512_bf16,
+  };
 #elif RWKV_DISPATCH
   static constexpr Level levels[] = {Level::compiled, Level::dotprod, Level::i8mm};
 #else
@@ -27,33 +38,58 @@ RWKV_FUNCTION std::span<const Level> compiled_levels() noexcept {
   return levels;
 }
 
-RWKV_FUNCTION Level best_level() noexcept {
-#if RWKV_DISPATCH
-  static const Level best = [] {
-#if RWKV_TARGET_DOTPROD
-    constexpr unsigned long has_dotprod = 1ul << 20, has_i8mm = 1ul << 13;  // of all Linux kernels
-    if ((getauxval(AT_HWCAP) & has_dotprod) == 0) return Level::compiled;
-    return (getauxval(AT_HWCAP2) & has_i8mm) != 0 ? Level::i8mm : Level::dotprod;
+namespace detail {
+
+/// Whether this processor and this operating system run a compiled level.
+[[nodiscard]] inline bool runs_here([[maybe_unused]] Level level) noexcept {
+#if RWKV_DISPATCH && RWKV_TARGET_DOTPROD
+  constexpr unsigned long has_dotprod = 1ul << 20, has_i8mm = 1ul << 13;  // of all Linux kernels
+  if (level >= Level::dotprod && (getauxval(AT_HWCAP) & has_dotprod) == 0) return false;
+  return level < Level::i8mm || (getauxval(AT_HWCAP2) & has_i8mm) != 0;
+#elif RWKV_DISPATCH
+  if (level == Level::compiled) return true;
+  // F16C has no name in clang 14; every processor with AVX2 has it.
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return false;
+  if (level == Level::avx_vnni) {  // nor has this
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & 1u << 4) != 0;
+  }
+  if (level >= Level::avx512 &&
+      (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
+       !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl")))
+    return false;
+  if (level >= Level::avx512_vnni && !__builtin_cpu_supports("avx512vnni")) return false;
+  return level < Level::avx512_bf16 || __builtin_cpu_supports("avx512bf16");
 #else
-    // F16C has no name in clang 14; every processor with AVX2 has it.
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return Level::compiled;
-    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
-        !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
-      return Level::avx2;
-    if (!__builtin_cpu_supports("avx512vnni")) return Level::avx512;
-    return __builtin_cpu_supports("avx512bf16") ? Level::avx512_bf16 : Level::avx512_vnni;
-#endif
-  }();
-  return best;
-#else
-  return Level::compiled;
+  return true;
 #endif
 }
 
+struct Levels {
+  std::array<Level, 8> level{};
+  std::size_t count = 0;
+};
+/// The compiled levels that run here, the best one last.
+[[nodiscard]] inline const Levels& levels_here() noexcept {
+  static const Levels here = [] {
+    Levels found;
+    for (const Level level : compiled_levels())
+      if (runs_here(level)) found.level[found.count++] = level;
+    return found;
+  }();
+  return here;
+}
+
+}  // namespace detail
+
+RWKV_FUNCTION Level best_level() noexcept {
+  const detail::Levels& here = detail::levels_here();
+  return here.level[here.count - 1];
+}
+
 RWKV_FUNCTION std::span<const Level> available_levels() noexcept {
-  const std::span<const Level> all = compiled_levels();
-  const auto best = std::find(all.begin(), all.end(), best_level());
-  return all.first(static_cast<std::size_t>(best - all.begin()) + 1);
+  const detail::Levels& here = detail::levels_here();
+  return {here.level.data(), here.count};
 }
 
 namespace detail {

@@ -49,6 +49,11 @@
 #endif
 
 #define RWKV_BEGIN_AVX2 RWKV_BEGIN_TARGET("avx2,fma,f16c")
+#if defined(__AVX512VNNI__) && defined(__AVX512VL__)  // which is the same for these registers
+#define RWKV_BEGIN_AVX_VNNI RWKV_BEGIN_AVX2
+#else
+#define RWKV_BEGIN_AVX_VNNI RWKV_BEGIN_TARGET("avx2,fma,f16c,avxvnni")
+#endif
 #define RWKV_BEGIN_AVX512 RWKV_BEGIN_TARGET("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")
 #define RWKV_BEGIN_VNNI \
   RWKV_BEGIN_TARGET("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")

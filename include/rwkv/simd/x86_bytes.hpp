@@ -102,6 +102,31 @@ struct Avx2Bytes {
 };
 
 RWKV_END_TARGET
+RWKV_BEGIN_AVX_VNNI
+
+/// One instruction for four products and their sum, as VnniBytes has it for registers twice as
+/// wide. Where all processors are said to have AVX-512, that has the same instruction.
+struct AvxVnniBytes : Avx2Bytes {
+  template <unsigned Bits>
+  static constexpr unsigned lazy = 8;
+
+  RWKV_INLINE static Sum dot(Sum sum, Register codes, Register x) noexcept {
+#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
+    return _mm256_dpbusd_epi32(sum, codes, x);
+#else
+    return _mm256_dpbusd_avx_epi32(sum, codes, x);
+#endif
+  }
+  RWKV_INLINE static Sum dot_signed(Sum sum, Register w, Register x) noexcept {
+    return dot(sum, _mm256_xor_si256(w, _mm256_set1_epi8(static_cast<char>(-128))), x);
+  }
+  RWKV_INLINE static Sum begin_signed(const std::int32_t* offset) noexcept {
+    return _mm256_set1_epi32(*offset);
+  }
+  RWKV_INLINE static Wide widen(Sum sum) noexcept { return sum; }
+};
+
+RWKV_END_TARGET
 #endif
 
 #if RWKV_TARGET_AVX512

@@ -13,18 +13,20 @@ namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA::inline RWKV_FLAGS {
 #if RWKV_TARGET_AVX2
 RWKV_BEGIN_AVX2
 
-struct Avx2 {
+/// With integers of type B.
+template <class B>
+struct Avx2Lanes {
   static constexpr std::size_t width = 8;
-  using Bytes = Avx2Bytes;
+  using Bytes = B;
   __m256 v;
 
-  RWKV_INLINE static Avx2 from(__m256 r) noexcept { return {r}; }
-  RWKV_INLINE static Avx2 broadcast(float f) noexcept { return {_mm256_set1_ps(f)}; }
-  RWKV_INLINE static Avx2 load(const float* p) noexcept { return {_mm256_loadu_ps(p)}; }
-  RWKV_INLINE static Avx2 load(const half* p) noexcept {
+  RWKV_INLINE static Avx2Lanes from(__m256 r) noexcept { return {r}; }
+  RWKV_INLINE static Avx2Lanes broadcast(float f) noexcept { return {_mm256_set1_ps(f)}; }
+  RWKV_INLINE static Avx2Lanes load(const float* p) noexcept { return {_mm256_loadu_ps(p)}; }
+  RWKV_INLINE static Avx2Lanes load(const half* p) noexcept {
     return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
   }
-  RWKV_INLINE static Avx2 load(const bfloat16* p) noexcept {
+  RWKV_INLINE static Avx2Lanes load(const bfloat16* p) noexcept {
     const __m128i words = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
     return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(words), 16))};
   }
@@ -32,28 +34,44 @@ struct Avx2 {
   /// For the compiler, changes the register.
   RWKV_INLINE void hold() noexcept { asm("" : "+x"(v)); }
 
-  RWKV_INLINE friend Avx2 operator+(Avx2 a, Avx2 b) noexcept { return {_mm256_add_ps(a.v, b.v)}; }
-  RWKV_INLINE friend Avx2 operator-(Avx2 a, Avx2 b) noexcept { return {_mm256_sub_ps(a.v, b.v)}; }
-  RWKV_INLINE friend Avx2 operator*(Avx2 a, Avx2 b) noexcept { return {_mm256_mul_ps(a.v, b.v)}; }
-  RWKV_INLINE friend Avx2 operator/(Avx2 a, Avx2 b) noexcept { return {_mm256_div_ps(a.v, b.v)}; }
-  RWKV_INLINE friend Avx2 fma(Avx2 a, Avx2 b, Avx2 c) noexcept {
+  RWKV_INLINE friend Avx2Lanes operator+(Avx2Lanes a, Avx2Lanes b) noexcept {
+    return {_mm256_add_ps(a.v, b.v)};
+  }
+  RWKV_INLINE friend Avx2Lanes operator-(Avx2Lanes a, Avx2Lanes b) noexcept {
+    return {_mm256_sub_ps(a.v, b.v)};
+  }
+  RWKV_INLINE friend Avx2Lanes operator*(Avx2Lanes a, Avx2Lanes b) noexcept {
+    return {_mm256_mul_ps(a.v, b.v)};
+  }
+  RWKV_INLINE friend Avx2Lanes operator/(Avx2Lanes a, Avx2Lanes b) noexcept {
+    return {_mm256_div_ps(a.v, b.v)};
+  }
+  RWKV_INLINE friend Avx2Lanes fma(Avx2Lanes a, Avx2Lanes b, Avx2Lanes c) noexcept {
     return {_mm256_fmadd_ps(a.v, b.v, c.v)};
   }
-  RWKV_INLINE friend Avx2 lesser(Avx2 a, Avx2 b) noexcept { return {_mm256_min_ps(a.v, b.v)}; }
-  RWKV_INLINE friend Avx2 greater(Avx2 a, Avx2 b) noexcept { return {_mm256_max_ps(a.v, b.v)}; }
-  RWKV_INLINE friend Avx2 select_less(Avx2 a, Avx2 b, Avx2 x, Avx2 y) noexcept {
+  RWKV_INLINE friend Avx2Lanes lesser(Avx2Lanes a, Avx2Lanes b) noexcept {
+    return {_mm256_min_ps(a.v, b.v)};
+  }
+  RWKV_INLINE friend Avx2Lanes greater(Avx2Lanes a, Avx2Lanes b) noexcept {
+    return {_mm256_max_ps(a.v, b.v)};
+  }
+  RWKV_INLINE friend Avx2Lanes select_less(Avx2Lanes a, Avx2Lanes b, Avx2Lanes x,
+                                           Avx2Lanes y) noexcept {
     return {_mm256_blendv_ps(y.v, x.v, _mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ))};
   }
-  RWKV_INLINE friend Avx2 add_exponent_bias(Avx2 shifted) noexcept {
+  RWKV_INLINE friend Avx2Lanes add_exponent_bias(Avx2Lanes shifted) noexcept {
     return {_mm256_castsi256_ps(
         _mm256_add_epi32(_mm256_castps_si256(shifted.v), _mm256_set1_epi32(127)))};
   }
-  RWKV_INLINE friend Avx2 exp2_of_biased(Avx2 biased) noexcept {
+  RWKV_INLINE friend Avx2Lanes exp2_of_biased(Avx2Lanes biased) noexcept {
     return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(biased.v), 23))};
   }
 };
 
 RWKV_END_TARGET
+
+using Avx2 = Avx2Lanes<Avx2Bytes>;
+using AvxVnni = Avx2Lanes<AvxVnniBytes>;
 #endif
 
 #if RWKV_TARGET_AVX512

@@ -54,6 +54,8 @@ struct Vector {
   using Bytes = VnniBytes;
 #elif XSIMD_WITH_AVX512BW
   using Bytes = Avx512Bytes;
+#elif XSIMD_WITH_FMA3_AVX2 && defined(__AVXVNNI__)
+  using Bytes = AvxVnniBytes;
 #elif XSIMD_WITH_FMA3_AVX2
   using Bytes = Avx2Bytes;
 #elif defined(__ARM_FEATURE_MATMUL_INT8) && defined(__aarch64__)
