@@ -70,7 +70,7 @@ def sections(elf):
 
 def measure(core, program, models, work):
     model, text = PROGRAMS[program]
-    model = models / model
+    model = models / (model + ("_panels" if core == "m55" and "q8_0" in model else ""))
     elf = work / f"{program}-{core}{'.rv' if core.startswith('rv') else '.elf'}"
     flags = [f"-DTALE_TOKENS={tokens_of(core)}", "-Wall", "-Wextra", "-Wpedantic",
              "-Wconversion", "-Wshadow", "-Werror"]
@@ -150,10 +150,10 @@ def main():
     with tempfile.TemporaryDirectory() as work, \
             concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         work = pathlib.Path(work)
-        jobs = {r: pool.submit(measure, *r, options.models, work) for r in runs}
         host = {(core in SLOW, program): pool.submit(host_answers, core, program,
                                                      options.models, work)
                 for core, program in {(r[0] in SLOW, r[1]): r for r in runs}.values()}
+        jobs = {r: pool.submit(measure, *r, options.models, work) for r in runs}
         print("| program | core | instructions per token | per multiply-add | flash, of it weights "
               "| RAM | stack |\n|---|---|---|---|---|---|---|")
         for (core, program), job in jobs.items():

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Says which lines match a regular expression that a model was compiled from: dates like
 // 2024-02-29. "?" asks what the last line took.
+//
+//   rwkv export examples/models/automata/date.safetensors --format blob --name date --out date.hpp
 #include "board.hpp"
-#include "date.hpp"  // rwkv export examples/models/automata/date.safetensors
-                     //   --format blob --name date --out date.hpp
+#include "date.hpp"
 #include <rwkv/automata/static_recogniser.hpp>
 
 RWKV_EMBED(date_blob, "date.bin");

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reverses digits: "12345" is answered with "54321". "?" asks what the last answer took.
-#include "reverse.hpp"  // rwkv export examples/models/reverse/reverse.safetensors --type q8_0
+//
+//   rwkv export examples/models/reverse/reverse.safetensors --type q8_0 --format blob
+//       --order quads --name reverse --out reverse.hpp --vocabulary reverse.vocabulary
+#include "reverse.hpp"
 
 #include "board.hpp"
-//   --format blob --name reverse --out reverse.hpp
 #include <rwkv/static_generate.hpp>
 
 RWKV_EMBED(reverse_blob, "reverse.bin");

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tells tales: each line that comes in is the beginning of one. "?" asks what the last one took.
+//
+//   rwkv export examples/models/tales/tales.safetensors --type q8_0 --format blob
+//       --order quads --name tales --out tales.hpp
 #include "board.hpp"
-#include "tales.hpp"  // rwkv export examples/models/tales/tales.safetensors --type q8_0
-                      //   --format blob --name tales --out tales.hpp
+#include "tales.hpp"
 #include <rwkv/static_compact_state.hpp>
 #include <rwkv/static_generate.hpp>
 #include <rwkv/static_memory.hpp>

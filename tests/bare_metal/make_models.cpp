@@ -23,12 +23,12 @@ void write(const std::filesystem::path& path, std::span<const std::byte> bytes) 
 }
 
 void make(const std::filesystem::path& model, const std::filesystem::path& directory,
-          const std::string& name, const std::string& type) {
+          const std::string& name, const std::string& type, bool quads = true) {
   const auto checkpoint = rwkv::io::read_checkpoint(model);
   rwkv::LoadOptions options;
   if (!type.empty()) options = rwkv::quantised(*rwkv::type_named(type));
   const rwkv::io::StoredWeights weights(checkpoint, options);
-  const auto blobs = rwkv::io::static_blob(weights, {.quads = true});
+  const auto blobs = rwkv::io::static_blob(weights, {.quads = quads});
   std::filesystem::create_directories(directory);
   write(directory / (name + ".bin"), blobs.core);
   std::string header = rwkv::io::static_blob_header(weights, blobs, name);
@@ -46,8 +46,10 @@ int main(int argc, char** argv) {
   try {
     if (argc != 3) throw std::invalid_argument("usage: make_models MODELS DIRECTORY");
     const std::filesystem::path models = argv[1], out = argv[2];
-    make(models / "tales" / "tales.safetensors", out / "tales_q8_0", "tales", "q8_0");
-    make(models / "reverse" / "reverse.safetensors", out / "reverse_q8_0", "reverse", "q8_0");
+    for (const std::string name : {"tales", "reverse"})
+      for (const bool quads : {true, false})  // false: for processors with vectors
+        make(models / name / (name + ".safetensors"),
+             out / (name + (quads ? "_q8_0" : "_q8_0_panels")), name, "q8_0", quads);
     make(models / "automata" / "date.safetensors", out / "date_f32", "date", "");
     return 0;
   } catch (const std::exception& e) {
