@@ -42,7 +42,22 @@ CHECKED = [(core, program) for core, program in RUNS
            if program == "tale" or core == "m4f" or
            (program in ("reverse", "match") and core in ("m0plus", "rv32imc"))]
 # (core, program): thousands of instructions per token, bytes of flash without weights, and of RAM.
-LIMITS = {}
+LIMITS = {
+    ("m0plus", "tale"): (97100, 57300, 116600),
+    ("m4f", "tale"): (2330, 41400, 116800),
+    ("m7", "tale"): (2260, 40100, 116800),
+    ("m33", "tale"): (2330, 41400, 116800),
+    ("m55", "tale"): (658, 44400, 116800),
+    ("rv32imc", "tale"): (49790, 67800, 116600),
+    ("rv32imafc", "tale"): (8350, 55100, 116600),
+    ("m4f", "tale-compact"): (2880, 41500, 82000),
+    ("m0plus", "reverse"): (4630, 46200, 7700),
+    ("m4f", "reverse"): (103, 36100, 7800),
+    ("rv32imc", "reverse"): (2470, 54000, 7700),
+    ("m0plus", "match"): (6220, 35300, 21900),
+    ("m4f", "match"): (90, 28000, 22000),
+    ("rv32imc", "match"): (3780, 41200, 21900),
+}
 
 
 def run(command, **more):
