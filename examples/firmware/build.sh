@@ -54,7 +54,7 @@ model=$3 out=$4
 shift 4
 common=(-std=c++20 -O2 -fno-exceptions -fno-rtti -I "$here/../../include" -I "$model" -Wa,-I"$model")
 if [ "$core" = host ]; then
-  exec ${RWKV_COMPILER_LAUNCHER-} c++ "${common[@]}" "$@" "$here/$program.cpp" "$here/host.cpp" -o "$out"
+  exec ${RWKV_COMPILER_LAUNCHER-} c++ "${common[@]}" "$@" "$here"/{"$program",host,weights}.cpp -o "$out"
 fi
 
 start=cortex_m
@@ -70,7 +70,7 @@ __stack_size = 4K;
 INCLUDE $here/firmware.ld
 EOF
 objects=()
-for source in $program "${RWKV_BOARD:-semihosting}" $start runtime; do
+for source in $program "${RWKV_BOARD:-semihosting}" $start runtime weights; do
   ${RWKV_COMPILER_LAUNCHER-} "${cpu[@]}" "${common[@]}" -ffreestanding -fno-threadsafe-statics \
     -fno-math-errno -fno-pic -fno-stack-protector -ffunction-sections -fdata-sections \
     "$@" -c "$here/$source.cpp" -o "$out.$source.o"

@@ -7,7 +7,7 @@
 #include "date.hpp"
 #include <rwkv/automata/static_recogniser.hpp>
 
-RWKV_EMBED(date_blob, "date.bin");
+extern "C" const std::byte date_blob[], date_blob_end[];  // weights.cpp
 
 namespace {
 

@@ -8,8 +8,8 @@
 #include "board.hpp"
 #include <rwkv/static_generate.hpp>
 
-RWKV_EMBED(reverse_blob, "reverse.bin");
-RWKV_EMBED(reverse_vocabulary, "reverse.vocabulary");
+extern "C" const std::byte reverse_blob[], reverse_blob_end[];  // weights.cpp
+extern "C" const std::byte reverse_vocabulary[], reverse_vocabulary_end[];
 
 namespace {
 

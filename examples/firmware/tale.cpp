@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tells tales: each line that comes in is the beginning of one. "?" asks what the last one took.
+// Tells tales: each line that comes in is the beginning of one. "#50" makes the next ones
+// 50 tokens long, "?" asks what the last one took.
 //
 //   rwkv export examples/models/tales/tales.safetensors --type q8_0 --format blob
 //       --order quads --name tales --out tales.hpp
@@ -9,11 +10,7 @@
 #include <rwkv/static_generate.hpp>
 #include <rwkv/static_memory.hpp>
 
-RWKV_EMBED(tales_blob, "tales.bin");
-
-#ifndef TALE_TOKENS
-#define TALE_TOKENS 200
-#endif
+extern "C" const std::byte tales_blob[], tales_blob_end[];  // weights.cpp
 
 namespace {
 
@@ -45,9 +42,16 @@ int main() {
   const rwkv::StaticModel model(*weights);
   board::Stopwatch watch;
   std::size_t tokens = 0;
+  std::size_t length = 200;
   for (std::string_view prompt; board::read_line(line, prompt) && !prompt.empty();) {
     if (prompt == "?") {
       board::report(watch, tokens, std::as_bytes(state.values()));
+      continue;
+    }
+    if (prompt[0] == '#') {
+      length = 0;
+      for (const char digit : prompt.substr(1))
+        length = length * 10 + static_cast<std::size_t>(digit - '0') % 10;
       continue;
     }
     board::write(prompt);
@@ -56,7 +60,7 @@ int main() {
     watch.start();
     const auto result = rwkv::generate(
         model, state, work, rwkv::ByteTokenizer(), prompt, sampler,
-        {.max_tokens = TALE_TOKENS, .leading_token = 0},
+        {.max_tokens = length, .leading_token = 0},
         [](std::string_view text) { board::write(text); }, watch);
     tokens = result.prompt_tokens + result.tokens;
     board::write(result.problem != nullptr ? result.problem : "\n");

@@ -1,11 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a blob of a static model (static_blob.hpp) begins. Freestanding.
+// How a blob of a static model (static_blob.hpp) begins, and how it is linked in. Freestanding.
 #pragma once
 
 #include <rwkv/core/config.hpp>
 
 #include <cstddef>
 #include <span>
+
+/// Links a file into the program, as an array of bytes at a multiple of 64 (GNU assemblers, ELF).
+/// At namespace scope, in one translation unit; `path` is what the assembler finds.
+#define RWKV_EMBED(symbol, path)                                                       \
+  asm(".pushsection .rodata." #symbol ",\"a\",%progbits\n.balign 64\n.global " #symbol \
+      "\n" #symbol ":\n.incbin \"" path "\"\n.global " #symbol "_end\n" #symbol        \
+      "_end:\n.byte 0\n.popsection\n");                                                \
+  extern "C" const std::byte symbol[];                                                 \
+  extern "C" const std::byte symbol##_end[]
+/// What RWKV_EMBED has linked in, as a span of bytes.
+#define RWKV_EMBEDDED(symbol) std::span<const std::byte>(symbol, symbol##_end)
 
 namespace rwkv::inline RWKV_ABI {
 
