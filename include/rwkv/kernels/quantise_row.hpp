@@ -8,12 +8,22 @@
 #ifndef RWKV_AGAIN
 #include <rwkv/kernels/isa_namespace.hpp>
 #include <rwkv/kernels/quantised_activations.hpp>
-#include <rwkv/simd/soft_float.hpp>
+#include <rwkv/simd/scalar.hpp>
 
 #include <bit>
 #endif
 
 namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL {
+
+/// a b + c, rounded once where this instruction set can. (Left to themselves, compilers fuse it or
+/// not as they optimise.)
+RWKV_INLINE float times_plus(float a, float b, float c) noexcept {
+#if defined(RWKV_AGAIN) || RWKV_FUSED  // all that is read again has the instruction
+  return simd::fused_multiply_add(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
 
 /// Quantises row m: the largest of 32 inputs becomes 127 or -127. NaNs and infinities make every
 /// product with their 32 inputs a NaN.
@@ -40,13 +50,8 @@ RWKV_INNER_LOOP inline void row_to_codes(const float* x, const QuantisedActivati
     constexpr float shift = 0x1.8p23f;  // leaves the nearest integer in the low bits
     std::uint32_t integers[tile_cols];
     for (std::size_t i = 0; i < tile_cols; ++i)
-#if RWKV_SOFT_FLOAT  // others fuse it by themselves
-      integers[i] = std::bit_cast<std::uint32_t>(simd::soft::fused_multiply_add(x[i], by, shift)) -
+      integers[i] = std::bit_cast<std::uint32_t>(times_plus(x[i], by, shift)) -
                     std::bit_cast<std::uint32_t>(shift);
-#else
-      integers[i] =
-          std::bit_cast<std::uint32_t>(x[i] * by + shift) - std::bit_cast<std::uint32_t>(shift);
-#endif
     for (std::size_t i = 0; i < tile_cols; ++i)
       codes[tile * tile_cols + i] = static_cast<std::int8_t>(integers[i]);
     // The sums of both halves, of 12 bits each, in one: compilers make vectors of a sum of 32.

@@ -95,6 +95,14 @@ RWKV_INLINE float fused_multiply_add(float a, float b, float c) noexcept {
 RWKV_INLINE float square_root(float x) noexcept { return __builtin_sqrtf(x); }
 #endif
 
+/// Whether what this translation unit is compiled for has a fused multiply-add.
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__AVX512F__) || \
+    defined(__FP_FAST_FMAF) || RWKV_FLOAT_INSTRUCTIONS_RISCV || RWKV_SOFT_FLOAT
+#define RWKV_FUSED 1
+#else
+#define RWKV_FUSED 0
+#endif
+
 struct Scalar {
   static constexpr std::size_t width = 1;
   using Bytes = PlainBytes<1>;
@@ -126,8 +134,7 @@ struct Scalar {
 #if defined(__clang__)
 #pragma clang fp contract(off) reassociate(off)  // see add_exponent_bias
 #endif
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__AVX512F__) || \
-    defined(__FP_FAST_FMAF) || RWKV_FLOAT_INSTRUCTIONS_RISCV || RWKV_SOFT_FLOAT
+#if RWKV_FUSED
     return {fused_multiply_add(a.v, b.v, c.v)};
 #else
     return {a.v * b.v + c.v};
