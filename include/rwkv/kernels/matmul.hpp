@@ -218,7 +218,9 @@ void matmul(const PanelMatrix<typename Op::Weight>& w, Range panels, const typen
 template <class T>
 void matmul_in_assembly(const PanelMatrix<T>& w, Range panels, const float* x, std::size_t ldx,
                         std::size_t rows, float* y, std::size_t ldy) noexcept {
+  RWKV_ASSERT(w.cols > 0 || w.rows == 0);
   const std::size_t all = panels_for(w.rows), whole = w.rows / panel_rows;
+  if (w.cols == 0) return;  // the loops below run at least once
   for (std::size_t m = 0; m < rows; ++m, x += ldx, y += ldy) {
     std::size_t p = panels.begin;
 #if RWKV_CORTEX_M_VECTOR
@@ -261,9 +263,10 @@ void matmul(const PanelMatrix<T>& w, Range panels, const float* x, std::size_t l
             std::size_t rows, float* y, std::size_t ldy) noexcept {
 #if RWKV_CORTEX_M
   if constexpr (L::width == 1)
-    if (w.cols > 0) return detail::matmul_in_assembly(w, panels, x, ldx, rows, y, ldy);
+    detail::matmul_in_assembly(w, panels, x, ldx, rows, y, ldy);
+  else
 #endif
-  detail::matmul<detail::Singly<L, T>>(w, panels, x, ldx, rows, y, ldy);
+    detail::matmul<detail::Singly<L, T>>(w, panels, x, ldx, rows, y, ldy);
 }
 
 /// The same for rows rounded to bfloat16 (ActivationFormat::bfloats16), which are multiplied in
