@@ -45,6 +45,14 @@ concept Fetching = requires(E& e, std::span<const std::byte> weights) {
   { e.here(weights) } -> std::convertible_to<const std::byte*>;
 };
 
+/// An executor that is known, when the program is compiled, to run everything in sequence: nothing is
+/// divided for it.
+template <class E>
+concept InSequence = requires {
+  requires std::remove_cvref_t<E>::concurrency()
+  == 1;
+};
+
 /// Asks an executor whether to go on; yes if it has no opinion.
 template <class E>
 [[nodiscard]] constexpr bool proceed(E& exec) {

@@ -45,6 +45,10 @@ constexpr std::uint64_t share_begin(std::uint64_t work, std::uint64_t parts,
 /// Calls f(i) for i in [0, n), each costing about `cost` multiply-adds.
 template <class Exec, class F>
 void for_each(std::size_t n, std::size_t cost, Exec& exec, F&& f) {
+  if constexpr (InSequence<Exec>) {
+    for (std::size_t i = 0; i < n; ++i) f(i);
+    return;
+  }
   const std::size_t wanted = parts_for(std::uint64_t{n} * cost, exec.concurrency());
   const std::size_t parts = wanted < n ? wanted : n;
   exec.parallel(parts, [&, n, parts](std::size_t part) {
@@ -285,7 +289,7 @@ void run(const Product<Matrix> (&products)[N], std::size_t rows, const Scratch& 
     });
     return;
   }
-  if constexpr (std::is_same_v<std::remove_const_t<Exec>, Serial>) {
+  if constexpr (InSequence<Exec>) {
     for (std::size_t i = 0; i < N; ++i)
       if (products[i].w.rows > 0) panels_of(i, {0, panels_for(products[i].w.rows)});
     return;
