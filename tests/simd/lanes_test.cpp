@@ -150,8 +150,7 @@ TEST_CASE("fma rounds once where the processor can") {
   // (1 + 2^-12)^2 = 1 + 2^-11 + 2^-24: the last bit is lost when the product is rounded by itself.
   const float x = 1.0f + 0x1p-12f;
   const float c = -(1.0f + 0x1p-11f);
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__AVX512F__) || \
-    defined(__FP_FAST_FMAF)
+#if RWKV_FUSES
   const float expected = 0x1p-24f;
 #else
   const float expected = 0.0f;

@@ -18,7 +18,7 @@ namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL {
 /// a b + c, rounded once where this instruction set can. (Left to themselves, compilers fuse it or
 /// not as they optimise.)
 RWKV_INLINE float times_plus(float a, float b, float c) noexcept {
-#if defined(RWKV_AGAIN) || RWKV_FUSED  // all that is read again has the instruction
+#if defined(RWKV_AGAIN) || RWKV_FUSES  // all that is read again has the instruction
   return simd::fused_multiply_add(a, b, c);
 #else
   return a * b + c;

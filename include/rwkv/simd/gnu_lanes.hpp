@@ -18,6 +18,15 @@
 #define RWKV_GNU_VECTORS 0
 #endif
 
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_elementwise_fma)  // Clang
+#define RWKV_HAS_ELEMENTWISE_FMA 1
+#endif
+#endif
+#ifndef RWKV_HAS_ELEMENTWISE_FMA
+#define RWKV_HAS_ELEMENTWISE_FMA 0
+#endif
+
 #if RWKV_GNU_VECTORS
 #if defined(__aarch64__)
 #include <arm_neon.h>
@@ -202,8 +211,9 @@ struct GnuLanes {
     return {vfmaq(c.v, a.v, b.v)};
 #elif defined(__VSX__)
     return {__builtin_vsx_xvmaddasp(a.v, b.v, c.v)};
-#elif defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__AVX512F__) || \
-    defined(__FP_FAST_FMAF)
+#elif RWKV_FUSES && RWKV_HAS_ELEMENTWISE_FMA
+    return {__builtin_elementwise_fma(a.v, b.v, c.v)};
+#elif RWKV_FUSES
     gnu::Floats r;
     for (int k = 0; k < 4; ++k) r[k] = fused_multiply_add(a.v[k], b.v[k], c.v[k]);
     return {r};

@@ -15,6 +15,16 @@
 #include <cmath>
 #endif
 
+// Whether the processor multiplies and adds with one rounding. (Clang does not say so by
+// __FP_FAST_FMAF where GCC does: RISC-V, LoongArch and POWER with floats have the instruction.)
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__AVX512F__) ||   \
+    defined(__FP_FAST_FMAF) || (defined(__riscv_flen) && __riscv_flen >= 32) || \
+    (defined(__loongarch_frlen) && __loongarch_frlen >= 32) || defined(__VSX__) || RWKV_SOFT_FLOAT
+#define RWKV_FUSES 1
+#else
+#define RWKV_FUSES 0
+#endif
+
 namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA::inline RWKV_FLAGS {
 
 // A firmware may have no <cmath> and no libm, which compilers call for errno's sake: so 32-bit ARM
@@ -95,14 +105,6 @@ RWKV_INLINE float fused_multiply_add(float a, float b, float c) noexcept {
 RWKV_INLINE float square_root(float x) noexcept { return __builtin_sqrtf(x); }
 #endif
 
-/// Whether what this translation unit is compiled for has a fused multiply-add.
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__AVX512F__) || \
-    defined(__FP_FAST_FMAF) || RWKV_FLOAT_INSTRUCTIONS_RISCV || RWKV_SOFT_FLOAT
-#define RWKV_FUSED 1
-#else
-#define RWKV_FUSED 0
-#endif
-
 struct Scalar {
   static constexpr std::size_t width = 1;
   using Bytes = PlainBytes<1>;
@@ -134,7 +136,7 @@ struct Scalar {
 #if defined(__clang__)
 #pragma clang fp contract(off) reassociate(off)  // see add_exponent_bias
 #endif
-#if RWKV_FUSED
+#if RWKV_FUSES
     return {fused_multiply_add(a.v, b.v, c.v)};
 #else
     return {a.v * b.v + c.v};
