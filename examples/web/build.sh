@@ -17,7 +17,7 @@ flags=(-std=c++20 -msimd128 -mbulk-memory -mnontrapping-fptoint -msign-ext -fno-
   -fvisibility=hidden -DNDEBUG -DRWKV_COMPILED -DRWKV_NO_PTH -DRWKV_FEWER_KERNELS
   -I"$root/include" -isystem "$objects/include" -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror)
 small=(-Oz -DRWKV_PREFER_SIZE)
-"${compiler[@]}" "${flags[@]}" -O2 -c "$web/src/kernels.cpp" -o "$objects/kernels.o" &
+"${compiler[@]}" "${flags[@]}" -Os -fno-vectorize -fno-slp-vectorize -fno-unroll-loops -c "$web/src/kernels.cpp" -o "$objects/kernels.o" &
 "${compiler[@]}" "${flags[@]}" "${small[@]}" -c "$web/src/rwkv.cpp" -o "$objects/rwkv.o"
 "${compiler[@]}" "${flags[@]}" "${small[@]}" -c "$web/src/library.cpp" -o "$objects/library.o"
 wait $!
@@ -25,7 +25,8 @@ ${CXX_WASM:-clang++-19} --target=wasm32-wasi -mexec-model=reactor -flto \
   -Wl,--lto-O2,--gc-sections,--strip-all,--export=__stack_pointer \
   "$objects"/{kernels,library,rwkv}.o -o "$objects/rwkv.wasm"
 if command -v wasm-opt >/dev/null; then
-  wasm-opt --enable-{simd,bulk-memory,mutable-globals,sign-ext,nontrapping-float-to-int} -Oz \
+  wasm-opt --enable-{simd,bulk-memory,mutable-globals,sign-ext,nontrapping-float-to-int} -Oz -Oz \
+    --strip-producers --strip-target-features \
     "$objects/rwkv.wasm" -o "$out/rwkv.wasm"
 else
   cp "$objects/rwkv.wasm" "$out/"

@@ -207,7 +207,7 @@ class StoredWeights::Builder {
     std::atomic<bool> finite = true;
     exec.parallel(workers, [&](std::size_t worker) {
       const Range mine = share(pieces, workers, worker);
-      if (!m.by_input)
+      if (!kernels::orders_by_input || !m.by_input)
         kernels::pack_quantised(m.type, blocks.data(), row_bytes, m.rows, m.cols, mine, out);
       else if (!kernels::pack_by_input(m.type, blocks.data(), row_bytes, m.cols, mine, out))
         finite = false;

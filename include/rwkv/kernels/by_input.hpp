@@ -17,6 +17,13 @@
 
 namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
 
+/// Whether there are kernels for it.
+#if defined(RWKV_FEWER_KERNELS)
+inline constexpr bool orders_by_input = false;
+#else
+inline constexpr bool orders_by_input = true;
+#endif
+
 /// Where things are in a matrix of this order.
 struct ByInput {
   QuantisedLayout layout;
@@ -25,7 +32,7 @@ struct ByInput {
 
   /// Whether there is such an order for matrices of this layout and size.
   static constexpr bool exists(const QuantisedLayout& layout, std::size_t rows) noexcept {
-    return (layout.bits == 4 || layout.bits == 8) && layout.parts() == 1 &&
+    return orders_by_input && (layout.bits == 4 || layout.bits == 8) && layout.parts() == 1 &&
            rows % (ByInput{layout}.panels() * panel_rows) == 0;
   }
   [[nodiscard]] constexpr std::size_t panels() const noexcept { return layout.bits == 8 ? 4 : 8; }

@@ -49,10 +49,9 @@ template <class L>
 void multiply_blocks(const AnyMatrix& m, Range panels, const ProductInputs& x, std::size_t rows,
                      float* y, std::size_t ldy) noexcept {
   const QuantisedMatrix w{layout_of(m.type), static_cast<const std::byte*>(m.data), m.rows, m.cols};
-  if (m.by_input)
-    quantised_by_input<L>(w, m.inputs, panels, x, rows, y, ldy);
-  else
-    quantised_matmul<L>(w, m.inputs, panels, x, rows, y, ldy);
+  if constexpr (orders_by_input)
+    if (m.by_input) return quantised_by_input<L>(w, m.inputs, panels, x, rows, y, ldy);
+  quantised_matmul<L>(w, m.inputs, panels, x, rows, y, ldy);
 }
 
 }  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL

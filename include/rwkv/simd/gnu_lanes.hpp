@@ -41,6 +41,7 @@ namespace gnu {
 typedef float Floats __attribute__((vector_size(16)));
 typedef std::int32_t Integers __attribute__((vector_size(16)));
 typedef std::uint32_t Words __attribute__((vector_size(16)));
+typedef std::uint8_t Bytes __attribute__((vector_size(16)));
 typedef std::int16_t Shorts __attribute__((vector_size(16)));
 typedef std::uint16_t UnsignedShorts __attribute__((vector_size(16)));
 typedef std::int16_t FourShorts __attribute__((vector_size(8)));
@@ -104,6 +105,34 @@ struct GnuBytes {
   template <unsigned Bits>
   RWKV_INLINE static Register drop(Register r) noexcept {
     return r >> Bits;
+  }
+
+  RWKV_INLINE static void transpose(Register (&r)[4]) noexcept {
+    const auto first = [](auto a, auto b) RWKV_INLINE_LAMBDA {
+      if constexpr (sizeof a[0] == 1)
+        return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7,
+                                       23);
+      else
+        return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+    };
+    const auto second = [](auto a, auto b) RWKV_INLINE_LAMBDA {
+      if constexpr (sizeof a[0] == 1)
+        return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30,
+                                       15, 31);
+      else
+        return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+    };
+    using gnu::Bytes, gnu::Shorts;
+    const Bytes in[4] = {reinterpret_cast<Bytes>(r[0]), reinterpret_cast<Bytes>(r[1]),
+                         reinterpret_cast<Bytes>(r[2]), reinterpret_cast<Bytes>(r[3])};
+    const auto a = reinterpret_cast<Shorts>(first(in[0], in[1]));
+    const auto b = reinterpret_cast<Shorts>(first(in[2], in[3]));
+    const auto c = reinterpret_cast<Shorts>(second(in[0], in[1]));
+    const auto d = reinterpret_cast<Shorts>(second(in[2], in[3]));
+    r[0] = reinterpret_cast<Register>(first(a, b));
+    r[1] = reinterpret_cast<Register>(second(a, b));
+    r[2] = reinterpret_cast<Register>(first(c, d));
+    r[3] = reinterpret_cast<Register>(second(c, d));
   }
 
   RWKV_INLINE static Sum zero() noexcept { return Sum{}; }
