@@ -20,7 +20,7 @@ warnings = ["-std=c++20", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Ws
 a_model = """#pragma once
 #include <rwkv/static_blob.hpp>
 namespace model {
-using Shape = rwkv::Shape<2, 32, 16, 128, 12, 8, 8, 8, 8>;
+using Shape = rwkv::Shape<2, 32, 16, 128, 256, 8, 8, 8, 8>;
 using Weights = rwkv::StaticBlob<Shape, rwkv::DType::f32, rwkv::DType::f16, rwkv::DType::q8_0>;
 }
 """
@@ -178,8 +178,8 @@ def arduino(p, o):
     (sketch / "model.hpp").write_text(a_model)
     (sketch / "model.bin").write_bytes(bytes(64))
     (sketch / "Arduino.h").write_text(
-        "#pragma once\nstruct Port { void begin(long); void write(char); void println(const char*); };\n"
-        "extern Port Serial;\n")
+        "#pragma once\nstruct Port { void begin(long); void write(char); void print(const char*); "
+        "void println(const char*); };\nextern Port Serial;\nvoid delay(unsigned long);\n")
     for core in (["-mcpu=cortex-m4", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"], ["-mcpu=cortex-m0plus"],
                  ["-mcpu=cortex-m33", "-mfloat-abi=hard"]):
         run(compiler, *core, "-mthumb", "-Os", "-std=gnu++20", "-Wall", "-Wextra", "-Werror",
@@ -211,6 +211,7 @@ def main():
     parser.add_argument("--work", type=pathlib.Path, required=True)
     parser.add_argument("--compiler", default="c++")
     parser.add_argument("--tool", type=pathlib.Path)
+    parser.add_argument("--only", help="one of the checks")
     options = parser.parse_args()
     if options.tool and not options.tool.is_file():
         options.tool = None
@@ -220,7 +221,8 @@ def main():
     packages = options.work / "packages"
     run(sys.executable, root / "cmake/packages/generate.py", "--out", packages)
     for check in (vcpkg, conan, meson, bazel, arduino, components, cmsis, single_headers):
-        print(f"{check.__name__}: {check(packages, options) or 'ok'}", flush=True)
+        if options.only in (None, check.__name__):
+            print(f"{check.__name__}: {check(packages, options) or 'ok'}", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,18 +10,25 @@ RWKV_EMBED(model_blob, "model.bin");  // into flash; where the assembler does no
 
 static rwkv::State<model::Shape> state;
 static rwkv::Workspace<model::Shape, 1> work;
-static const char* why = "";
-static rwkv::Token token = '\n';
+static rwkv::StaticSampler<> sampler({.temperature = 0.8f, .seed = 1});
 
-void setup() {
-  Serial.begin(115200);
-  if (!model::Weights::from(RWKV_EMBEDDED(model_blob), &why)) Serial.println(why);
-}
+void setup() { Serial.begin(115200); }
 
 void loop() {
+  const char* why = "";
   const auto weights = model::Weights::from(RWKV_EMBEDDED(model_blob), &why);
-  if (!weights) return;
+  if (!weights) {
+    Serial.println(why);
+    delay(1000);
+    return;
+  }
   const rwkv::StaticModel tales(*weights);
-  token = rwkv::argmax(tales.forward(state, std::span<const rwkv::Token>(&token, 1), work));
-  Serial.write(static_cast<char>(token));
+  state.reset();
+  Serial.print("Once upon a time");
+  const auto result = rwkv::generate(tales, state, work, rwkv::ByteTokenizer(), "Once upon a time",
+                                     sampler, {.max_tokens = 400, .stop_tokens = {}},
+                                     [](std::string_view piece) {
+                                       for (const char c : piece) Serial.write(c);
+                                     });
+  Serial.println(result.problem == nullptr ? "" : result.problem);
 }
