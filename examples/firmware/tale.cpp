@@ -25,7 +25,11 @@ using Workspace = rwkv::Workspace<tales::Shape, 1>;
 // All the RAM there is beside the stack. No constructor has to run.
 constinit State state;
 constinit Workspace work;
+#ifdef TALE_GREEDY  // always the likeliest token
+constinit rwkv::GreedySampler sampler;
+#else
 constinit rwkv::StaticSampler<> sampler({.seed = 1});
+#endif
 constinit char line[128];
 constexpr auto memory = rwkv::static_memory<State, Workspace>();
 static_assert(memory.total() + sizeof line <= 120 * 1024);
@@ -56,7 +60,9 @@ int main() {
     }
     board::write(prompt);
     state.reset();
+#ifndef TALE_GREEDY
     sampler = rwkv::StaticSampler<>({.seed = 1});
+#endif
     watch.start();
     const auto result = rwkv::generate(
         model, state, work, rwkv::ByteTokenizer(), prompt, sampler,
