@@ -142,10 +142,6 @@ class CompactState {
 
   [[nodiscard]] T rounded(float x) noexcept {
     constexpr bool is_half = std::is_same_v<T, half>;
-    if constexpr (is_half) {
-      x = x > 65504.0f ? 65504.0f : x;
-      x = x < -65504.0f ? -65504.0f : x;
-    }
     if constexpr (rounding == Rounding::stochastic) {
       seed_ = seed_ * 1664525u + 1013904223u;
       const auto bits = std::bit_cast<std::uint32_t>(x);
@@ -159,10 +155,13 @@ class CompactState {
         return {static_cast<std::uint16_t>(sign | (magnitude + (seed_ >> 16)) >> 16)};
       }
     }
-    if constexpr (is_half)
-      return to_half(x);
-    else
+    if constexpr (is_half) {
+      half h = to_half(x);
+      h.bits = static_cast<std::uint16_t>(h.bits - ((h.bits & 0x7fffu) == 0x7c00u));  // 65504
+      return h;
+    } else {
       return to_bfloat16(x);
+    }
   }
 
   T values_[Shape{}.layers() * layer_size]{};
