@@ -12,9 +12,9 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
-all_stages=(format docs headers gcc asan-ubsan consumers bare-metal emulated-arm windows platforms clang
-  tsan cuda web)
+all_stages=(format docs headers gcc asan-ubsan others platforms clang tsan cuda web)
 quick_stages=(format quick)
+other_stages=(consumers bare-metal emulated-arm windows)  # what `others` has, by themselves
 warnings="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
 jobs=$(nproc)
 
@@ -38,6 +38,7 @@ packages() {
         g++-arm-linux-gnueabihf qemu-user
       ;;
     windows) echo "${tests[@]}" g++-mingw-w64-x86-64-posix ;;
+    others) for stage in "${other_stages[@]}"; do packages "$stage"; done ;;
     cuda) echo g++ ;;
     web)
       echo ccache nlohmann-json3-dev clang-19 lld-19 wasi-libc libclang-rt-19-dev-wasm32 \
@@ -71,17 +72,15 @@ run_tests() {
 
 # Sources are formatted; clang-format differs between versions, so the version is part of the rule.
 # (--dry-run reports closing namespace comments that it would replace by themselves.)
+format_one() {
+  local name=${1/%.ipp/.hpp}  # the name tells clang-format the language
+  clang-format-14 --assume-filename="${name/%.cuh/.hpp}" <"$1" |
+    diff -u --label "$1" --label "$1, formatted" "$1" -
+}
 stage_format() {
-  local file status=0
-  while IFS= read -r file; do
-    clang-format-14 "$file" | diff -u --label "$file" --label "$file, formatted" "$file" - ||
-      status=1
-  done < <(find include examples tests bench -name '*.hpp' -o -name '*.cpp' -o -name '*.cu' | sort)
-  while IFS= read -r file; do  # the name tells clang-format the language
-    clang-format-14 --assume-filename=definitions.hpp <"$file" |
-      diff -u --label "$file" --label "$file, formatted" "$file" - || status=1
-  done < <(find include -name '*.ipp' -o -name '*.cuh' | sort)
-  return $status
+  export -f format_one
+  find include examples tests bench \( -name '*.hpp' -o -name '*.cpp' -o -name '*.cu' -o -name '*.ipp' \
+    -o -name '*.cuh' \) | sort | xargs -P "$jobs" -I{} bash -c 'format_one {}'
 }
 
 # The API reference and the guides, without a warning.
@@ -121,6 +120,11 @@ stage_quick() {
       --exclude-regex '^(tool|allocation|shipped_models)$'
 }
 
+# What is compiled otherwise than by this project's own build, for it and for other machines.
+stage_others() {
+  configure_gcc && build gcc --target rwkv_firmware_source && run_tests gcc --label-regex "$others"
+}
+
 stage_consumers() {
   configure_gcc && run_tests gcc --label-regex consumer
 }
@@ -140,36 +144,55 @@ stage_windows() {
 
 # Flags and platforms on which the library was wrong, or did not compile, without a word: what is
 # refused, arithmetic that clang may reorder, the macros of <windows.h>, 32 bits (emulated), libc++.
-platforms_all() {
-  local out=$PWD/build/ci/platforms inc=$PWD/build/ci/platforms/include package flags
-  mkdir -p "$inc"
-  for package in nlohmann xsimd doctest eigen3/Eigen; do  # without this system's C library beside them
-    ln -sfn "/usr/include/$package" "$inc/$(basename "$package")"
-  done
-  local arm=(arm-linux-gnueabihf-g++ -std=c++20 -O1 $warnings -static -isystem "$inc" -Iinclude)
-  local libcxx=(clang++-19 -stdlib=libc++ -std=c++20 $warnings -isystem "$inc" -Iinclude)
-
+platforms=$PWD/build/ci/platforms
+platform_flags() {
+  local flags
   echo "--- refused" && tests/platforms/refused.sh g++ clang++ clang++-19 || return 1
-  echo "--- object files with different flags" && tests/platforms/abi.sh g++ -isystem "$inc" || return 1
+  echo "--- object files with different flags" &&
+    tests/platforms/abi.sh g++ -isystem "$platforms/include" || return 1
   echo "--- sums that are reordered"
   for flags in -DRWKV_NO_SIMD -msse2 -march=x86-64-v3; do
     clang++ -std=c++20 -O2 $warnings -funsafe-math-optimizations "$flags" -Iinclude \
-      tests/platforms/reordered_sums.cpp -o "$out/sums" || return 1
-    [ "$flags" = -march=x86-64-v3 ] && ! grep -qw fma /proc/cpuinfo || "$out/sums" || return 1
+      tests/platforms/reordered_sums.cpp -o "$platforms/sums" || return 1
+    [ "$flags" = -march=x86-64-v3 ] && ! grep -qw fma /proc/cpuinfo || "$platforms/sums" || return 1
   done
+}
+platform_libcxx() {
+  local headers=(-isystem "$platforms/include") compiler=(clang++-19 -stdlib=libc++)
+  echo "--- libc++" && tests/platforms/headers.sh "${compiler[@]}" "${headers[@]}" \
+    -funsigned-char -fno-signed-zeros &&
+    "${compiler[@]}" -std=c++20 $warnings "${headers[@]}" -Iinclude -O1 -DRWKV_NO_DISPATCH \
+      examples/hello.cpp -o "$platforms/hello" &&
+    "$platforms/hello" examples/models/tales/tales.safetensors
+}
+platform_narrow() {
+  local headers=(-isystem "$platforms/include") compiler=arm-linux-gnueabihf-g++
+  local arm=($compiler -std=c++20 -O1 $warnings -static "${headers[@]}" -Iinclude)
   echo "--- the macros of <windows.h>" &&
-    tests/platforms/headers.sh g++ -isystem "$inc" \
-      -include ../tests/platforms/windows_macros.hpp &&
-    echo "--- libc++" && tests/platforms/headers.sh clang++-19 -stdlib=libc++ -isystem "$inc" \
-      -funsigned-char -fno-signed-zeros &&
-    "${libcxx[@]}" -O1 -DRWKV_NO_DISPATCH examples/hello.cpp -o "$out/hello" &&
-    "$out/hello" examples/models/tales/tales.safetensors &&
-    echo "--- 32 bits" && tests/platforms/headers.sh arm-linux-gnueabihf-g++ -isystem "$inc" &&
-    "${arm[@]}" tests/platforms/narrow_sizes.cpp -o "$out/sizes" && qemu-arm "$out/sizes" &&
+    tests/platforms/headers.sh g++ "${headers[@]}" -include ../tests/platforms/windows_macros.hpp &&
+    echo "--- 32 bits" && tests/platforms/headers.sh $compiler "${headers[@]}" &&
+    "${arm[@]}" tests/platforms/narrow_sizes.cpp -o "$platforms/sizes" && qemu-arm "$platforms/sizes" &&
     "${arm[@]}" -Itests -DRWKV_TEST_DATA="\"$PWD/tests/data\"" tests/main.cpp \
       tests/core/{half,buffer}_test.cpp tests/exec/serial_test.cpp \
-      tests/kernels/{math,product}_test.cpp tests/workspace_test.cpp -o "$out/narrow" &&
-    qemu-arm "$out/narrow"
+      tests/kernels/{math,product}_test.cpp tests/workspace_test.cpp -o "$platforms/narrow" &&
+    qemu-arm "$platforms/narrow"
+}
+platforms_all() {
+  local package part status=0
+  local -A running
+  mkdir -p "$platforms/include"
+  for package in nlohmann xsimd doctest eigen3/Eigen; do  # without this system's C library beside them
+    ln -sfn "/usr/include/$package" "$platforms/include/$(basename "$package")"
+  done
+  for part in flags libcxx narrow; do
+    "platform_$part" >"$platforms/$part.log" 2>&1 &
+    running[$part]=$!
+  done
+  for part in "${!running[@]}"; do
+    wait "${running[$part]}" || status=1
+    cat "$platforms/$part.log"
+  done
+  return $status
 }
 stage_platforms() {
   timed compile platforms_all
@@ -214,13 +237,14 @@ stage_web() {
     timed run node tests/web/node_test.mjs "$out" "$PWD/build/ci/gcc/examples/rwkv" &&
     timed run node tests/web/browser_test.mjs "$out"
 }
+
 stages=("$@")
 [ ${#stages[@]} -gt 0 ] || stages=("${all_stages[@]}")
 [ "${stages[*]}" != quick ] || stages=("${quick_stages[@]}")
 needed=()
 for stage in "${stages[@]}"; do
-  if [[ " ${all_stages[*]} ${quick_stages[*]} " != *" $stage "* ]]; then
-    echo "error: no stage \"$stage\"; there are: ${all_stages[*]}, and quick" >&2
+  if [[ " ${all_stages[*]} ${quick_stages[*]} ${other_stages[*]} " != *" $stage "* ]]; then
+    echo "error: no stage \"$stage\"; there are: ${all_stages[*]} (${other_stages[*]}), and quick" >&2
     exit 2
   fi
   for package in $(packages "$stage"); do
