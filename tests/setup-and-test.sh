@@ -44,7 +44,7 @@ packages() {
       echo ccache nlohmann-json3-dev clang-19 lld-19 wasi-libc libclang-rt-19-dev-wasm32 \
         libc++-19-dev-wasm32 libc++abi-19-dev-wasm32 binaryen nodejs
       # Not where it is a stub for another way to install it.
-      ! apt-cache policy chromium 2>/dev/null | grep -q debian.org || echo chromium
+      ! apt-cache policy chromium 2>/dev/null | grep debian.org >/dev/null || echo chromium
       ;;
     clang | asan-ubsan) echo "${tests[@]}" clang libclang-rt-dev ;;
   esac
