@@ -535,12 +535,11 @@ struct PackedTile {
     bits = layout.bits;
     by_input = m.by_input;
     if (by_input) {
-      const ByInput order{layout};
       const std::byte* const tile = static_cast<const std::byte*>(m.data) +
-                                    o / order.outputs() * order.bytes_per_group(m.cols) +
-                                    order.tile(step);
-      data = tile + o / panel_rows % order.panels() * layout.code_offset();
-      codes = tile + order.lines();
+                                    o / ByInput::outputs * ByInput::group_bytes(m.cols) +
+                                    step * ByInput::tile_bytes;
+      data = tile + o / panel_rows % ByInput::panels * layout.code_offset();
+      codes = tile + ByInput::scale_bytes;
       return;
     }
     data = static_cast<const std::byte*>(m.data) + o / panel_rows * layout.bytes_per_panel(m.cols) +
@@ -554,10 +553,10 @@ struct PackedTile {
   /// Its code at an input: see kernels/quantised_layout.hpp, kernels/by_input.hpp.
   [[nodiscard]] unsigned code(std::size_t o, std::size_t i) const noexcept {
     if (by_input) {
-      const std::size_t lane = o % 16, panel = o / 16 % 8;
-      const auto byte = std::to_integer<unsigned>(
-          codes[i * kernels::ByInput::line + 16 * (lane / 4) + 4 * (panel % 4) + lane % 4]);
-      return bits == 8 ? byte : panel < 4 ? byte & 15u : byte >> 4;
+      const std::size_t lane = o % kernels::panel_rows;
+      const std::size_t panel = o / kernels::panel_rows % kernels::ByInput::panels;
+      return std::to_integer<unsigned>(
+          codes[i * kernels::ByInput::line + 16 * (lane / 4) + 4 * panel + lane % 4]);
     }
     const std::size_t group = i / 4;
     const std::size_t in_line = o % kernels::panel_rows * 4 + i % 4;

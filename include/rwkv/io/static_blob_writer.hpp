@@ -93,12 +93,10 @@ class BlobWriter {
     const auto* data = static_cast<const std::byte*>(m.data);
     std::vector<std::byte> panels;
     if (m.by_input) {
-      const kernels::ByInput order{kernels::layout_of(m.type)};
-      const std::size_t group_bytes = order.bytes_per_group(m.cols);
+      const std::size_t group_bytes = kernels::ByInput::group_bytes(m.cols);
       panels.resize(bytes);
       for (std::size_t at = 0; at < bytes; at += group_bytes)
-        kernels::to_panels(order.layout, data + at, 0, m.cols / kernels::tile_cols,
-                           panels.data() + at);
+        kernels::to_panels(data + at, m.cols / kernels::tile_cols, panels.data() + at);
       data = panels.data();
     }
     if (!quads_ || !kernels::has_quads(m.type)) return put(blob, m.type, data, bytes);

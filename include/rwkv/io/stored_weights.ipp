@@ -120,8 +120,7 @@ class StoredWeights::Builder {
     // Low-rank maps are small and sensitive: their inputs are never rounded.
     AnyMatrix m{type, nullptr, rows, cols, input_first ? kernels::Inputs::exact : options.inputs};
     zeros = zeros && options.skip_zeros;
-    m.by_input =
-        zeros && is_block(type) && kernels::ByInput::exists(kernels::layout_of(type), rows);
+    m.by_input = zeros && kernels::ByInput::exists(type, rows);
     to.parameters_ += rows * cols;
     to.bytes_ += kernels::packed_bytes(type, rows, cols);
     const bool as_it_is = is_block(type) && t.dtype == type && t.contiguous();

@@ -55,7 +55,7 @@ namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
 
 /// Panels that must not be parted when a product is divided.
 [[nodiscard]] constexpr std::size_t panels_together(const AnyMatrix& w) noexcept {
-  return w.by_input ? ByInput{layout_of(w.type)}.panels() : 2;
+  return w.by_input ? ByInput::panels : 2;
 }
 
 /// Of `packed_bytes`, what a matrix has for its inputs one by one, so that it can be skipped.

@@ -120,9 +120,6 @@ void add_product(const AnyMatrix& b, Range panels, const float* x, std::size_t l
   }
 }
 
-/// Rows that inputs are skipped for: in more of them hardly any is zero in all.
-inline constexpr std::size_t few_rows = 4;
-
 /// Whether it is worth it to list the inputs that are not zero, if they are this fraction: reading a
 /// line of weights here and there takes more than twice as long as one after the other.
 [[nodiscard]] constexpr bool worth_listing(double fraction) noexcept { return fraction <= 0.4; }

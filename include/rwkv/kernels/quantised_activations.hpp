@@ -85,6 +85,9 @@ struct QuantisedActivations {
 #endif
 };
 
+/// Rows that inputs are skipped for: in more of them hardly any is zero in all.
+inline constexpr std::size_t few_rows = 4;
+
 /// Inputs that are not zero in all rows, in ascending order.
 struct ListedInputs {
   const std::uint16_t* index = nullptr;  ///< null: there is no list

@@ -19,46 +19,87 @@ namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL {
 
 namespace detail {
 
+/// How many rows share the transposing of lines: their sums are in registers.
+template <class L>
+struct BlockingByInput {
+  using B = typename L::Bytes;
+  static constexpr bool exists = L::width >= 4;
+  /// Whether this is as fast as panels are.
+  static constexpr bool fast = exists && !plain<B>;
+  static constexpr bool wide = L::width != 8;  // twice as many registers
+  static constexpr std::size_t few = wide ? 4 : 2;
+  /// More rows are better off with panels, where matrices of bytes are multiplied.
+  static constexpr std::size_t most = MatrixBytes<B> ? 16 : static_cast<std::size_t>(-1);
+};
+
 /// The inputs of a tile that are multiplied, in fours: the last ones are filled up with zeros.
 template <std::size_t Rows>
-struct ChosenInputs {
-  std::size_t fours = 0;
+struct SomeInputs {
+  std::uint8_t fours = 0;
+  bool nothing = false;  ///< whether the tile adds nothing
   std::uint8_t input[tile_cols];
-  alignas(4) std::int8_t codes[Rows][tile_cols];
+  alignas(4) std::int8_t of_input[Rows][tile_cols];
 
   /// Those whose bit is set.
-  RWKV_INLINE ChosenInputs(std::uint32_t bits, const QuantisedRows<Rows>& x,
-                           std::size_t t) noexcept {
+  void choose(std::uint32_t bits, const QuantisedRows<Rows>& x, std::size_t t) noexcept {
+    nothing = bits == 0;  // but inputs that are not finite have no codes
+    for (std::size_t r = 0; r < Rows; ++r) nothing = nothing && x.step(r, t) == 0.0f;
     std::size_t n = 0;
     for (; bits != 0; bits &= bits - 1, ++n) {
       const auto i = static_cast<std::size_t>(std::countr_zero(bits));
       input[n] = static_cast<std::uint8_t>(i);
       RWKV_UNROLL
-      for (std::size_t r = 0; r < Rows; ++r) codes[r][n] = *x.codes(r, t * tile_cols + i);
+      for (std::size_t r = 0; r < Rows; ++r) of_input[r][n] = *x.codes(r, t * tile_cols + i);
     }
-    fours = (n + 3) / 4;
-    for (; n < 4 * fours; ++n) {
+    fours = static_cast<std::uint8_t>((n + 3) / 4);
+    for (; n < std::size_t{4} * fours; ++n) {
       input[n] = input[n - 1];
       RWKV_UNROLL
-      for (std::size_t r = 0; r < Rows; ++r) codes[r][n] = 0;
+      for (std::size_t r = 0; r < Rows; ++r) of_input[r][n] = 0;
     }
+  }
+  RWKV_INLINE std::size_t line(std::size_t n) const noexcept { return input[n]; }
+  RWKV_INLINE const std::int8_t* codes(std::size_t r, std::size_t n) const noexcept {
+    return of_input[r] + n;
   }
 };
 
-/// Adds the products of one tile to the sums of a group of outputs. `input(n)` is the n-th input,
-/// `codes(r, n)` where row r's code of it and the next three are.
-template <class L, QuantisedLayout Layout, std::size_t Rows, class Input, class Codes>
-RWKV_INLINE void add_lines(const std::byte* halves, const std::byte* tile, std::size_t fours,
-                           Input input, Codes codes, const QuantisedRows<Rows>& x, std::size_t t,
-                           float (&sum)[Rows][ByInput{Layout}.outputs()]) noexcept {
+/// The same for all inputs of tile t.
+template <std::size_t Rows>
+struct AllInputs {
+  static constexpr std::size_t fours = tile_cols / 4;
+  static constexpr bool nothing = false;
+  const QuantisedRows<Rows>& x;
+  std::size_t t;
+
+  RWKV_INLINE static std::size_t line(std::size_t n) noexcept { return n; }
+  RWKV_INLINE const std::int8_t* codes(std::size_t r, std::size_t n) const noexcept {
+    return x.codes(r, t * tile_cols + n);
+  }
+};
+
+/// Adds the products of tiles [begin, end) to the sums of a group of outputs. `inputs(t)` are those of
+/// tile t.
+template <class L, std::size_t Rows, class Inputs>
+RWKV_INLINE void add_lines(const std::byte* group, std::size_t begin, std::size_t end,
+                           Inputs inputs, const QuantisedRows<Rows>& x,
+                           float (&sums)[Rows][ByInput::outputs]) noexcept {
   using B = typename L::Bytes;
-  constexpr ByInput order{Layout};
-  constexpr unsigned bits = Layout.bits;
+  constexpr std::size_t n = ByInput::panels;
+  constexpr unsigned bits = 8;
   constexpr bool at_once = B::template lazy<bits> == 8;  // a tile's products fit one sum
-  constexpr std::size_t n = 4;                           // panels that four lines are of
-  const std::byte* const lines = tile + order.lines();
   for (std::size_t lanes = 0; lanes < panel_rows; lanes += L::width) {
-    for (std::size_t first = 0; first < order.panels(); first += n) {
+    L sum[n][Rows];
+    RWKV_UNROLL
+    for (std::size_t p = 0; p < n; ++p) {
+      RWKV_UNROLL
+      for (std::size_t r = 0; r < Rows; ++r) sum[p][r] = L::load(sums[r] + p * panel_rows + lanes);
+    }
+    for (std::size_t t = begin; t < end; ++t) {
+      const auto& of_tile = inputs(t);
+      if (of_tile.nothing) continue;
+      const std::byte* const tile = group + t * ByInput::tile_bytes;
+      const std::byte* const lines = tile + ByInput::scale_bytes + 4 * lanes;
       typename B::Sum few[n][Rows];
       typename B::Wide wide[n][Rows];
       RWKV_UNROLL
@@ -69,150 +110,170 @@ RWKV_INLINE void add_lines(const std::byte* halves, const std::byte* tile, std::
           if constexpr (!at_once) wide[p][r] = B::widen(B::zero());
         }
       }
+      const std::size_t fours = of_tile.fours;
       for (std::size_t q = 0; q < fours; ++q) {
         typename B::Register w[n];
         RWKV_UNROLL
-        for (std::size_t k = 0; k < n; ++k) {
-          w[k] = B::load(lines + input(4 * q + k) * ByInput::line + 4 * lanes);
-          if constexpr (bits == 4) w[k] = first == 0 ? B::low(w[k]) : B::high(w[k]);
-        }
+        for (std::size_t k = 0; k < n; ++k)
+          w[k] = B::load(lines + of_tile.line(4 * q + k) * ByInput::line);
         B::transpose(w);
         RWKV_UNROLL
         for (std::size_t r = 0; r < Rows; ++r) {
-          const auto inputs = B::broadcast(codes(r, 4 * q));
+          const auto four = B::broadcast(of_tile.codes(r, 4 * q));
           RWKV_UNROLL
           for (std::size_t p = 0; p < n; ++p)
             if constexpr (at_once)
-              few[p][r] = dot<B, bits>(few[p][r], w[p], inputs);
+              few[p][r] = dot<B, bits>(few[p][r], w[p], four);
             else
-              wide[p][r] = B::add_wide(wide[p][r], B::widen(dot<B, bits>(B::zero(), w[p], inputs)));
+              wide[p][r] = B::add_wide(wide[p][r], B::widen(dot<B, bits>(B::zero(), w[p], four)));
         }
       }
       RWKV_UNROLL
       for (std::size_t p = 0; p < n; ++p) {
-        const TileScales<L, 1> scales(Layout, 1, halves + (first + p) * Layout.header_bytes(),
-                                      tile + (first + p) * Layout.code_offset(), lanes);
+        const TileScales<L, 1> scales(ByInput::layout, 1, tile,
+                                      tile + p * ByInput::layout.code_offset(), lanes);
         RWKV_UNROLL
         for (std::size_t r = 0; r < Rows; ++r) {
           if constexpr (at_once) wide[p][r] = B::widen(few[p][r]);
-          float* const at = sum[r] + (first + p) * panel_rows + lanes;
           const typename B::Wide products[1] = {wide[p][r]};
-          add_parts(L::load(at), Layout, scales, products, L::broadcast(x.step(r, t)),
-                    x.negative_sums(r, t))
-              .store(at);
+          sum[p][r] = add_parts(sum[p][r], ByInput::layout, scales, products,
+                                L::broadcast(x.step(r, t)), x.negative_sums(r, t));
         }
       }
+    }
+    RWKV_UNROLL
+    for (std::size_t p = 0; p < n; ++p) {
+      RWKV_UNROLL
+      for (std::size_t r = 0; r < Rows; ++r) sum[p][r].store(sums[r] + p * panel_rows + lanes);
     }
   }
 }
 
-/// Groups of outputs [groups.begin, groups.end) for rows [0, rows), at most Rows.
-template <class L, QuantisedLayout Layout, std::size_t Rows>
-void multiply_lines(const std::byte* data, std::size_t cols, Range groups,
-                    const QuantisedActivations& x, std::size_t rows, float* y,
-                    std::size_t ldy) noexcept {
-  constexpr ByInput order{Layout};
-  constexpr std::size_t outputs = order.outputs();
-  constexpr std::size_t ahead = 12;  // tiles: some fifty lines, where a few of each are read
+/// Calls add(sums) for a group's sums of rows [first, first + some), which begin with zeros or go on.
+template <std::size_t Rows, class Add>
+RWKV_INLINE void with_sums(bool more, std::size_t some, float* y, std::size_t ldy,
+                           Add add) noexcept {
+  alignas(alignment) float sums[Rows][ByInput::outputs] = {};
+  for (std::size_t r = 0; more && r < some; ++r) std::memcpy(sums[r], y + r * ldy, sizeof sums[r]);
+  add(sums);
+  for (std::size_t r = 0; r < some; ++r) std::memcpy(y + r * ldy, sums[r], sizeof sums[r]);
+}
+
+/// Groups of outputs for some rows, Rows at a time, and all inputs.
+template <class L, std::size_t Rows>
+void multiply_all_lines(const std::byte* data, std::size_t cols, Range groups,
+                        const QuantisedActivations& x, std::size_t rows, float* y,
+                        std::size_t ldy) noexcept {
+  constexpr std::size_t together = 8;  // tiles whose sums stay in registers
   const std::size_t tiles = cols / tile_cols;
-  const std::uint32_t* const nonzero = x.nonzero;
-  const QuantisedRows<Rows> row(x, 0, rows);
-  for (std::size_t g = groups.begin; g < groups.end; ++g) {
-    const std::byte* const group = data + g * order.bytes_per_group(cols);
-    alignas(alignment) float sum[Rows][outputs] = {};
-    for (std::size_t t = 0; t < tiles; ++t) {
-      const std::byte* const tile = group + order.tile(t);
-      const std::byte* const halves = group + order.halves(t);
-      if (nonzero == nullptr) {
-        add_lines<L, Layout, Rows>(
-            halves, tile, tile_cols / 4, [](std::size_t i) RWKV_INLINE_LAMBDA { return i; },
-            [&](std::size_t r, std::size_t i)
-                RWKV_INLINE_LAMBDA { return row.codes(r, t * tile_cols + i); },
-            row, t, sum);
-        continue;
-      }
-      std::size_t later = t + ahead;
-      const std::byte* of = group;
-      if (later >= tiles) {
-        later -= tiles;
-        of = g + 1 < groups.end && later < tiles ? group + order.bytes_per_group(cols) : nullptr;
-      }
-      if (of != nullptr && nonzero[later] != 0) {
-        const std::byte* const then = of + order.tile(later);
-        if (Layout.header_bytes() > 0 && later % Layout.tiles_per_group() == 0)
-          simd::prefetch_far<order.panels() * Layout.header_bytes()>(of + order.halves(later));
-        simd::prefetch_far<order.lines()>(then);
-        for (std::uint32_t bits = nonzero[later]; bits != 0; bits &= bits - 1)
-          simd::prefetch_far<1>(then + order.lines() +
-                                static_cast<std::size_t>(std::countr_zero(bits)) * ByInput::line);
-      }
-      bool nothing = nonzero[t] == 0;  // but inputs that are not finite have no codes
-      RWKV_UNROLL
-      for (std::size_t r = 0; r < Rows; ++r) nothing = nothing && row.step(r, t) == 0.0f;
-      if (nothing) continue;
-      const ChosenInputs<Rows> chosen(nonzero[t], row, t);
-      add_lines<L, Layout, Rows>(
-          halves, tile, chosen.fours,
-          [&](std::size_t i) RWKV_INLINE_LAMBDA { return std::size_t{chosen.input[i]}; },
-          [&](std::size_t r, std::size_t i) RWKV_INLINE_LAMBDA { return chosen.codes[r] + i; }, row,
-          t, sum);
+  for (std::size_t g = groups.begin; g < groups.end; ++g)
+    for (std::size_t first = 0; first < rows; first += Rows) {
+      const QuantisedRows<Rows> row(x, first, rows);
+      with_sums<Rows>(false, rows - first < Rows ? rows - first : Rows,
+                      y + first * ldy + g * ByInput::outputs, ldy,
+                      [&](auto& sums) RWKV_INLINE_LAMBDA {
+                        for (std::size_t t = 0; t < tiles; t += together)
+                          add_lines<L, Rows>(
+                              data + g * ByInput::group_bytes(cols), t,
+                              t + together < tiles ? t + together : tiles,
+                              [&](std::size_t k) RWKV_INLINE_LAMBDA {
+                                return AllInputs<Rows>{row, k};
+                              },
+                              row, sums);
+                      });
     }
-    for (std::size_t r = 0; r < rows; ++r)
-      std::memcpy(y + r * ldy + g * outputs, sum[r], outputs * sizeof(float));
+}
+
+/// Groups of outputs for rows [first, first + Rows), as far as there are `rows`, and the inputs that
+/// are not zero.
+template <class L, std::size_t Rows>
+void multiply_some_lines(const std::byte* data, std::size_t cols, Range groups,
+                         const QuantisedActivations& x, std::size_t first, std::size_t rows,
+                         float* y, std::size_t ldy) noexcept {
+  constexpr std::size_t most = 64;   // tiles that inputs are chosen of at a time
+  constexpr std::size_t ahead = 16;  // tiles: some seventy lines, where a few of each are read
+  constexpr std::size_t together = 8;
+  const std::size_t tiles = cols / tile_cols, group_bytes = ByInput::group_bytes(cols);
+  const QuantisedRows<Rows> row(x, first, rows);
+  const std::size_t some = rows - first < Rows ? rows - first : Rows;
+  SomeInputs<Rows> chosen[most];
+  for (std::size_t begin = 0; begin < tiles; begin += most) {
+    const std::size_t end = begin + most < tiles ? begin + most : tiles;
+    for (std::size_t t = begin; t < end; ++t) chosen[t - begin].choose(x.nonzero[t], row, t);
+    for (std::size_t g = groups.begin; g < groups.end; ++g) {
+      const std::byte* const group = data + g * group_bytes;
+      const auto ask_for = [&](std::size_t t) RWKV_INLINE_LAMBDA {
+        const std::byte* of = group;
+        if (t >= end) {  // of the next group
+          t = begin + (t - end);
+          of += group_bytes;
+          if (g + 1 == groups.end || t >= end) return;
+        }
+        const SomeInputs<Rows>& inputs = chosen[t - begin];
+        if (inputs.nothing) return;
+        const std::byte* const tile = of + t * ByInput::tile_bytes;
+        simd::prefetch_far<ByInput::scale_bytes>(tile);
+        for (std::size_t q = 0; q < inputs.fours; ++q) {
+          RWKV_UNROLL
+          for (std::size_t k = 0; k < 4; ++k)
+            simd::prefetch_far<1>(tile + ByInput::scale_bytes +
+                                  inputs.line(4 * q + k) * ByInput::line);
+        }
+      };
+      with_sums<Rows>(begin > 0, some, y + first * ldy + g * ByInput::outputs, ldy,
+                      [&](auto& sums) RWKV_INLINE_LAMBDA {
+                        for (std::size_t t = begin; t < end; t += together) {
+                          const std::size_t next = t + together < end ? t + together : end;
+                          for (std::size_t k = t; k < next; ++k) ask_for(k + ahead);
+                          add_lines<L, Rows>(
+                              group, t, next,
+                              [&](std::size_t k)
+                                  RWKV_INLINE_LAMBDA -> const auto& { return chosen[k - begin]; },
+                              row, sums);
+                        }
+                      });
+    }
   }
 }
 
 }  // namespace detail
 
 /// What `quantised_matmul` computes, but for the signs of zeros. `panels` are whole groups of
-/// outputs. Many rows take a copy of the weights, of 512 inputs at a time, on the stack (42 KiB).
+/// outputs. Where there is no kernel for lines, 256 inputs at a time are copied into panels,
+/// on the stack (17 KiB).
 template <class L>
 void quantised_by_input(const QuantisedMatrix& w, Inputs inputs, Range panels,
                         const ProductInputs& x, std::size_t rows, float* y,
                         std::size_t ldy) noexcept {
-  const ByInput order{w.layout};
-  RWKV_ASSERT(panels.begin % order.panels() == 0 && panels.end % order.panels() == 0);
-  const Range groups{panels.begin / order.panels(), panels.end / order.panels()};
-  constexpr std::size_t few = 4;
-  if constexpr (L::width >= 4) {
-    const auto try_layout = [&]<DType Type>() {
-      constexpr QuantisedLayout layout = layout_of(Type);
-      if (w.layout != layout) return false;
+  RWKV_ASSERT(panels.begin % ByInput::panels == 0 && panels.end % ByInput::panels == 0);
+  const Range groups{panels.begin / ByInput::panels, panels.end / ByInput::panels};
+  using Blocking = detail::BlockingByInput<L>;
+  constexpr std::size_t few = Blocking::few;
+  const QuantisedActivations& q = x.quantised;
+  if constexpr (Blocking::exists)
+    if (inputs != Inputs::exact && q.nonzero != nullptr && rows <= few_rows) {
       if (rows == 1)
-        detail::multiply_lines<L, layout, 1>(w.data, w.cols, groups, x.quantised, rows, y, ldy);
-      else
-        detail::multiply_lines<L, layout, few>(w.data, w.cols, groups, x.quantised, rows, y, ldy);
-      return true;
-    };
-    if (inputs != Inputs::exact && rows <= few &&
-        (x.quantised.nonzero != nullptr ||
-         !detail::plain<typename L::Bytes>)&&(try_layout.template operator()<DType::q8_0>() ||
-                                              try_layout.template operator()<DType::q4_0>() ||
-                                              try_layout.template operator()<DType::q4_1>() ||
-                                              try_layout.template operator()<DType::q4_k>()))
+        return detail::multiply_some_lines<L, 1>(w.data, w.cols, groups, q, 0, 1, y, ldy);
+      for (std::size_t m = 0; m < rows; m += few)
+        detail::multiply_some_lines<L, few>(w.data, w.cols, groups, q, m, rows, y, ldy);
       return;
-  }
-  constexpr std::size_t most = 16;  // tiles
-  constexpr std::size_t bytes = [] {
-    std::size_t largest = 0;
-    for (const DType type : block_types) {
-      const QuantisedLayout layout = layout_of(type);
-      if (!ByInput::exists(layout, 128)) continue;
-      const std::size_t b = ByInput{layout}.bytes_per_group(most * tile_cols);
-      largest = b > largest ? b : largest;
     }
-    return largest;
-  }();
-  alignas(alignment) std::byte copy[bytes];
+  if constexpr (Blocking::fast)
+    if (inputs != Inputs::exact && rows <= Blocking::most) {
+      if (rows == 1) return detail::multiply_all_lines<L, 1>(w.data, w.cols, groups, q, 1, y, ldy);
+      return detail::multiply_all_lines<L, few>(w.data, w.cols, groups, q, rows, y, ldy);
+    }
+  constexpr std::size_t most = 8;  // tiles
+  alignas(alignment) std::byte copy[most * ByInput::tile_bytes];
   for (std::size_t g = groups.begin; g < groups.end; ++g)
     for (std::size_t t = 0; t < w.cols / tile_cols; t += most) {
       const std::size_t left = w.cols / tile_cols - t, tiles = left < most ? left : most;
-      to_panels(w.layout, w.data + g * order.bytes_per_group(w.cols), t, tiles, copy);
+      to_panels(w.data + g * ByInput::group_bytes(w.cols) + t * ByInput::tile_bytes, tiles, copy);
       ProductInputs part = x;
       part.x += t * tile_cols;
       part.quantised.first_tile = t;
-      quantised_matmul<L>({w.layout, copy, order.outputs(), tiles * tile_cols}, inputs,
-                          {0, order.panels()}, part, rows, y + g * order.outputs(), ldy);
+      quantised_matmul<L>({w.layout, copy, ByInput::outputs, tiles * tile_cols}, inputs,
+                          {0, ByInput::panels}, part, rows, y + g * ByInput::outputs, ldy);
     }
 }
 

@@ -85,25 +85,21 @@ inline bool pack_by_input(DType type, const std::byte* blocks, std::size_t row_b
                           std::size_t cols, Range which, std::byte* out) noexcept {
   bool finite = true;
   quant::visit_format(type, [&]<class Format>(Format) {
-    constexpr QuantisedLayout layout = layout_of(Format::type);
-    if constexpr (ByInput::exists(layout, 128)) {
-      constexpr ByInput order{layout};
-      constexpr std::size_t tiles = layout.tiles_per_group(), bytes = layout.group_bytes();
-      constexpr std::size_t halves = (layout.min ? 2 : 1) * panel_rows;
-      constexpr std::size_t ahead = 16 * Format::bytes;
+    if constexpr (ByInput::exists(Format::type, ByInput::outputs)) {
+      constexpr std::size_t panel_bytes = ByInput::layout.tile_bytes(), blocks_ahead = 16;
       for (std::size_t g = which.begin; g < which.end; ++g)
-        for (std::size_t b = 0; b < cols / Format::elements; ++b) {
-          alignas(alignment) std::byte panels[order.panels() * bytes];
-          for (std::size_t p = 0; p < order.panels(); ++p) {
+        for (std::size_t t = 0; t < cols / tile_cols; ++t) {
+          alignas(alignment) std::byte panels[ByInput::panels * panel_bytes];
+          for (std::size_t p = 0; p < ByInput::panels; ++p) {
             const std::byte* const rows =
-                blocks + (g * order.outputs() + p * panel_rows) * row_bytes + b * Format::bytes;
+                blocks + (g * ByInput::outputs + p * panel_rows) * row_bytes + t * Format::bytes;
+            const bool more = (t + blocks_ahead + 1) * Format::bytes <= row_bytes;
             detail::pack_quantised_panel<Format>(rows, row_bytes,
-                                                 (b + 17) * Format::bytes <= row_bytes ? ahead : 0,
-                                                 Format::elements, panels + p * bytes);
-            // The halves come first, whatever they are the halves of.
-            finite = detail::halves_are_finite(panels + p * bytes, halves) && finite;
+                                                 more ? blocks_ahead * Format::bytes : 0, tile_cols,
+                                                 panels + p * panel_bytes);
+            finite = detail::halves_are_finite(panels + p * panel_bytes, panel_rows) && finite;
           }
-          from_panels(layout, panels, b * tiles, tiles, out + g * order.bytes_per_group(cols));
+          from_panels(panels, 1, out + g * ByInput::group_bytes(cols) + t * ByInput::tile_bytes);
         }
     }
   });

@@ -75,9 +75,11 @@ RWKV_INLINE void begin_sums(std::size_t first_tile, std::size_t p, std::size_t l
                             L (&sum)[Rows]) noexcept {
   RWKV_UNROLL
   for (std::size_t r = 0; r < Rows; ++r) sum[r] = L::broadcast(0.0f);
-  if (first_tile > 0)
+  if (first_tile > 0) {
+    RWKV_UNROLL
     for (std::size_t r = 0; r < Rows; ++r)
       sum[r] = L::load(y + (first + r < end ? first + r : end - 1) * ldy + p * panel_rows + lanes);
+  }
 }
 
 /// A lone row. Its panels are read one after the other, a single stream of memory. The layout is a
