@@ -345,6 +345,7 @@ void measure(const Bench& options, const Model& model, const Model* dense, State
   std::vector<double> prefills;
   std::vector<double> dense_decodes;
   std::vector<double> decode_ratios;
+  std::vector<double> prefill_ratios;
   const double zeros = count_zeros(
       model, state, work, pool,
       std::span<const rwkv::Token>(prompt).first(std::min<std::size_t>(prompt.size(), 16)));
@@ -379,6 +380,12 @@ void measure(const Bench& options, const Model& model, const Model* dense, State
     const auto began = Clock::now();
     model.forward(state, prompt, work, pool);
     prefills.push_back(static_cast<double>(prompt.size()) / seconds_since(began));
+    if (dense != nullptr) {
+      const auto dense_began = Clock::now();
+      dense->forward(state, prompt, work, pool);
+      prefill_ratios.push_back(prefills.back() * seconds_since(dense_began) /
+                               static_cast<double>(prompt.size()));
+    }
     if (options.batch > 0)
       batches.push_back(decode_batch(model, state, work, pool, std::span<const rwkv::Token>(prompt),
                                      options.batch, std::max<std::size_t>(1, steps / 2)));
@@ -414,6 +421,7 @@ void measure(const Bench& options, const Model& model, const Model* dense, State
   if (dense != nullptr) {
     j["dense_decode_tokens_per_second"] = median(dense_decodes);
     j["decode_speedup"] = median(decode_ratios);
+    j["prefill_speedup"] = median(prefill_ratios);
   }
   j["read_bandwidth_bytes_per_second"] = bandwidth.fastest();
   j["decode_bandwidth_fraction"] = median(decodes) * bytes / bandwidth.fastest();
