@@ -55,9 +55,9 @@ LIMITS = {
     ("m55", "tale"): (610, 44400, 116800),
     ("rv32imc", "tale"): (49790, 67800, 116600),
     ("rv32imafc", "tale"): (8200, 55100, 116600),
-    # 1.5, 0.4 and 6 instructions per multiply-add
-    ("m4f", "tale-greedy"): (2070, 28500, 116000),
-    ("m55", "tale-greedy"): (552.1, 32000, 116000),
+    # 1.5, 0.4 and 6 instructions per multiply-add, and what another compiler may add
+    ("m4f", "tale-greedy"): (2085, 28500, 116000),
+    ("m55", "tale-greedy"): (559, 32000, 116000),
     ("rv32imafc", "tale-greedy"): (8282, 34500, 116000),
     ("m4f", "tale-compact"): (2880, 41500, 82000),
     ("m0plus", "reverse"): (4630, 46200, 7700),

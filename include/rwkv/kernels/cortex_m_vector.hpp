@@ -320,6 +320,11 @@ RWKV_ASSEMBLY void triple_product(const float* /*a*/, const float* /*b*/, const 
                                              "pop {r4, pc}\n");
 }
 
+#define RWKV_FOUR_NORMALISED                                                      \
+  "vldrw.u32 q4, [r1], #16\n vldrw.u32 q5, [r2], #16\n vldrw.u32 q6, [r3], #16\n" \
+  "vsub.f32 q4, q4, r4\n vmul.f32 q4, q4, r7\n vfma.f32 q6, q4, q5\n"             \
+  "vstrw.32 q6, [r5], #16\n"
+
 /// See normalise (kernels/norm.hpp).
 RWKV_ASSEMBLY void normalise(const NormArguments*) noexcept {
   asm("push {r4-r8, lr}\n"
@@ -353,11 +358,9 @@ RWKV_ASSEMBLY void normalise(const NormArguments*) noexcept {
       "vmov.f32 s1, #1.0\n"
       "vdiv.f32 s0, s1, s0\n"
       "vmov r7, s0\n"
-      "lsrs r6, r6, #2\n"
+      "lsrs r6, r6, #4\n"
       "dls lr, r6\n"
-      "3: vldrw.u32 q4, [r1], #16\n vldrw.u32 q5, [r2], #16\n vldrw.u32 q6, [r3], #16\n"
-      "vsub.f32 q4, q4, r4\n vmul.f32 q4, q4, r7\n vfma.f32 q6, q4, q5\n"
-      "vstrw.32 q6, [r5], #16\n"
+      "3: " RWKV_FOUR_NORMALISED RWKV_FOUR_NORMALISED RWKV_FOUR_NORMALISED RWKV_FOUR_NORMALISED
       "le lr, 3b\n"
       "vpop {d8-d13}\n"
       "pop {r4-r8, pc}\n");
@@ -383,9 +386,12 @@ RWKV_ASSEMBLY void token_shift(const float* /*x*/, const float* /*previous*/, co
 /// y += x
 RWKV_ASSEMBLY void add(const float* /*x*/, float* /*y*/, std::uint32_t /*n*/) noexcept {
   asm("push {r4, lr}\n"
-      "lsr r2, r2, #2\n"
+      "lsr r2, r2, #3\n"
       "dls lr, r2\n"
       "1: vldrw.u32 q0, [r0], #16\n vldrw.u32 q1, [r1]\n"
+      "vadd.f32 q0, q1, q0\n"
+      "vstrw.32 q0, [r1], #16\n"
+      "vldrw.u32 q0, [r0], #16\n vldrw.u32 q1, [r1]\n"
       "vadd.f32 q0, q1, q0\n"
       "vstrw.32 q0, [r1], #16\n"
       "le lr, 1b\n"

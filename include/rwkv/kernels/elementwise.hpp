@@ -69,9 +69,9 @@ RWKV_INNER_LOOP void activate(Activation f, float* y, Range range) noexcept {
       break;
     case Activation::sigmoid:
 #if RWKV_CORTEX_M_VECTOR
-      for (; L::width == 1 && range.end - range.begin >= 16; range.begin += 16) {
-        static constexpr float zeros[16] = {};
-        cortex_m::each_or_scalar(cortex_m::sigmoids, zeros, y + range.begin, y + range.begin, 16,
+      for (; L::width == 1 && range.end - range.begin >= 32; range.begin += 32) {
+        static constexpr float zeros[32] = {};
+        cortex_m::each_or_scalar(cortex_m::sigmoids, zeros, y + range.begin, y + range.begin, 32,
                                  [](simd::Scalar x) { return sigmoid(x); });
       }
 #endif

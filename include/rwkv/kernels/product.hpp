@@ -235,15 +235,17 @@ void run(const Product<Matrix> (&products)[N], std::size_t rows, const Scratch& 
 
   // Inputs first: each x once, however many matrices read it.
   QuantisedActivations quantised[N];
-  ListedInputs listed[N];
+  constexpr bool may_list = std::is_same_v<Matrix, AnyMatrix>;  // others skip nothing
+  ListedInputs listed[may_list ? N : 1];
   std::byte* free = scratch.quantised;
   for (std::size_t i = 0; i < N; ++i) {
     const Product<Matrix>& p = products[i];
     const ActivationFormat how = activation_format<L>(p.w);
     if (how == ActivationFormat::none) {
-      if (!skips_zeros(p.w) || rows > few_rows || p.w.cols > 0xffff) continue;
-      listed[i] = list_inputs(p, rows, reinterpret_cast<std::uint16_t*>(free));
-      if (listed[i].index != nullptr) free += QuantisedActivations::bytes_for(p.w.cols);
+      if (!may_list || !skips_zeros(p.w) || rows > few_rows || p.w.cols > 0xffff) continue;
+      listed[may_list ? i : 0] = list_inputs(p, rows, reinterpret_cast<std::uint16_t*>(free));
+      if (listed[may_list ? i : 0].index != nullptr)
+        free += QuantisedActivations::bytes_for(p.w.cols);
       continue;
     }
     const auto same = [&](std::size_t j) {
@@ -271,7 +273,8 @@ void run(const Product<Matrix> (&products)[N], std::size_t rows, const Scratch& 
   };
   const auto panels_of = [&](std::size_t i, Range panels) {
     const Product<Matrix>& p = products[i];
-    multiply<L>(p.w, panels, ProductInputs{p.x, p.ldx, quantised[i], listed[i]}, rows, p.y, p.ldy);
+    multiply<L>(p.w, panels, ProductInputs{p.x, p.ldx, quantised[i], listed[may_list ? i : 0]},
+                rows, p.y, p.ldy);
     if (const LowRank* const beside = low_rank(p.w))
       add_product<L>(beside->b, panels, low[i], scratch.ld, rows, p.y, p.ldy);
     activated(p, panels);
@@ -280,7 +283,7 @@ void run(const Product<Matrix> (&products)[N], std::size_t rows, const Scratch& 
     detail::fetch_products(products, exec, [&](std::size_t i, Range panels, const Matrix& w) {
       const Product<Matrix>& p = products[i];
       multiply<L>(w, {0, panels.end - panels.begin},
-                  ProductInputs{p.x, p.ldx, quantised[i], listed[i]}, rows,
+                  ProductInputs{p.x, p.ldx, quantised[i], listed[may_list ? i : 0]}, rows,
                   p.y + panels.begin * panel_rows, p.ldy);
       activated(p, panels);
     });
