@@ -45,6 +45,7 @@ void check_draws(Sampler host, Static device, std::size_t vocab, int n, std::uin
 
 TEST_CASE("the static sampler draws what Sampler draws") {
   CHECK(sizeof needs_no_constructor + 128 <= 1024);
+  CHECK(needs_no_constructor.options().top_k == 0);
   std::uint32_t seed = 0;
   for (const float temperature : {0.0f, 0.7f, 1.0f, 3.0f})
     for (const float top_p : {0.0f, 0.5f, 0.85f, 1.0f})
