@@ -52,7 +52,7 @@ fi
 
 model=$3 out=$4
 shift 4
-common=(-std=c++20 -O2 -fno-exceptions -fno-rtti -I "$here/../../include" -I "$model" -Wa,-I"$model")
+common=(-std=c++20 -O2 -fno-exceptions -fno-rtti -I "$here/../../include" -I "$model" "-Wa,-I$model")
 if [ "$core" = host ]; then
   exec ${RWKV_COMPILER_LAUNCHER-} c++ "${common[@]}" "$@" "$here"/{"$program",host,weights}.cpp -o "$out"
 fi
