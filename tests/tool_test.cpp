@@ -692,6 +692,8 @@ TEST_CASE("training makes a model of bytes that generates the same text for the 
   CHECK(j["tokens"].get<std::size_t>() == slurp(shell.path("text.txt")).size() - 1);
 
   CHECK(j["bits_per_token"].get<double>() == doctest::Approx(j["bits_per_byte"].get<double>()));
+  CHECK(j["ffn_zeros"].get<double>() > 0);
+  CHECK(j["ffn_zeros"].get<double>() < 1);
 }
 
 TEST_CASE("training refuses what is damaged or empty and resumes a finished run") {
@@ -809,7 +811,7 @@ TEST_CASE("training for int8 has another loss") {
 TEST_CASE("bench prints what it promises") {
   const TrainedShell shell;
   for (const std::string how : {"", " --type bf16 --batch 3", " --type q8_0 --exact-inputs",
-                                " --type bf16 --bf16-inputs"}) {
+                                " --type bf16 --bf16-inputs", " --dense"}) {
     CAPTURE(how);
     const auto b =
         shell.run("bench a.safetensors --json --prompt 32 --generate 20 --threads 1" + how);
@@ -819,12 +821,24 @@ TEST_CASE("bench prints what it promises") {
          {"decode_tokens_per_second", "prefill_tokens_per_second", "weight_bytes_per_token",
           "read_bandwidth_bytes_per_second", "decode_bandwidth_fraction", "peak_rss_bytes",
           "cached_product_bytes_per_second", "arithmetic_peak_per_second", "prefill_peak_fraction",
-          "load_seconds", "file_bytes", "load_seconds_per_read", "load_peak_rss_bytes"})
+          "load_seconds", "file_bytes", "load_seconds_per_read", "load_peak_rss_bytes", "ffn_zeros",
+          "read_bytes_per_token"})
       CHECK(k.at(key).get<double>() > 0);
+    CHECK(k.at("ffn_zeros") < 1);
+    CHECK(k.at("read_bytes_per_token") <= k.at("weight_bytes_per_token"));
+    const bool dense = how.find("--dense") != how.npos;
+    for (const char* key : {"dense_decode_tokens_per_second", "decode_speedup", "prefill_speedup"})
+      CHECK(k.contains(key) == dense);
     const bool batch = how.find("--batch") != how.npos;
     CHECK(k.contains("batch_tokens_per_second") == batch);
     CHECK(k.contains("batch_peak_fraction") == batch);
   }
+}
+
+TEST_CASE("zeros are made in random models only") {
+  const TrainedShell shell;
+  CHECK(shell.run("bench a.safetensors --ffn-zeros 0.9").status == 2);
+  CHECK(shell.run("bench --shape 0.1b --ffn-zeros 1.5").status == 2);
 }
 
 TEST_CASE("inputs cannot be exact and rounded") {

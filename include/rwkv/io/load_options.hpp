@@ -44,8 +44,9 @@ struct LoadOptions {
   /// up, rounded to their type; beside matrices of blocks they stay products of their own, which
   /// costs what these cost and loses nothing. Bat and scaled whole tensors need matrices of floats.
   std::vector<Adapter> adapters = {};
-  /// Whether passes of few rows leave out weights that would be multiplied with zeros, which makes
-  /// nothing but the time different. False is for measurements.
+  /// Whether passes of up to four rows leave out weights that would be multiplied with zeros, which
+  /// makes nothing but the time different. Floats lose nothing by it. Matrices of q8_0 are held in
+  /// another order for it (kernels/by_input.hpp), which costs long prompts a few percent.
   bool skip_zeros = true;
   /// Called with the fraction done, 0 ... 1, from the loading thread. What it throws ends the
   /// loading.
