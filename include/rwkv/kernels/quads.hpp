@@ -8,6 +8,7 @@
 // four inputs, 4 words, the codes of one output each; even codes are stored as if 128 were added.
 #pragma once
 
+#include <rwkv/exec/serial.hpp>
 #include <rwkv/kernels/cortex_m.hpp>
 #include <rwkv/kernels/quantised_activations.hpp>
 #include <rwkv/simd/scalar.hpp>
