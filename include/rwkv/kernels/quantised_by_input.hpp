@@ -28,8 +28,8 @@ struct BlockingByInput {
   static constexpr bool fast = exists && !plain<B>;
   static constexpr bool wide = L::width != 8;  // twice as many registers
   static constexpr std::size_t few = wide ? 4 : 2;
-  /// More rows are better off with panels, where matrices of bytes are multiplied.
-  static constexpr std::size_t most = MatrixBytes<B> ? 16 : static_cast<std::size_t>(-1);
+  /// More rows are better off with panels.
+  static constexpr std::size_t most = 16;
 };
 
 /// The inputs of a tile that are multiplied, in fours: the last ones are filled up with zeros.
@@ -239,8 +239,8 @@ void multiply_some_lines(const std::byte* data, std::size_t cols, Range groups,
 }  // namespace detail
 
 /// What `quantised_matmul` computes, but for the signs of zeros. `panels` are whole groups of
-/// outputs. Where there is no kernel for lines, 256 inputs at a time are copied into panels,
-/// on the stack (17 KiB).
+/// outputs. Many rows have 1024 inputs at a time copied into panels, on the stack (68 KiB),
+/// and so has what has no kernel for lines.
 template <class L>
 void quantised_by_input(const QuantisedMatrix& w, Inputs inputs, Range panels,
                         const ProductInputs& x, std::size_t rows, float* y,
@@ -263,7 +263,7 @@ void quantised_by_input(const QuantisedMatrix& w, Inputs inputs, Range panels,
       if (rows == 1) return detail::multiply_all_lines<L, 1>(w.data, w.cols, groups, q, 1, y, ldy);
       return detail::multiply_all_lines<L, few>(w.data, w.cols, groups, q, rows, y, ldy);
     }
-  constexpr std::size_t most = 8;  // tiles
+  constexpr std::size_t most = 32;  // tiles
   alignas(alignment) std::byte copy[most * ByInput::tile_bytes];
   for (std::size_t g = groups.begin; g < groups.end; ++g)
     for (std::size_t t = 0; t < w.cols / tile_cols; t += most) {
