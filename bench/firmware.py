@@ -144,7 +144,7 @@ def main():
     options = argparse.ArgumentParser(description=__doc__,
                                       formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--models", required=True, type=pathlib.Path)
-    options.add_argument("--check", action="store_true", 
+    options.add_argument("--check", action="store_true",
                          help="run fewer, and hold the results against LIMITS")
     options.add_argument("--cores", type=lambda s: s.split(","), default=list(TICKS))
     options.add_argument("--programs", type=lambda s: s.split(","), default=list(PROGRAMS))

@@ -21,9 +21,8 @@ namespace simd = rwkv::simd;
 float multiply_floats(std::size_t rounds) { RWKV_ON_FLOATS(multiply_floats, rounds); }
 std::size_t width() {
   const simd::Level level = simd::level();
-  return level >= simd::Level::avx512 && level <= simd::Level::avx512_bf16 ? 16
-         : level == simd::Level::avx2                                      ? 8
-                                                                           : simd::Native::width;
+  const bool x86 = level >= simd::Level::avx2 && level <= simd::Level::avx512_bf16;
+  return !x86 ? simd::Native::width : level >= simd::Level::avx512 ? 16 : 8;
 }
 
 }  // namespace tool

@@ -118,6 +118,10 @@ TEST_CASE("states as bytes: every one of them counts") {
   // Another kind of state.
   CompactState<rwkv::Shape<1, 8, 4, 8, 8, 1, 1, 1, 1>> compact;
   CHECK(rwkv::load_state(compact, 3, bytes) != nullptr);
+  REQUIRE(rwkv::save_state(compact, 3, bytes) > 0);
+  CHECK(rwkv::load_state(compact, 3, bytes) == nullptr);
+  CompactState<rwkv::Shape<1, 8, 4, 8, 8, 1, 1, 1, 1>, rwkv::bfloat16> as_wide;
+  CHECK(rwkv::load_state(as_wide, 3, bytes) != nullptr);
 }
 
 namespace {

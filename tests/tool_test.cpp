@@ -1081,6 +1081,8 @@ TEST_CASE("vocabularies and automata are exported for devices") {
             .status == 0);
   CHECK(slurp(shell.path("three.hpp")).find("StaticSpelling spelling{") != std::string::npos);
   check_refused(shell.run("export --vocab words.txt"));
+  check_refused(shell.run("export --vocab words.txt --vocabulary v.bin --type q8_0"));
+  CHECK_FALSE(std::filesystem::exists(shell.path("v.bin")));
   check_refused(shell.run("export --vocab words.txt --vocabulary words.txt"));
   check_refused(shell.run("export --out x.hpp"));
 }

@@ -299,8 +299,9 @@ double bytes_skipped(const Weights& weights, double zeros) {
   if (!rwkv::kernels::worth_listing(1 - zeros)) return 0.0;
   double bytes = 0.0;
   const auto add = [&](const rwkv::AnyMatrix& value) {
-    if (value.skips_zeros)
-      bytes += zeros * static_cast<double>(rwkv::kernels::skippable_bytes(value));
+    namespace kernels = rwkv::kernels;
+    if (leaves_out(value, kernels::activation_format<rwkv::simd::Chosen>(value)))
+      bytes += zeros * static_cast<double>(kernels::skippable_bytes(value));
   };
   for (std::size_t i = 0; i < weights.dimensions().layers; ++i) add(weights.block(i).ffn.value);
   for (std::size_t j = 0; j < weights.sparse_blocks(); ++j) add(weights.sparse_block(j).ffn.value);

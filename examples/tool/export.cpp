@@ -28,6 +28,10 @@ void run(const Export& options) {
   if (!options.vocab.empty() && options.vocabulary.empty())
     rwkv::fail(ErrorCategory::argument, "--vocab is for --vocabulary, which is missing");
   if (options.model.empty() && !options.vocab.empty() && options.out.empty()) {
+    if (blob || quads || !options.type.empty() || !options.blob.empty() ||
+        !options.tables.empty() || !options.adapters.empty())
+      rwkv::fail(ErrorCategory::argument,
+                 "--format, --order, --type, --blob, --tables and --adapter are for a MODEL");
     require_apart({{"--vocab", options.vocab}, {"--vocabulary", options.vocabulary}});
     write(options.vocabulary,
           rwkv::static_vocabulary(rwkv::Tokenizer::from_vocab_file(options.vocab)));
@@ -77,15 +81,11 @@ void run(const Export& options) {
     rwkv::fail_with(ErrorCategory::unsupported, options.model,
                     ": static models have no sparse-attention blocks, and this is an RWKV-X model");
   const auto model = load(checkpoint, pool, load_options);
-  if (!options.vocabulary.empty())
-    write(options.vocabulary,
-          rwkv::static_vocabulary(tokenizer_for(options.vocab, checkpoint, model.shape().vocab())));
   std::string source;
+  rwkv::io::StaticBlobs blobs;
   if (blob) {
-    const auto blobs = rwkv::io::static_blob(
-        model.weights(), {.tables_apart = !options.tables.empty(), .quads = quads});
-    write(blob_path, blobs.core);
-    if (!options.tables.empty()) write(options.tables, blobs.tables);
+    blobs = rwkv::io::static_blob(model.weights(),
+                                  {.tables_apart = !options.tables.empty(), .quads = quads});
     source = rwkv::io::static_blob_header(model.weights(), blobs, options.name);
   } else {
     source = rwkv::io::static_source(model.weights(), options.name);
@@ -93,6 +93,14 @@ void run(const Export& options) {
   if (checkpoint.metadata.contains("rwkv.automaton"))
     source +=
         rwkv::automata::static_spelling(rwkv::automata::Spelling::read(checkpoint), options.name);
+  std::vector<std::byte> vocabulary;
+  if (!options.vocabulary.empty())
+    vocabulary =
+        rwkv::static_vocabulary(tokenizer_for(options.vocab, checkpoint, model.shape().vocab()));
+
+  if (!options.vocabulary.empty()) write(options.vocabulary, vocabulary);
+  if (blob) write(blob_path, blobs.core);
+  if (!options.tables.empty()) write(options.tables, blobs.tables);
   write(options.out, std::as_bytes(std::span(source)));
 }
 

@@ -112,6 +112,7 @@ export class Model {
 
 export class Session {
   #at;
+  #telling = false;
 
   constructor(model, at) {
     this.model = model;
@@ -121,15 +122,17 @@ export class Session {
   async *generate(prompt = "", options = {}) {
     const { maxTokens = 256, temperature = 1, topP = 0.85, topK = 0, minP = 0, presencePenalty = 0.2,
       frequencyPenalty = 0.2, penaltyDecay = 0.996, seed = Math.random() * 2 ** 32, stop = [], signal } = options;
+    if (this.#telling) throw new RwkvError("the session tells another text");
     const text = encoder.encode(prompt);
     this.model.give(text, encoder.encode(stop.map((s) => s + "\0").join("")));
-    this.model.call("begin", this.#at, text.length, maxTokens, temperature, topP, topK, minP, presencePenalty,
+    this.model.call("begin", this.#here(), text.length, maxTokens, temperature, topP, topK, minP, presencePenalty,
       frequencyPenalty, penaltyDecay, seed);
     const streaming = new TextDecoder();
     let rested = performance.now();
+    this.#telling = true;
     try {
       for (let more = true; more && !signal?.aborted;) {
-        more = this.model.call("step", this.#at) !== 0;
+        more = this.model.call("step", this.#here()) !== 0;
         const piece = streaming.decode(this.model.out(), { stream: true });
         if (piece) yield piece;
         if (performance.now() - rested < 12) continue;
@@ -137,31 +140,39 @@ export class Session {
         rested = performance.now();
       }
     } finally {
-      const result = this.model.call("end", this.#at);
-      this.last = { reason: reasons[result % 16], tokens: result >>> 4 };
+      this.#telling = false;
+      if (this.#at !== 0) {
+        const result = this.model.call("end", this.#at);
+        this.last = { reason: reasons[result % 16], tokens: result >>> 4 };
+      }
     }
   }
 
   forward(tokens) {
     this.model.give(new Uint8Array(Uint32Array.from(tokens).buffer));
-    this.model.call("forward", this.#at);
+    this.model.call("forward", this.#here());
     return new Float32Array(this.model.out().buffer);
   }
 
-  fork() { return new Session(this.model, this.model.call("fork", this.#at)); }
+  fork() { return new Session(this.model, this.model.call("fork", this.#here())); }
 
   save() {
-    this.model.call("save", this.#at);
+    this.model.call("save", this.#here());
     return this.model.out();
   }
 
   restore(bytes) {
     this.model.give(new Uint8Array(bytes));
-    this.model.call("restore", this.#at);
+    this.model.call("restore", this.#here());
   }
 
   free() {
-    this.model.call("free_session", this.#at);
+    if (this.#at !== 0) this.model.call("free_session", this.#at);
     this.#at = 0;
+  }
+
+  #here() {
+    if (this.#at === 0) throw new RwkvError("the session is free");
+    return this.#at;
   }
 }

@@ -3,15 +3,21 @@
 import { Model } from "./rwkv.js";
 
 let model, session;
-const stopped = new Map();  // by the number of a call that runs
+let running = Promise.resolve();
+const stopped = new Map();  // by the number of a call that runs or waits
 
-onmessage = async ({ data: { call, open, prompt, options, stop } }) => {
-  if (stop) {
-    stopped.get(call)?.abort();
+onmessage = ({ data }) => {
+  if (data.stop) {
+    stopped.get(data.call)?.abort();
     return;
   }
+  for (const other of stopped.values()) other.abort();  // a new text ends the one before
   const stopper = new AbortController();
-  stopped.set(call, stopper);
+  stopped.set(data.call, stopper);
+  running = running.then(() => run(data, stopper));
+};
+
+async function run({ call, open, prompt, options }, stopper) {
   try {
     if (open) {
       model = await Model.open(open, options);
@@ -30,4 +36,4 @@ onmessage = async ({ data: { call, open, prompt, options, stop } }) => {
   } finally {
     stopped.delete(call);
   }
-};
+}

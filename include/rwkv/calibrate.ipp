@@ -24,6 +24,9 @@ struct ObservedMatrix {
 [[nodiscard]] constexpr std::size_t weight_cost(const ObservedMatrix& m) noexcept {
   return kernels::weight_cost(m.w);
 }
+[[nodiscard]] constexpr std::size_t panels_together(const ObservedMatrix& m) noexcept {
+  return kernels::panels_together(m.w);
+}
 [[nodiscard]] constexpr const LowRank* low_rank(const ObservedMatrix& m) noexcept {
   return m.w.low_rank;
 }

@@ -10,9 +10,11 @@
 // Freestanding: no heap, no exceptions.
 #pragma once
 
+#include <rwkv/core/half.hpp>
 #include <rwkv/static_blob_format.hpp>
 
 #include <concepts>
+#include <type_traits>
 
 namespace rwkv::inline RWKV_ABI {
 
@@ -22,12 +24,12 @@ struct SavedStateHeader {
   static constexpr char right_magic[8] = {'R', 'W', 'K', 'V', 's', 't', 'a', 't'};
 
   char magic[8];
-  std::uint32_t version;       ///< 1
-  std::uint32_t number_bytes;  ///< of one number: 4 or 2
-  std::uint64_t fingerprint;   ///< of the weights
-  std::uint64_t numbers;       ///< how many there are
-  std::uint64_t save;          ///< 1 for the first save of a store, and so on
-  std::uint64_t checksum;      ///< of everything but itself
+  std::uint32_t version;      ///< 1
+  std::uint32_t number_type;  ///< as in GGUF: 0 float, 1 half, 30 bfloat16
+  std::uint64_t fingerprint;  ///< of the weights
+  std::uint64_t numbers;      ///< how many there are
+  std::uint64_t save;         ///< 1 for the first save of a store, and so on
+  std::uint64_t checksum;     ///< of everything but itself
 };
 static_assert(sizeof(SavedStateHeader) == 48);
 
@@ -51,12 +53,20 @@ namespace internal {
 }
 
 template <class S>
+[[nodiscard]] constexpr std::uint32_t number_type(const S& state) noexcept {
+  using Number = std::remove_cvref_t<decltype(state.values()[0])>;
+  static_assert(std::is_same_v<Number, float> || std::is_same_v<Number, half> ||
+                std::is_same_v<Number, bfloat16>);
+  return std::is_same_v<Number, float> ? 0 : std::is_same_v<Number, half> ? 1 : 30;
+}
+
+template <class S>
 [[nodiscard]] SavedStateHeader saved_header(const S& state, std::uint64_t fingerprint,
                                             std::uint64_t save) noexcept {
   SavedStateHeader h{};
   for (std::size_t i = 0; i < sizeof h.magic; ++i) h.magic[i] = h.right_magic[i];
   h.version = 1;
-  h.number_bytes = sizeof state.values()[0];
+  h.number_type = number_type(state);
   h.fingerprint = fingerprint;
   h.numbers = state.values().size();
   h.save = save;
@@ -71,8 +81,8 @@ template <class S>
   for (std::size_t i = 0; i < sizeof h.magic; ++i)
     if (h.magic[i] != SavedStateHeader::right_magic[i]) return "there is no saved state";
   if (h.version != 1) return "the state was saved by another version of rwkv";
-  if (h.number_bytes != sizeof state.values()[0] || h.numbers != state.values().size())
-    return "the saved state is of another shape, or its numbers have another size";
+  if (h.number_type != number_type(state) || h.numbers != state.values().size())
+    return "the saved state is of another shape, or its numbers of another type";
   if (h.fingerprint != fingerprint) return "the saved state belongs to other weights";
   return nullptr;
 }

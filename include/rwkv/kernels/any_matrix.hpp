@@ -58,6 +58,14 @@ namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
   return w.by_input ? ByInput::panels : 2;
 }
 
+/// Whether products of few rows leave out the weights of inputs that are zero, which they get in a
+/// format.
+[[nodiscard]] constexpr bool leaves_out(const AnyMatrix& w, ActivationFormat how) noexcept {
+  constexpr std::size_t countable = 0xffff;  // by ListedInputs
+  return w.skips_zeros &&
+         (how == ActivationFormat::codes || (how == ActivationFormat::none && w.cols <= countable));
+}
+
 /// Of `packed_bytes`, what a matrix has for its inputs one by one, so that it can be skipped.
 [[nodiscard]] constexpr std::size_t skippable_bytes(const AnyMatrix& w) noexcept {
   if (!is_block(w.type)) return packed_bytes(w.type, w.rows, w.cols);

@@ -352,9 +352,9 @@ RWKV_ASSEMBLY void wkv(const float* const* /*vectors*/, std::uint32_t /*n*/,
   "vsub.f32 " x ", " x ", s8\n vmul.f32 " x ", " x ", s9\n vfma.f32 " bias ", " x ", " weight "\n"
 #define RWKV_SHIFT(x, previous, mu)                                                \
   "vsub.f32 " previous ", " previous ", " x "\n vfma.f32 " x ", " previous ", " mu "\n"
-#define RWKV_RELU_SQUARED(x, t)                                                    \
-  "vabs.f32 " t ", " x "\n vadd.f32 " t ", " t ", " x "\n"                         \
-  "vmul.f32 " t ", " t ", s8\n vmul.f32 " x ", " t ", " t "\n"
+#define RWKV_RELU_SQUARED(x)                                                       \
+  "vcmp.f32 " x ", #0\n vmrs APSR_nzcv, fpscr\n it mi\n vmovmi.f32 " x ", s8\n"    \
+  "vmul.f32 " x ", " x ", " x "\n"
 #define RWKV_TRIPLE(a, b, c, sum) "vmul.f32 " a ", " a ", " b "\n vfma.f32 " sum ", " a ", " c "\n"
 // clang-format on
 
@@ -542,15 +542,15 @@ RWKV_ASSEMBLY void add(const float* /*x*/, float* /*y*/, std::uint32_t /*n*/) no
       "bx lr\n");
 }
 
-/// y = max(0, y)^2, where max(0, y) = (y + |y|) / 2.
+/// y = max(0, y)^2
 RWKV_ASSEMBLY void relu_squared(float* /*y*/, std::uint32_t /*n*/) noexcept {
-  asm("vmov.f32 s8, #0.5\n"
-      "1: vldmia r0, {s0-s7}\n"
-      "subs r1, #8\n"  // clang-format off
-      RWKV_RELU_SQUARED("s0", "s9") RWKV_RELU_SQUARED("s1", "s10")
-      RWKV_RELU_SQUARED("s2", "s11") RWKV_RELU_SQUARED("s3", "s12")
-      RWKV_RELU_SQUARED("s4", "s9") RWKV_RELU_SQUARED("s5", "s10")
-      RWKV_RELU_SQUARED("s6", "s11") RWKV_RELU_SQUARED("s7", "s12")  // clang-format on
+  asm("movs r2, #0\n"
+      "vmov s8, r2\n"
+      "1: vldmia r0, {s0-s7}\n"  // clang-format off
+      RWKV_RELU_SQUARED("s0") RWKV_RELU_SQUARED("s1") RWKV_RELU_SQUARED("s2")
+      RWKV_RELU_SQUARED("s3") RWKV_RELU_SQUARED("s4") RWKV_RELU_SQUARED("s5")
+      RWKV_RELU_SQUARED("s6") RWKV_RELU_SQUARED("s7")  // clang-format on
+      "subs r1, #8\n"
       "vstmia r0!, {s0-s7}\n"
       "bne 1b\n"
       "bx lr\n");

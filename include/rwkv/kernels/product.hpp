@@ -87,12 +87,11 @@ template <class Matrix>
 [[nodiscard]] constexpr std::size_t panels_together(const Matrix&) noexcept {
   return 2;
 }
-/// Whether its products of few rows leave out the weights of inputs that are zero.
+/// As for AnyMatrix.
 template <class Matrix>
-[[nodiscard]] constexpr bool skips_zeros(const Matrix&) noexcept {
+[[nodiscard]] constexpr bool leaves_out(const Matrix&, ActivationFormat) noexcept {
   return false;
 }
-[[nodiscard]] constexpr bool skips_zeros(const AnyMatrix& w) noexcept { return w.skips_zeros; }
 /// A small matrix as the type of those that it is multiplied together with.
 [[nodiscard]] constexpr AnyMatrix alongside(const AnyMatrix&, const AnyMatrix& inner) noexcept {
   return inner;
@@ -242,7 +241,7 @@ void run(const Product<Matrix> (&products)[N], std::size_t rows, const Scratch& 
     const Product<Matrix>& p = products[i];
     const ActivationFormat how = activation_format<L>(p.w);
     if (how == ActivationFormat::none) {
-      if (!may_list || !skips_zeros(p.w) || rows > few_rows || p.w.cols > 0xffff) continue;
+      if (!may_list || rows > few_rows || !leaves_out(p.w, how)) continue;
       listed[may_list ? i : 0] = list_inputs(p, rows, reinterpret_cast<std::uint16_t*>(free));
       if (listed[may_list ? i : 0].index != nullptr)
         free += QuantisedActivations::bytes_for(p.w.cols);
@@ -261,8 +260,7 @@ void run(const Product<Matrix> (&products)[N], std::size_t rows, const Scratch& 
     free += rows * quantised[i].stride;
     for_each(rows, 2 * p.w.cols, exec,
              [&](std::size_t m) { quantise_row<L>(how, p.x + m * p.ldx, quantised[i], m); });
-    if (how == ActivationFormat::codes && skips_zeros(p.w) && rows <= few_rows)
-      mark_inputs(quantised[i], rows);
+    if (rows <= few_rows && leaves_out(p.w, how)) mark_inputs(quantised[i], rows);
   }
 
   const auto activated = [&](const Product<Matrix>& p, Range panels) {

@@ -167,7 +167,7 @@ RWKV_INNER_LOOP inline void multiply_quads(const QuadMatrix& w, Range panels,
     std::size_t o = begin;
 #if RWKV_CORTEX_M
     const std::size_t whole = (end - begin) / n;
-    cortex_m::quads(quad, x.wide(m), y + m * ldy + o, whole, tiles);
+    if (whole > 0) cortex_m::quads(quad, x.wide(m), y + m * ldy + o, whole, tiles);
     quad += whole * tiles * detail::quad_tile_bytes;
     o += whole * n;
     if (o < end) {

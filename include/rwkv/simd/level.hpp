@@ -13,7 +13,7 @@ namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA {
 enum class Level : std::uint8_t {
   compiled,     ///< what the translation unit was compiled for
   avx2,         ///< AVX2, FMA and F16C: Haswell, Zen
-  avx_vnni,     ///< the same with VNNI in 256 bits, in compiled programs: Alder Lake, Zen 5
+  avx_vnni,     ///< the same with VNNI in 256 bits, in compiled programs: Alder Lake
   avx512,       ///< AVX-512 F, BW, DQ and VL: Skylake with AVX-512
   avx512_vnni,  ///< the same with VNNI: Ice Lake
   avx512_bf16,  ///< the same with BF16: Cooper Lake, Sapphire Rapids, Zen 4

@@ -268,7 +268,8 @@ RWKV_SOFT float fused_multiply_add(float x, float y, float z) noexcept {
       other_lo = other_hi << (32 - by);
       other_hi >>= by;
     } else {
-      other_lo = by < 62 ? other_hi >> (by - 32) | (by > 38) : 1;
+      const bool lost = by > 32 && other_hi << (64 - by) != 0;
+      other_lo = by < 62 ? other_hi >> (by - 32) | lost : 1;
       other_hi = 0;
     }
   } else if (apart < 0) {
