@@ -108,15 +108,14 @@ void matmul_of_listed(const PanelMatrix<T>& w, Range panels, const ListedInputs&
                       std::size_t ldy) noexcept {
   constexpr std::size_t together = detail::Blocking<L>::panels_of_row;
   std::size_t p = panels.begin;
-  if constexpr (together > 1) {
-    const std::size_t all = panels_for(w.rows);
-    if (p % 2 == 1 && p < panels.end)
-      detail::listed_rows<L, 1>(w, {p++, panels.end}, inputs, x, ldx, rows, y, ldy);
-    for (; p + together <= panels.end && p + together <= all; p += together)
-      detail::listed_rows<L, together>(w, {p, panels.end}, inputs, x, ldx, rows, y, ldy);
-  }
-  for (; p < panels.end; ++p)
-    detail::listed_rows<L, 1>(w, {p, panels.end}, inputs, x, ldx, rows, y, ldy);
+  const auto whole = [&](std::size_t count) {  // a panel without its partner: not worth more code
+    matmul<L>(w, {p, p + count}, x, ldx, rows, y, ldy);
+    p += count;
+  };
+  if (p % together == 1 && p < panels.end) whole(1);
+  for (; p + together <= panels.end; p += together)
+    detail::listed_rows<L, together>(w, {p, panels.end}, inputs, x, ldx, rows, y, ldy);
+  if (p < panels.end) whole(panels.end - p);
 }
 
 }  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL
