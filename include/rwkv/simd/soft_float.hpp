@@ -268,8 +268,8 @@ RWKV_SOFT float fused_multiply_add(float x, float y, float z) noexcept {
       other_lo = other_hi << (32 - by);
       other_hi >>= by;
     } else {
-      const bool lost = by > 32 && other_hi << (64 - by) != 0;
-      other_lo = by < 62 ? other_hi >> (by - 32) | lost : 1;
+      const bool lost = by > 32 && (by >= 62 || other_hi << (64 - by) != 0);
+      other_lo = (by < 62 ? other_hi >> (by - 32) : 0) | lost;
       other_hi = 0;
     }
   } else if (apart < 0) {
