@@ -113,10 +113,10 @@ RWKV_SOFT float add_any(float x, float y) noexcept {
   }
   const Parts p = parts_of(a), q = parts_of(b);
   const auto apart = static_cast<std::uint32_t>(p.exponent - q.exponent);
-  const std::uint32_t large = p.fraction << 7;
-  std::uint32_t small = q.fraction << 7;
-  if (apart > 0) small = apart < 32 ? small >> apart | ((small << (32 - apart)) != 0) : 1;
-  std::uint32_t m = (a ^ b) >> 31 == 0 ? large + small : large - small;
+  const std::uint32_t greater = p.fraction << 7;
+  std::uint32_t lesser = q.fraction << 7;
+  if (apart > 0) lesser = apart < 32 ? lesser >> apart | ((lesser << (32 - apart)) != 0) : 1;
+  std::uint32_t m = (a ^ b) >> 31 == 0 ? greater + lesser : greater - lesser;
   if (m == 0) return 0.0f;
   const std::uint32_t by = leading_zeros(m);
   return rounded(a & 0x80000000u, p.exponent + 1 - static_cast<std::int32_t>(by), m << by);
@@ -224,10 +224,11 @@ RWKV_SOFT float add(float x, float y) noexcept {
   const std::uint32_t exponent = exponent_of(a), apart = exponent - exponent_of(b);
   if (!is_normal(exponent) || !is_normal(exponent_of(b))) [[unlikely]]
     return add_any(x, y);
-  const std::uint32_t large = fraction_of(a) >> 1;
-  std::uint32_t small = fraction_of(b) >> 1;
-  if (apart > 0) small = apart < 32 ? small >> apart | (small << (32 - apart) != 0) : 1;
-  const std::uint32_t m = static_cast<std::int32_t>(a ^ b) >= 0 ? large + small : large - small;
+  const std::uint32_t greater = fraction_of(a) >> 1;
+  std::uint32_t lesser = fraction_of(b) >> 1;
+  if (apart > 0) lesser = apart < 32 ? lesser >> apart | (lesser << (32 - apart) != 0) : 1;
+  const std::uint32_t m =
+      static_cast<std::int32_t>(a ^ b) >= 0 ? greater + lesser : greater - lesser;
   if (m == 0) return 0.0f;
   const std::uint32_t by = leading_zeros(m);
   return rounded_normal(a & 0x80000000u, exponent + 1 - by, m << by);
