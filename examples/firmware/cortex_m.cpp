@@ -1,18 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What runs before main on a Cortex-M. No constructors: there is no code that runs before main.
-#include "board.hpp"
-#include "semihosting.hpp"
+#include "startup.hpp"
 
 extern "C" {
-
-// From the linker script.
-extern std::uint32_t __stack_top[], __bss_end[];
-extern const std::uint32_t __data_load[];
-extern std::uint32_t __data_start[], __data_end[], __bss_start[];
-
-int main();
-
-constexpr std::uint32_t paint = 0xa5a5a5a5u;
 
 [[noreturn]] void Reset_Handler() {
 #if defined(__ARM_FP)
@@ -20,13 +10,9 @@ constexpr std::uint32_t paint = 0xa5a5a5a5u;
   *coprocessor_access = *coprocessor_access | 0xFU << 20;  // enable the FPU
   asm volatile("dsb\n isb" ::: "memory");
 #endif
-  const std::uint32_t* load = __data_load;
-  for (std::uint32_t* word = __data_start; word != __data_end; ++word) *word = *load++;
-  for (std::uint32_t* word = __bss_start; word != __bss_end; ++word) *word = 0;
   std::uint32_t* sp;
   asm volatile("mov %0, sp" : "=r"(sp));
-  for (std::uint32_t* word = __bss_end; word < sp; ++word) *word = paint;
-  semihosting::exit(main());
+  startup::run_main(sp);
 }
 
 [[noreturn]] void Fault_Handler() { semihosting::exit(99); }
@@ -43,12 +29,6 @@ struct VectorTable {
      Fault_Handler}};
 
 }  // extern "C"
-
-std::size_t board::stack_used() {
-  const std::uint32_t* word = __bss_end;
-  while (word != __stack_top && *word == paint) ++word;
-  return static_cast<std::size_t>(__stack_top - word) * sizeof *word;
-}
 
 /// SysTick, which counts 24 bits down.
 std::uint32_t board::clock() {

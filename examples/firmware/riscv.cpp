@@ -1,27 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // What runs before main on a 32-bit RISC-V. No constructors: there is no code that runs before main.
-#include "board.hpp"
-#include "semihosting.hpp"
+#include "startup.hpp"
 
 extern "C" {
 
-// From the linker script.
-extern std::uint32_t __stack_top[], __bss_end[];
-extern const std::uint32_t __data_load[];
-extern std::uint32_t __data_start[], __data_end[], __bss_start[];
-
-int main();
-
-constexpr std::uint32_t paint = 0xa5a5a5a5u;
-
 [[noreturn, gnu::used]] void start() {
-  const std::uint32_t* load = __data_load;
-  for (std::uint32_t* word = __data_start; word != __data_end; ++word) *word = *load++;
-  for (std::uint32_t* word = __bss_start; word != __bss_end; ++word) *word = 0;
   std::uint32_t* sp;
   asm volatile("mv %0, sp" : "=r"(sp));
-  for (std::uint32_t* word = __bss_end; word < sp; ++word) *word = paint;
-  semihosting::exit(main());
+  startup::run_main(sp);
 }
 
 [[noreturn, gnu::used, gnu::aligned(4)]] void trap() { semihosting::exit(99); }
@@ -53,12 +39,6 @@ rwkv_semihosting:
 .option pop
 .popsection
 )");
-
-std::size_t board::stack_used() {
-  const std::uint32_t* word = __bss_end;
-  while (word != __stack_top && *word == paint) ++word;
-  return static_cast<std::size_t>(__stack_top - word) * sizeof *word;
-}
 
 /// Instructions.
 std::uint32_t board::clock() {
