@@ -48,6 +48,9 @@ function(rwkv_add_compiled include_dir headers)
   foreach(target IN ITEMS rwkv_compiled rwkv_compiled_training)
     if(TARGET ${target} AND CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
       target_compile_options(${target} PRIVATE $<$<CONFIG:Debug>:-O1> -fno-fast-math)
+      # Reading files is waiting for them, and much code.
+      set_source_files_properties(${include_dir}/rwkv/compiled/io.cpp PROPERTIES COMPILE_OPTIONS
+        $<$<CONFIG:Release,RelWithDebInfo>:-O1>)
       if(NOT CMAKE_CXX_FLAGS MATCHES "(^| )-O")
         target_compile_options(${target} PRIVATE $<$<CONFIG:>:-O2>)
       endif()

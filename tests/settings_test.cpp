@@ -116,7 +116,7 @@ std::vector<float> last_logits(const rwkv::Model<>& model, std::span<const rwkv:
   return logits;
 }
 
-std::string refusal(const std::function<void()>& f) {
+std::string refused(const std::function<void()>& f) {
   try {
     f();
   } catch (const rwkv::Error& e) {
@@ -125,9 +125,9 @@ std::string refusal(const std::function<void()>& f) {
   return "";
 }
 
-std::string refusal(const Metadata& metadata, std::vector<test::SampleTensor> tensors = {}) {
+std::string refused(const Metadata& metadata, std::vector<test::SampleTensor> tensors = {}) {
   if (tensors.empty()) tensors = golden_tensors();
-  return refusal([&] { (void)rwkv::io::dimensions_of(file_of(tensors, metadata)); });
+  return refused([&] { (void)rwkv::io::dimensions_of(file_of(tensors, metadata)); });
 }
 
 bool contains(const std::string& text, std::string_view part) {
@@ -182,7 +182,7 @@ TEST_CASE("settings of the norms are computed, also after conversion and in stat
     CHECK(contains(source, "Eigenvalues::standard};") == variant.exact);
     CHECK((variant.golden == "normalised_table") == contains(source, ",true};"));
 
-    const bool trainable = refusal([&] { (void)rwkv::train::read_parameters(variant.file); }) == "";
+    const bool trainable = refused([&] { (void)rwkv::train::read_parameters(variant.file); }) == "";
     CHECK(trainable == variant.exact);
   }
 }
@@ -268,13 +268,13 @@ TEST_CASE("numbers that contradict each other or the tensors are refused with bo
       {{{"rwkv.embedding_norm", "none"}}, "normalised already", "ln0"},
   };
   for (const auto& [metadata, first, second] : cases) {
-    const std::string sentence = refusal(metadata);
+    const std::string sentence = refused(metadata);
     CAPTURE(sentence);
     CHECK(sentence.starts_with("file: "));
     CHECK(contains(sentence, first));
     CHECK(contains(sentence, second));
   }
-  CHECK(refusal({{"config.hidden_size", "32"},
+  CHECK(refused({{"config.hidden_size", "32"},
                  {"config.num_hidden_layers", "2"},
                  {"config.vocab_size", "40"},
                  {"config.head_dim", "16"},
@@ -295,12 +295,12 @@ TEST_CASE("settings that make another model of it are refused by name") {
                                                                   {"wkv_mode", "wkv6"},
                                                                   {"use_rms_norm", "true"},
                                                                   {"logit_scale", "0.5"}}) {
-    const std::string sentence = refusal({{std::string("config.") + key, value}});
+    const std::string sentence = refused({{std::string("config.") + key, value}});
     CAPTURE(sentence);
     CHECK(contains(sentence, std::string("config.json says ") + key + " = "));
     CHECK(contains(sentence, value));
   }
-  CHECK(refusal({{"config.model_type", "rwkv7"},
+  CHECK(refused({{"config.model_type", "rwkv7"},
                  {"config.hidden_act", "sqrelu"},
                  {"config.use_deep_embed", "false"},
                  {"config.wkv_mode", "chunk"},
@@ -312,23 +312,23 @@ TEST_CASE("settings that make another model of it are refused by name") {
 TEST_CASE("what is left out without meaning anything is missing") {
   auto tensors = golden_tensors();
   normalise_table(tensors);
-  CHECK(contains(refusal([&] {
+  CHECK(contains(refused([&] {
                    const rwkv::Model<> model(
                        file_of(tensors, {{"config.embedding_layer_norm_fused", "false"}}));
                  }),
                  "blocks.0.ln0.weight is missing"));
   without(tensors, "head.weight");
-  CHECK(contains(refusal({}, tensors), "cannot serve as the head"));
+  CHECK(contains(refused({}, tensors), "cannot serve as the head"));
   tensors = golden_tensors();
   without(tensors, "head.weight");
   CHECK(contains(
-      refusal([&] {
+      refused([&] {
         const rwkv::Model<> model(file_of(tensors, {{"config.tie_word_embeddings", "false"}}));
       }),
       "head.weight is missing"));
   tensors = golden_tensors();
   without(tensors, "blocks.1.ln1.bias");
-  CHECK(contains(refusal([&] { const rwkv::Model<> model(file_of(tensors, {})); }),
+  CHECK(contains(refused([&] { const rwkv::Model<> model(file_of(tensors, {})); }),
                  "blocks.1.ln1.bias is missing"));
 }
 
@@ -390,7 +390,7 @@ TEST_CASE("weights in floats of 8 bits, with scales and without") {
 
 TEST_CASE("what is no RWKV-7 model is called what it is") {
   const auto says = [](const std::vector<test::SampleTensor>& tensors, std::string_view part) {
-    const std::string sentence = refusal({}, tensors);
+    const std::string sentence = refused({}, tensors);
     CAPTURE(sentence);
     CHECK(contains(sentence, "file: not an RWKV-7 model: "));
     CHECK(contains(sentence, part));
@@ -420,13 +420,13 @@ TEST_CASE("what is no RWKV-7 model is called what it is") {
   const auto extra = [&](const std::string& name, std::string_view part) {
     auto tensors = golden_tensors();
     tensors.push_back(one(name, {1, 1})[0]);
-    const std::string model = refusal([&] { const rwkv::Model<> refused(file_of(tensors, {})); });
+    const std::string model = refused([&] { const rwkv::Model<> refused(file_of(tensors, {})); });
     CAPTURE(model);
     CHECK(contains(model, name));
     CHECK(contains(model, part));
     const test::TemporaryDirectory directory;
-    CHECK(refusal([&] { rwkv::convert(file_of(tensors, {}), directory / "x"); }) == model);
-    CHECK(refusal([&] { (void)rwkv::train::read_parameters(file_of(tensors, {})); }) == model);
+    CHECK(refused([&] { rwkv::convert(file_of(tensors, {}), directory / "x"); }) == model);
+    CHECK(refused([&] { (void)rwkv::train::read_parameters(file_of(tensors, {})); }) == model);
   };
   extra("blocks.0.ffn.s_emb.weight", "DeepEmbed: this is an RWKV-7a or 7b model");
   extra("blocks.0.qkv.qq.weight", "RWKV-7b");

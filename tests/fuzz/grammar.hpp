@@ -28,7 +28,7 @@ inline const rwkv::TokenTrie& few_tokens() {
 }
 
 template <class Make>
-int run(const std::uint8_t* data, std::size_t size, const Make& make) {
+int compile_and_write(const std::uint8_t* data, std::size_t size, const Make& make) {
   // The last bytes choose the tokens.
   const std::size_t choices = size < 16 ? 0 : 8;
   const std::string_view text(reinterpret_cast<const char*>(data), size - choices);

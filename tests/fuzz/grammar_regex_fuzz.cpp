@@ -2,6 +2,6 @@
 #include "grammar.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  return fuzz::run(data, size,
-                   [](std::string_view text) { return rwkv::Grammar::from_regex(text); });
+  return fuzz::compile_and_write(
+      data, size, [](std::string_view text) { return rwkv::Grammar::from_regex(text); });
 }

@@ -3,7 +3,7 @@
 #include "grammar.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  return fuzz::run(data, size, [](std::string_view text) {
+  return fuzz::compile_and_write(data, size, [](std::string_view text) {
     const unsigned how = text.empty() ? 0u : static_cast<unsigned char>(text[0]);
     if (!text.empty()) text.remove_prefix(1);
     rwkv::JsonOptions options;

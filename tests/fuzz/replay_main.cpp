@@ -1,35 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs a fuzz target over every file of the directories (or files) on the command line, so that the
+// replay TARGET PATH...: runs a fuzz target over every file of the directories (or files), so that the
 // kept inputs can be replayed with any compiler.
-#include <cstdint>
+#include "target.hpp"
+
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <string>
-
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
+#include <string_view>
 
 namespace {
-void replay(const std::filesystem::path& path) {
+void replay(const fuzz::Target& target, const std::filesystem::path& path) {
   std::ifstream in(path, std::ios::binary);
   const std::string bytes{std::istreambuf_iterator<char>(in), {}};
-  LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
+  target.run(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
 }
 }  // namespace
 
 int main(int count, char** arguments) {
+  const fuzz::Target* target = fuzz_targets;
+  while (target->name != nullptr && (count < 2 || std::string_view(arguments[1]) != target->name))
+    ++target;
+  if (target->name == nullptr) {
+    std::fputs("error: the first argument is no target's name\n", stderr);
+    return 2;
+  }
   int files = 0;
-  for (int i = 1; i < count; ++i) {
+  for (int i = 2; i < count; ++i) {
     const std::filesystem::path path(arguments[i]);
     if (!std::filesystem::is_directory(path)) {
-      replay(path);
+      replay(*target, path);
       ++files;
       continue;
     }
     for (const auto& entry : std::filesystem::recursive_directory_iterator(path)) {
       if (!entry.is_regular_file()) continue;
-      replay(entry.path());
+      replay(*target, entry.path());
       ++files;
     }
   }

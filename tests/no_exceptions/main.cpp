@@ -14,8 +14,6 @@
 #include <type_traits>
 #include <vector>
 
-std::size_t size_in_the_other_unit();  // all_headers_again.cpp
-
 namespace {
 
 using Shape = test::F32::Shape;
@@ -37,7 +35,6 @@ void handler(rwkv::ErrorCategory category, const char* sentence) {
 }  // namespace
 
 int main() {
-  expect(size_in_the_other_unit() == sizeof(rwkv::DynamicShape), "both units see the same");
   const rwkv::Model<> model(test::checkpoint_of<test::F32>());
   rwkv::State state(model.shape());
   rwkv::Workspace work(model.shape());
