@@ -296,7 +296,7 @@ std::size_t peak_rss() {
 /// Bytes of weights that decoding a token leaves out when this fraction of hidden units is zero.
 template <class Weights>
 double bytes_skipped(const Weights& weights, double zeros) {
-  if (!rwkv::kernels::worth_listing(1 - zeros)) return 0.0;
+  if (!rwkv::kernels::worth_listing(1 - zeros, 1)) return 0.0;
   double bytes = 0.0;
   const auto add = [&](const rwkv::AnyMatrix& value) {
     namespace kernels = rwkv::kernels;

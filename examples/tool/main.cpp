@@ -377,6 +377,11 @@ int parse_and_run(int argc, char** argv) {
   sub->add_flag("--dense", bench.dense,
                 "also load the model to read all weights for every token, and decode with both in "
                 "turns");
+  sub->add_option_function<std::size_t>(
+         "--bytes-ahead", [](const std::size_t& bytes) { rwkv::simd::use_bytes_ahead(bytes); },
+         "how far ahead decoding asks for weights; default: what suits the processor")
+      ->check(whole(0, std::size_t{1} << 20))
+      ->type_name("BYTES");
   sub->add_flag("--json", bench.json, "print JSON");
 
   tool::Convert convert;

@@ -535,11 +535,11 @@ struct PackedTile {
     bits = layout.bits;
     by_input = m.by_input;
     if (by_input) {
-      const std::byte* const tile = static_cast<const std::byte*>(m.data) +
-                                    o / ByInput::outputs * ByInput::group_bytes(m.cols) +
-                                    step * ByInput::tile_bytes;
-      data = tile + o / panel_rows % ByInput::panels * layout.code_offset();
-      codes = tile + ByInput::scale_bytes;
+      const std::byte* const group = static_cast<const std::byte*>(m.data) +
+                                     o / ByInput::outputs * ByInput::group_bytes(m.cols);
+      data =
+          group + ByInput::scales(step) + o / panel_rows % ByInput::panels * layout.code_offset();
+      codes = group + ByInput::codes(m.cols, step);
       return;
     }
     data = static_cast<const std::byte*>(m.data) + o / panel_rows * layout.bytes_per_panel(m.cols) +

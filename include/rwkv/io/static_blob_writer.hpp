@@ -96,7 +96,7 @@ class BlobWriter {
       const std::size_t group_bytes = kernels::ByInput::group_bytes(m.cols);
       panels.resize(bytes);
       for (std::size_t at = 0; at < bytes; at += group_bytes)
-        kernels::to_panels(data + at, m.cols / kernels::tile_cols, panels.data() + at);
+        kernels::to_panels(data + at, m.cols, {0, m.cols / kernels::tile_cols}, panels.data() + at);
       data = panels.data();
     }
     if (!quads_ || !kernels::has_quads(m.type)) return put(blob, m.type, data, bytes);

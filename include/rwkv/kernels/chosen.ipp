@@ -36,8 +36,11 @@ RWKV_FUNCTION ActivationFormat activation_format<simd::Chosen>(const AnyMatrix& 
 }
 
 template <>
-RWKV_FUNCTION void multiply<simd::Chosen>(const AnyMatrix& w, Range panels, const ProductInputs& x,
-                                          std::size_t rows, float* y, std::size_t ldy) noexcept {
+RWKV_FUNCTION void multiply<simd::Chosen>(const AnyMatrix& w, Range panels,
+                                          const ProductInputs& inputs, std::size_t rows, float* y,
+                                          std::size_t ldy) noexcept {
+  ProductInputs x = inputs;
+  if (rows == 1) x.ahead = simd::bytes_ahead();
 #if RWKV_DISPATCH
   using simd::Level;
   const bool blocks = is_block(w.type);

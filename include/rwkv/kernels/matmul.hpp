@@ -16,6 +16,7 @@
 #include <rwkv/kernels/panels.hpp>
 #include <rwkv/kernels/quantised_activations.hpp>
 #include <rwkv/simd/pairs.hpp>
+#include <rwkv/simd/sixteen.hpp>
 
 #include <cstring>
 #include <type_traits>
@@ -91,11 +92,12 @@ struct InPairs {
 };
 
 /// y[m][o] (+)= sum over i in inputs of W[o][i] x[m][i], for Rows rows and Panels panels of
-/// outputs, whose columns are `stride` apart. Continues from y unless inputs.begin is 0.
+/// outputs, whose columns are `stride` apart. Continues from y unless inputs.begin is 0. `ahead` as
+/// in ProductInputs.
 template <class Op, std::size_t Rows, std::size_t Panels>
 RWKV_INLINE void tile(const typename Op::Weight* const (&w)[Panels], std::size_t stride,
                       Range inputs, const typename Op::Input* x, std::size_t ldx, float* y,
-                      std::size_t ldy) noexcept {
+                      std::size_t ldy, [[maybe_unused]] std::size_t ahead) noexcept {
   using L = typename Op::Lanes;
   constexpr std::size_t per_panel = panel_rows / L::width;
   constexpr std::size_t vectors = Panels * per_panel;
@@ -108,6 +110,13 @@ RWKV_INLINE void tile(const typename Op::Weight* const (&w)[Panels], std::size_t
   }
 
   for (std::size_t i = inputs.begin; i < inputs.end; i += Op::inputs) {
+    if constexpr (Rows == 1 && Panels > 1)
+      if (ahead != 0) {
+        constexpr std::size_t bytes = Op::inputs * 2 * panel_rows * sizeof(typename Op::Weight);
+        RWKV_UNROLL
+        for (std::size_t p = 0; p < Panels; p += 2)
+          simd::prefetch<bytes>(reinterpret_cast<const std::byte*>(w[p] + i * stride) + ahead);
+      }
     typename Op::Weights weight[vectors];
     RWKV_UNROLL
     for (std::size_t p = 0; p < Panels; ++p) {
@@ -147,7 +156,7 @@ template <class Op, std::size_t Rows, std::size_t Panels>
 RWKV_INNER_LOOP void row_blocks(const PanelMatrix<typename Op::Weight>& w, Range panels,
                                 Range inputs, const typename Op::Input* x, std::size_t ldx,
                                 std::size_t m, std::size_t rows, std::size_t blocks, float* y,
-                                std::size_t ldy) noexcept {
+                                std::size_t ldy, std::size_t ahead) noexcept {
   constexpr bool even = Blocking<typename Op::Lanes>::even;
   for (; even ? rows - m > blocks * (Rows - 1) : m + Rows <= rows; m += Rows, --blocks)
     for (std::size_t p = panels.begin; p < panels.end; p += Panels) {
@@ -171,12 +180,13 @@ RWKV_INNER_LOOP void row_blocks(const PanelMatrix<typename Op::Weight>& w, Range
         if (inputs.begin > 0) copy_rows(at, ldy, to, ld, Rows, exist);
       }
       tile<Op, Rows, Panels>(panel, Panels > 1 ? 2 * panel_rows : place(0).stride, inputs,
-                             x + m * ldx, ldx, to, ld);
+                             x + m * ldx, ldx, to, ld, ahead);
       if (exist < all) copy_rows(to, ld, at, ldy, Rows, exist);
     }
   if constexpr (Rows > 1) {
     constexpr std::size_t fewer = even ? Rows - 1 : Rows / 2;
-    if (m < rows) row_blocks<Op, fewer, Panels>(w, panels, inputs, x, ldx, m, rows, blocks, y, ldy);
+    if (m < rows)
+      row_blocks<Op, fewer, Panels>(w, panels, inputs, x, ldx, m, rows, blocks, y, ldy, ahead);
   }
 }
 
@@ -185,7 +195,7 @@ RWKV_INNER_LOOP void row_blocks(const PanelMatrix<typename Op::Weight>& w, Range
 template <class Op, std::size_t Rows, std::size_t Panels>
 std::size_t groups(const PanelMatrix<typename Op::Weight>& w, std::size_t p, std::size_t end,
                    const typename Op::Input* x, std::size_t ldx, std::size_t rows, float* y,
-                   std::size_t ldy) noexcept {
+                   std::size_t ldy, std::size_t ahead) noexcept {
   using B = Blocking<typename Op::Lanes>;
   const std::size_t inputs = w.cols < B::inputs ? w.cols : B::inputs;
   const std::size_t group = Panels * panel_rows * inputs * sizeof(typename Op::Weight);
@@ -194,7 +204,7 @@ std::size_t groups(const PanelMatrix<typename Op::Weight>& w, std::size_t p, std
     const std::size_t next = p + (left < groups ? left : groups) * Panels;
     for (std::size_t i = 0; i < w.cols; i += inputs)
       row_blocks<Op, Rows, Panels>(w, {p, next}, {i, i + inputs < w.cols ? i + inputs : w.cols}, x,
-                                   ldx, 0, rows, (rows + Rows - 1) / Rows, y, ldy);
+                                   ldx, 0, rows, (rows + Rows - 1) / Rows, y, ldy, ahead);
     left -= (next - p) / Panels;
     p = next;
   }
@@ -203,7 +213,8 @@ std::size_t groups(const PanelMatrix<typename Op::Weight>& w, std::size_t p, std
 
 template <class Op>
 void matmul(const PanelMatrix<typename Op::Weight>& w, Range panels, const typename Op::Input* x,
-            std::size_t ldx, std::size_t rows, float* y, std::size_t ldy) noexcept {
+            std::size_t ldx, std::size_t rows, float* y, std::size_t ldy,
+            std::size_t ahead) noexcept {
   using B = Blocking<typename Op::Lanes>;
   const auto blocks = [&]<std::size_t Rows, std::size_t Panels>() {
     std::size_t p = panels.begin;
@@ -211,10 +222,10 @@ void matmul(const PanelMatrix<typename Op::Weight>& w, Range panels, const typen
       const std::size_t all = panels_for(w.rows);
       const std::size_t partners = all - all % 2;
       const std::size_t end = panels.end < partners ? panels.end : partners;
-      p = groups<Op, Rows, Panels>(w, p, end, x, ldx, rows, y, ldy);
-      if constexpr (Panels == 4) p = groups<Op, Rows, 2>(w, p, end, x, ldx, rows, y, ldy);
+      p = groups<Op, Rows, Panels>(w, p, end, x, ldx, rows, y, ldy, ahead);
+      if constexpr (Panels == 4) p = groups<Op, Rows, 2>(w, p, end, x, ldx, rows, y, ldy, ahead);
     }
-    groups<Op, Rows, 1>(w, p, panels.end, x, ldx, rows, y, ldy);
+    groups<Op, Rows, 1>(w, p, panels.end, x, ldx, rows, y, ldy, ahead);
   };
   if (rows == 1)
     return blocks.template operator()<1, B::template panels_of_lone_row<typename Op::Weight>>();
@@ -269,13 +280,14 @@ void matmul_in_assembly(const PanelMatrix<T>& w, Range panels, const float* x, s
 /// `inputs` block of the cache.
 template <class L, class T>
 void matmul(const PanelMatrix<T>& w, Range panels, const float* x, std::size_t ldx,
-            std::size_t rows, float* y, std::size_t ldy) noexcept {
+            std::size_t rows, float* y, std::size_t ldy,
+            [[maybe_unused]] std::size_t ahead = 0) noexcept {
 #if RWKV_CORTEX_M
   if constexpr (L::width == 1)
     detail::matmul_in_assembly(w, panels, x, ldx, rows, y, ldy);
   else
 #endif
-    detail::matmul<detail::Singly<L, T>>(w, panels, x, ldx, rows, y, ldy);
+    detail::matmul<detail::Singly<L, T>>(w, panels, x, ldx, rows, y, ldy, ahead);
 }
 
 /// The same for rows rounded to bfloat16 (ActivationFormat::bfloats16), which are multiplied in
@@ -284,7 +296,7 @@ template <class L>
 void matmul_of_pairs(const PanelMatrix<bfloat16>& w, Range panels, const QuantisedActivations& x,
                      std::size_t rows, float* y, std::size_t ldy) noexcept {
   detail::matmul<detail::InPairs<L>>(w, panels, x.bfloats16(0), x.stride / sizeof(bfloat16), rows,
-                                     y, ldy);
+                                     y, ldy, 0);
 }
 
 }  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL

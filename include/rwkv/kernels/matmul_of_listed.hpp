@@ -26,6 +26,19 @@ inline constexpr std::size_t rows_of_listed = L::width == 16  ? 4
                                               : L::width == 8 ? 2
                                                               : 1;
 
+/// Lines of memory that are on their way: with half as many, Zen 4 takes a quarter longer.
+template <std::size_t column_bytes>
+inline constexpr std::size_t columns_ahead = 96 * 64 / column_bytes;
+
+/// Asks for the first columns.
+template <std::size_t Panels, class T>
+void ask_for_listed(const PanelMatrix<T>& w, std::size_t p, const ListedInputs& inputs) noexcept {
+  constexpr std::size_t bytes = Panels * panel_rows * sizeof(T);
+  const PanelPlace place = panel_place(p, panels_for(w.rows), w.cols);
+  for (std::size_t k = 0; k < inputs.count && k < columns_ahead<bytes>; ++k)
+    simd::prefetch_far<bytes>(w.data + place.first + inputs.index[k] * place.stride);
+}
+
 /// Panels [panels.begin, panels.begin + Panels) for rows [first, first + Rows); beyond `end`, the last
 /// one again. The panels up to panels.end will be next.
 template <class L, std::size_t Rows, std::size_t Panels, class T>
@@ -33,7 +46,7 @@ void listed_tile(const PanelMatrix<T>& w, Range panels, const ListedInputs& inpu
                  std::size_t ldx, std::size_t first, std::size_t end, float* y,
                  std::size_t ldy) noexcept {
   constexpr std::size_t per_panel = panel_rows / L::width, vectors = Panels * per_panel;
-  constexpr std::size_t ahead = 48;  // columns
+  constexpr std::size_t bytes = Panels * panel_rows * sizeof(T), ahead = columns_ahead<bytes>;
   const std::size_t p = panels.begin;
   const PanelPlace place = panel_place(p, panels_for(w.rows), w.cols);
   const std::size_t n = inputs.count;
@@ -64,7 +77,7 @@ void listed_tile(const PanelMatrix<T>& w, Range panels, const ListedInputs& inpu
     }
   };
   const auto ask_for = [&](const T* columns, std::size_t k) RWKV_INLINE_LAMBDA {
-    simd::prefetch_far<Panels * panel_rows * sizeof(T)>(columns + inputs.index[k] * place.stride);
+    simd::prefetch_far<bytes>(columns + inputs.index[k] * place.stride);
   };
   std::size_t k = 0;
   for (; k + ahead < n; ++k) {
@@ -113,6 +126,7 @@ void matmul_of_listed(const PanelMatrix<T>& w, Range panels, const ListedInputs&
     p += count;
   };
   if (p % together == 1 && p < panels.end) whole(1);
+  if (p + together <= panels.end) detail::ask_for_listed<together>(w, p, inputs);
   for (; p + together <= panels.end; p += together)
     detail::listed_rows<L, together>(w, {p, panels.end}, inputs, x, ldx, rows, y, ldy);
   if (p < panels.end) whole(panels.end - p);

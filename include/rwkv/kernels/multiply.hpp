@@ -31,7 +31,7 @@ void multiply_floats(const AnyMatrix& m, Range panels, const ProductInputs& x, s
     if (x.listed.index != nullptr)
       matmul_of_listed<L>(matrix(type), panels, x.listed, x.x, x.ldx, rows, y, ldy);
     else
-      matmul<L>(matrix(type), panels, x.x, x.ldx, rows, y, ldy);
+      matmul<L>(matrix(type), panels, x.x, x.ldx, rows, y, ldy, x.ahead);
   };
   switch (m.type) {
     case DType::f32:

@@ -101,6 +101,8 @@ struct ProductInputs {
   QuantisedActivations quantised = {};
   /// What is not in the list, if there is one, is zero and need not be read of the weights.
   ListedInputs listed = {};
+  /// Where the weights of a lone row are asked for: so many bytes ahead, or nowhere.
+  std::size_t ahead = 0;
 };
 
 }  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA

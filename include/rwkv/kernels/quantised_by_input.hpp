@@ -23,18 +23,20 @@ namespace detail {
 template <class L>
 struct BlockingByInput {
   using B = typename L::Bytes;
-  static constexpr bool exists = L::width >= 4;
-  /// Whether this is as fast as panels are.
-  static constexpr bool fast = exists && !plain<B>;
-  static constexpr bool wide = L::width != 8;  // twice as many registers
-  static constexpr std::size_t few = wide ? 4 : 2;
+  static constexpr bool exists = L::width >= 4 && !plain<B>;
+  static constexpr std::size_t rows = L::width == 16 ? 6 : L::width == 8 ? 2 : 4;
+  /// Rows of the last blocks, and with which inputs are left out.
+  static constexpr std::size_t last_rows = L::width == 8 ? 2 : 4;
   /// More rows are better off with panels.
-  static constexpr std::size_t most = 16;
+  static constexpr std::size_t most = MatrixBytes<B>  ? 16
+                                      : L::width == 8 ? 32
+                                                      : static_cast<std::size_t>(-1);
 };
 
 /// The inputs of a tile that are multiplied, in fours: the last ones are filled up with zeros.
 template <std::size_t Rows>
 struct SomeInputs {
+  std::uint8_t count = 0;
   std::uint8_t fours = 0;
   bool nothing = false;  ///< whether the tile adds nothing
   std::uint8_t input[tile_cols];
@@ -51,6 +53,7 @@ struct SomeInputs {
       RWKV_UNROLL
       for (std::size_t r = 0; r < Rows; ++r) of_input[r][n] = *x.codes(r, t * tile_cols + i);
     }
+    count = static_cast<std::uint8_t>(n);
     fours = static_cast<std::uint8_t>((n + 3) / 4);
     for (; n < std::size_t{4} * fours; ++n) {
       input[n] = input[n - 1];
@@ -78,28 +81,29 @@ struct AllInputs {
   }
 };
 
-/// Adds the products of tiles [begin, end) to the sums of a group of outputs. `inputs(t)` are those of
-/// tile t.
+/// Adds the products of some tiles to the sums of a group of outputs. `inputs(t, lanes)` are those of
+/// tile t that are multiplied. Sums of several rows are in memory: those of a tile need the
+/// registers. So narrow registers, which go through a tile several times, get one tile at a time:
+/// memory has to be busy all the time.
 template <class L, std::size_t Rows, class Inputs>
-RWKV_INLINE void add_lines(const std::byte* group, std::size_t begin, std::size_t end,
-                           Inputs inputs, const QuantisedRows<Rows>& x,
+RWKV_INLINE void add_lines(const std::byte* group, std::size_t cols, Range tiles, Inputs inputs,
+                           const QuantisedRows<Rows>& x,
                            float (&sums)[Rows][ByInput::outputs]) noexcept {
   using B = typename L::Bytes;
   constexpr std::size_t n = ByInput::panels;
   constexpr unsigned bits = 8;
   constexpr bool at_once = B::template lazy<bits> == 8;  // a tile's products fit one sum
+  constexpr bool in_registers = Rows == 1;
   for (std::size_t lanes = 0; lanes < panel_rows; lanes += L::width) {
-    L sum[n][Rows];
+    L sum[n];
     RWKV_UNROLL
-    for (std::size_t p = 0; p < n; ++p) {
-      RWKV_UNROLL
-      for (std::size_t r = 0; r < Rows; ++r) sum[p][r] = L::load(sums[r] + p * panel_rows + lanes);
-    }
-    for (std::size_t t = begin; t < end; ++t) {
-      const auto& of_tile = inputs(t);
+    for (std::size_t p = 0; in_registers && p < n; ++p)
+      sum[p] = L::load(sums[0] + p * panel_rows + lanes);
+    for (std::size_t t = tiles.begin; t < tiles.end; ++t) {
+      const auto& of_tile = inputs(t, lanes);
       if (of_tile.nothing) continue;
-      const std::byte* const tile = group + t * ByInput::tile_bytes;
-      const std::byte* const lines = tile + ByInput::scale_bytes + 4 * lanes;
+      const std::byte* const codes = group + ByInput::codes(cols, t) + 4 * lanes;
+      const std::byte* const scales = group + ByInput::scales(t);
       typename B::Sum few[n][Rows];
       typename B::Wide wide[n][Rows];
       RWKV_UNROLL
@@ -115,38 +119,47 @@ RWKV_INLINE void add_lines(const std::byte* group, std::size_t begin, std::size_
         typename B::Register w[n];
         RWKV_UNROLL
         for (std::size_t k = 0; k < n; ++k)
-          w[k] = B::load(lines + of_tile.line(4 * q + k) * ByInput::line);
+          w[k] = B::load(codes + of_tile.line(4 * q + k) * ByInput::line);
         B::transpose(w);
         RWKV_UNROLL
         for (std::size_t r = 0; r < Rows; ++r) {
           const auto four = B::broadcast(of_tile.codes(r, 4 * q));
           RWKV_UNROLL
           for (std::size_t p = 0; p < n; ++p)
-            if constexpr (at_once)
+            if constexpr (at_once) {
               few[p][r] = dot<B, bits>(few[p][r], w[p], four);
-            else
+              hold<B>(few[p][r]);
+            } else {
               wide[p][r] = B::add_wide(wide[p][r], B::widen(dot<B, bits>(B::zero(), w[p], four)));
+            }
         }
       }
       RWKV_UNROLL
       for (std::size_t p = 0; p < n; ++p) {
-        const TileScales<L, 1> scales(ByInput::layout, 1, tile,
-                                      tile + p * ByInput::layout.code_offset(), lanes);
+        const std::byte* const of_panel = scales + p * ByInput::layout.code_offset();
+        const TileScales<L, 1> scale(ByInput::layout, 1, of_panel, of_panel, lanes);
         RWKV_UNROLL
         for (std::size_t r = 0; r < Rows; ++r) {
           if constexpr (at_once) wide[p][r] = B::widen(few[p][r]);
           const typename B::Wide products[1] = {wide[p][r]};
-          sum[p][r] = add_parts(sum[p][r], ByInput::layout, scales, products,
-                                L::broadcast(x.step(r, t)), x.negative_sums(r, t));
+          float* const at = sums[r] + p * panel_rows + lanes;
+          if constexpr (!in_registers) sum[p] = L::load(at);
+          sum[p] = add_parts(sum[p], ByInput::layout, scale, products, L::broadcast(x.step(r, t)),
+                             x.negative_sums(r, t));
+          if constexpr (!in_registers) sum[p].store(at);
         }
       }
     }
     RWKV_UNROLL
-    for (std::size_t p = 0; p < n; ++p) {
-      RWKV_UNROLL
-      for (std::size_t r = 0; r < Rows; ++r) sum[p][r].store(sums[r] + p * panel_rows + lanes);
-    }
+    for (std::size_t p = 0; in_registers && p < n; ++p)
+      sum[p].store(sums[0] + p * panel_rows + lanes);
   }
+}
+
+/// How many of some tiles are gone through at a time.
+template <class L>
+constexpr std::size_t tiles_together(std::size_t tiles) noexcept {
+  return L::width == panel_rows ? tiles : 1;
 }
 
 /// Calls add(sums) for a group's sums of rows [first, first + some), which begin with zeros or go on.
@@ -159,28 +172,51 @@ RWKV_INLINE void with_sums(bool more, std::size_t some, float* y, std::size_t ld
   for (std::size_t r = 0; r < some; ++r) std::memcpy(y + r * ldy, sums[r], sizeof sums[r]);
 }
 
-/// Groups of outputs for some rows, Rows at a time, and all inputs.
+/// A group of outputs for rows [first, first + Rows), as far as there are `rows`, and all inputs of
+/// some tiles.
 template <class L, std::size_t Rows>
+void multiply_all_lines(const std::byte* group, std::size_t cols, Range tiles,
+                        const QuantisedActivations& x, std::size_t first, std::size_t rows,
+                        float* y, std::size_t ldy) noexcept {
+  const QuantisedRows<Rows> row(x, first, rows);
+  with_sums<Rows>(tiles.begin > 0, rows - first < Rows ? rows - first : Rows, y + first * ldy, ldy,
+                  [&](auto& sums) RWKV_INLINE_LAMBDA {
+                    const std::size_t together = tiles_together<L>(tiles.end - tiles.begin);
+                    for (std::size_t t = tiles.begin; t < tiles.end; t += together)
+                      add_lines<L, Rows>(
+                          group, cols, {t, t + together},
+                          [&](std::size_t k, std::size_t) RWKV_INLINE_LAMBDA {
+                            return AllInputs<Rows>{row, k};
+                          },
+                          row, sums);
+                  });
+}
+
+/// Groups of outputs for some rows and all inputs.
+template <class L>
 void multiply_all_lines(const std::byte* data, std::size_t cols, Range groups,
                         const QuantisedActivations& x, std::size_t rows, float* y,
                         std::size_t ldy) noexcept {
-  constexpr std::size_t together = 8;  // tiles whose sums stay in registers
-  const std::size_t tiles = cols / tile_cols;
+  using Blocking = BlockingByInput<L>;
+  constexpr std::size_t many = Blocking::rows, last = Blocking::last_rows;
+  constexpr std::size_t most = 128;  // tiles that stay in the cache: 272 KiB
+  const std::size_t all = cols / tile_cols;
   for (std::size_t g = groups.begin; g < groups.end; ++g)
-    for (std::size_t first = 0; first < rows; first += Rows) {
-      const QuantisedRows<Rows> row(x, first, rows);
-      with_sums<Rows>(false, rows - first < Rows ? rows - first : Rows,
-                      y + first * ldy + g * ByInput::outputs, ldy,
-                      [&](auto& sums) RWKV_INLINE_LAMBDA {
-                        for (std::size_t t = 0; t < tiles; t += together)
-                          add_lines<L, Rows>(
-                              data + g * ByInput::group_bytes(cols), t,
-                              t + together < tiles ? t + together : tiles,
-                              [&](std::size_t k) RWKV_INLINE_LAMBDA {
-                                return AllInputs<Rows>{row, k};
-                              },
-                              row, sums);
-                      });
+    for (std::size_t t = 0; t < all; t += most) {
+      const Range tiles{t, t + most < all ? t + most : all};
+      const std::byte* const group = data + g * ByInput::group_bytes(cols);
+      float* const to = y + g * ByInput::outputs;
+      if (rows == 1) multiply_all_lines<L, 1>(group, cols, tiles, x, 0, 1, to, ldy);
+      for (std::size_t first = 0; rows > 1 && first < rows;) {
+        const std::size_t rest = rows - first;
+        if (many == last || rest > 2 * last || (rest > last && rest <= many)) {
+          multiply_all_lines<L, many>(group, cols, tiles, x, first, rows, to, ldy);
+          first += many;
+        } else {
+          multiply_all_lines<L, last>(group, cols, tiles, x, first, rows, to, ldy);
+          first += last;
+        }
+      }
     }
 }
 
@@ -192,7 +228,6 @@ void multiply_some_lines(const std::byte* data, std::size_t cols, Range groups,
                          float* y, std::size_t ldy) noexcept {
   constexpr std::size_t most = 64;   // tiles that inputs are chosen of at a time
   constexpr std::size_t ahead = 16;  // tiles: some seventy lines, where a few of each are read
-  constexpr std::size_t together = 8;
   const std::size_t tiles = cols / tile_cols, group_bytes = ByInput::group_bytes(cols);
   const QuantisedRows<Rows> row(x, first, rows);
   const std::size_t some = rows - first < Rows ? rows - first : Rows;
@@ -211,26 +246,25 @@ void multiply_some_lines(const std::byte* data, std::size_t cols, Range groups,
         }
         const SomeInputs<Rows>& inputs = chosen[t - begin];
         if (inputs.nothing) return;
-        const std::byte* const tile = of + t * ByInput::tile_bytes;
-        simd::prefetch_far<ByInput::scale_bytes>(tile);
-        for (std::size_t q = 0; q < inputs.fours; ++q) {
-          RWKV_UNROLL
-          for (std::size_t k = 0; k < 4; ++k)
-            simd::prefetch_far<1>(tile + ByInput::scale_bytes +
-                                  inputs.line(4 * q + k) * ByInput::line);
-        }
+        simd::prefetch_far<ByInput::scale_bytes>(of + ByInput::scales(t));
+        const std::byte* const lines = of + ByInput::codes(cols, t);
+        for (std::size_t k = 0; k < inputs.count; ++k)
+          simd::prefetch_far<1>(lines + inputs.line(k) * ByInput::line);
       };
+      for (std::size_t t = begin; g == groups.begin && t < end && t < begin + ahead; ++t)
+        ask_for(t);
       with_sums<Rows>(begin > 0, some, y + first * ldy + g * ByInput::outputs, ldy,
                       [&](auto& sums) RWKV_INLINE_LAMBDA {
-                        for (std::size_t t = begin; t < end; t += together) {
-                          const std::size_t next = t + together < end ? t + together : end;
-                          for (std::size_t k = t; k < next; ++k) ask_for(k + ahead);
+                        const std::size_t together = tiles_together<L>(end - begin);
+                        for (std::size_t t = begin; t < end; t += together)
                           add_lines<L, Rows>(
-                              group, t, next,
-                              [&](std::size_t k)
-                                  RWKV_INLINE_LAMBDA -> const auto& { return chosen[k - begin]; },
+                              group, cols, {t, t + together},
+                              [&](std::size_t k, std::size_t lanes)
+                                  RWKV_INLINE_LAMBDA -> const auto& {
+                                    if (lanes == 0) ask_for(k + ahead);
+                                    return chosen[k - begin];
+                                  },
                               row, sums);
-                        }
                       });
     }
   }
@@ -239,8 +273,8 @@ void multiply_some_lines(const std::byte* data, std::size_t cols, Range groups,
 }  // namespace detail
 
 /// What `quantised_matmul` computes, but for the signs of zeros. `panels` are whole groups of
-/// outputs. Many rows have 1024 inputs at a time copied into panels, on the stack (68 KiB),
-/// and so has what has no kernel for lines.
+/// outputs. What there are no kernels for here has 1024 inputs at a time copied into panels, on the
+/// stack (68 KiB).
 template <class L>
 void quantised_by_input(const QuantisedMatrix& w, Inputs inputs, Range panels,
                         const ProductInputs& x, std::size_t rows, float* y,
@@ -248,27 +282,24 @@ void quantised_by_input(const QuantisedMatrix& w, Inputs inputs, Range panels,
   RWKV_ASSERT(panels.begin % ByInput::panels == 0 && panels.end % ByInput::panels == 0);
   const Range groups{panels.begin / ByInput::panels, panels.end / ByInput::panels};
   using Blocking = detail::BlockingByInput<L>;
-  constexpr std::size_t few = Blocking::few;
-  const QuantisedActivations& q = x.quantised;
   if constexpr (Blocking::exists)
-    if (inputs != Inputs::exact && q.nonzero != nullptr && rows <= few_rows) {
+    if (inputs != Inputs::exact && rows <= Blocking::most) {
+      const QuantisedActivations& q = x.quantised;
+      if (q.nonzero == nullptr || rows > few_rows)
+        return detail::multiply_all_lines<L>(w.data, w.cols, groups, q, rows, y, ldy);
       if (rows == 1)
         return detail::multiply_some_lines<L, 1>(w.data, w.cols, groups, q, 0, 1, y, ldy);
-      for (std::size_t m = 0; m < rows; m += few)
-        detail::multiply_some_lines<L, few>(w.data, w.cols, groups, q, m, rows, y, ldy);
+      constexpr std::size_t some = Blocking::last_rows;
+      for (std::size_t m = 0; m < rows; m += some)
+        detail::multiply_some_lines<L, some>(w.data, w.cols, groups, q, m, rows, y, ldy);
       return;
     }
-  if constexpr (Blocking::fast)
-    if (inputs != Inputs::exact && rows <= Blocking::most) {
-      if (rows == 1) return detail::multiply_all_lines<L, 1>(w.data, w.cols, groups, q, 1, y, ldy);
-      return detail::multiply_all_lines<L, few>(w.data, w.cols, groups, q, rows, y, ldy);
-    }
   constexpr std::size_t most = 32;  // tiles
-  alignas(alignment) std::byte copy[most * ByInput::tile_bytes];
+  alignas(alignment) std::byte copy[ByInput::panels * most * ByInput::layout.tile_bytes()];
   for (std::size_t g = groups.begin; g < groups.end; ++g)
     for (std::size_t t = 0; t < w.cols / tile_cols; t += most) {
       const std::size_t left = w.cols / tile_cols - t, tiles = left < most ? left : most;
-      to_panels(w.data + g * ByInput::group_bytes(w.cols) + t * ByInput::tile_bytes, tiles, copy);
+      to_panels(w.data + g * ByInput::group_bytes(w.cols), w.cols, {t, t + tiles}, copy);
       ProductInputs part = x;
       part.x += t * tile_cols;
       part.quantised.first_tile = t;

@@ -99,7 +99,7 @@ inline bool pack_by_input(DType type, const std::byte* blocks, std::size_t row_b
                                                  panels + p * panel_bytes);
             finite = detail::halves_are_finite(panels + p * panel_bytes, panel_rows) && finite;
           }
-          from_panels(panels, 1, out + g * ByInput::group_bytes(cols) + t * ByInput::tile_bytes);
+          from_panels(panels, cols, {t, t + 1}, out + g * ByInput::group_bytes(cols));
         }
     }
   });

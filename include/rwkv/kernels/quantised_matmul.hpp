@@ -86,7 +86,7 @@ RWKV_INLINE void begin_sums(std::size_t first_tile, std::size_t p, std::size_t l
 /// constant here, because a lone row spends as much on addresses as on the rest.
 template <class L, QuantisedLayout Layout>
 void quantised_single(const QuantisedMatrix& w, Range panels, const QuantisedActivations& x,
-                      float* y) noexcept {
+                      float* y, std::size_t ahead) noexcept {
   constexpr std::size_t vectors = panel_rows / L::width;
   const QuantisedRows<1> row(x, 0, 1);
   const std::size_t panel_bytes = Layout.bytes_per_panel(w.cols);
@@ -97,6 +97,7 @@ void quantised_single(const QuantisedMatrix& w, Range panels, const QuantisedAct
     for_each_tile(Layout, w.data + p * panel_bytes, w.cols,
                   [&](const std::byte* group, const std::byte* tile, std::size_t t)
                       RWKV_INLINE_LAMBDA {
+                        if (ahead != 0) simd::prefetch<Layout.tile_bytes()>(tile + ahead);
                         RWKV_UNROLL
                         for (std::size_t v = 0; v < vectors; ++v)
                           add_tile<L, Layout.bits, Layout.parts(), 1, 1>(
@@ -122,14 +123,15 @@ constexpr bool has_kernel_of_a_row([[maybe_unused]] DType type) noexcept {
 /// among those of the block types below, or has no such kernel.
 template <class L>
 [[nodiscard]] bool quantised_single(const QuantisedMatrix& w, Range panels,
-                                    const QuantisedActivations& x, float* y) noexcept {
+                                    const QuantisedActivations& x, float* y,
+                                    std::size_t ahead) noexcept {
   const auto try_type = [&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
     constexpr QuantisedLayout layout = layout_of(block_types[I]);
     if constexpr (!has_kernel_of_a_row(block_types[I])) {
       return false;
     } else {
       if (w.layout != layout) return false;
-      quantised_single<L, layout>(w, panels, x, y);
+      quantised_single<L, layout>(w, panels, x, y, ahead);
       return true;
     }
   };
@@ -379,7 +381,7 @@ void quantised_matmul(const QuantisedMatrix& w, Inputs inputs, Range panels, con
     detail::quantised_plain<L>(w, panels, x.quantised, rows, y, ldy);
   } else {
     if (rows == 1 && x.quantised.first_tile == 0 &&
-        detail::quantised_single<L>(w, panels, x.quantised, y))
+        detail::quantised_single<L>(w, panels, x.quantised, y, x.ahead))
       return;
     detail::with_bits_and_parts(w.layout, [&]<unsigned Bits, std::size_t Parts>() {
       detail::quantised_panels<L, Bits, Parts>(w, panels, x.quantised, rows, y, ldy);

@@ -70,6 +70,15 @@ enum class Level : std::uint8_t {
 /// available.
 RWKV_FUNCTION void use_level(Level level);
 
+/// How many bytes ahead products of one row ask for their weights; 0: not at all. AMD's processors
+/// read one stream of memory faster when they are left alone. Intel's look ahead about as far as
+/// their next 500 instructions reach, which is less, the more a byte of weights is computed with.
+/// Thread-safe.
+[[nodiscard]] RWKV_FUNCTION std::size_t bytes_ahead() noexcept;
+
+/// Another number, in the whole program: to measure.
+RWKV_FUNCTION void use_bytes_ahead(std::size_t bytes) noexcept;
+
 }  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA
 
 #if RWKV_HEADER_ONLY

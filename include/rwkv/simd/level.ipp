@@ -116,4 +116,25 @@ RWKV_FUNCTION void use_level(Level level) {
   detail::level_in_use().store(level, std::memory_order_relaxed);
 }
 
+namespace detail {
+
+[[nodiscard]] inline std::atomic<std::size_t>& bytes_ahead_in_use() noexcept {
+#if RWKV_TARGET_AVX2
+  static std::atomic<std::size_t> bytes{__builtin_cpu_is("intel") ? 8192u : 0u};
+#else
+  static std::atomic<std::size_t> bytes{0};
+#endif
+  return bytes;
+}
+
+}  // namespace detail
+
+RWKV_FUNCTION std::size_t bytes_ahead() noexcept {
+  return detail::bytes_ahead_in_use().load(std::memory_order_relaxed);
+}
+
+RWKV_FUNCTION void use_bytes_ahead(std::size_t bytes) noexcept {
+  detail::bytes_ahead_in_use().store(bytes, std::memory_order_relaxed);
+}
+
 }  // namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA
