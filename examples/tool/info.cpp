@@ -37,6 +37,7 @@ void add_dimensions(Json& j, const rwkv::io::Checkpoint& checkpoint) {
   j["icl_rank"] = d.icl_rank;
   j["value_rank"] = d.value_rank;
   j["gate_rank"] = d.gate_rank;
+  if (d.deep_rank > 0) j["deep_embed_rank"] = d.deep_rank;
   if (const std::size_t sparse = rwkv::io::sparse_blocks_of(checkpoint); sparse > 0) {
     j["sparse_blocks"] = sparse;
     j["sparse_ffn"] =

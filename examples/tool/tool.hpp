@@ -205,6 +205,7 @@ struct Train {
   std::size_t head_size = 32;
   std::size_t ffn = 0;
   std::vector<std::size_t> ranks;
+  std::size_t deep_embed = 0;
   std::size_t steps = 1000;
   std::size_t batch = 16;
   std::size_t length = 256;

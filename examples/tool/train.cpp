@@ -116,7 +116,8 @@ train::Parameters starting_point(const Train& o, const rwkv::Tokenizer& tokenize
                            .decay_rank = rank(0, 16),
                            .icl_rank = rank(1, 16),
                            .value_rank = rank(2, 16),
-                           .gate_rank = rank(3, 16)};
+                           .gate_rank = rank(3, 16),
+                           .deep_rank = o.deep_embed};
   const auto eigenvalues =
       o.eigenvalues == "extended" ? rwkv::Eigenvalues::extended : rwkv::Eigenvalues::standard;
   return train::initialise(std::make_shared<const train::Layout>(d, eigenvalues), o.seed);

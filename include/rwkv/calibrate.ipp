@@ -34,6 +34,9 @@ struct ObservedMatrix {
                                                  const AnyMatrix& inner) noexcept {
   return {inner, inner.rows, inner.cols};
 }
+[[nodiscard]] constexpr AnyTable table_of(const ObservedMatrix& m) noexcept {
+  return rwkv::table_of(m.w);
+}
 template <class L>
 [[nodiscard]] kernels::ActivationFormat activation_format(const ObservedMatrix& m) noexcept {
   return kernels::activation_format<L>(m.w);
@@ -87,15 +90,15 @@ class ObservedWeights {
   }
   BlockWeights<ObservedMatrix> observed(const BlockWeights<AnyMatrix>& p, const std::string& name) {
     BlockWeights<ObservedMatrix> out{};
-    for_each_block_tensor(
-        [&](const TensorSpec& spec, const auto& from, auto& to) {
-          if constexpr (std::is_same_v<decltype(from), const AnyMatrix&>)
-            to = spec.role == TensorRole::matrix ? observed(from, name + std::string(spec.name))
-                                                 : ObservedMatrix{from, from.rows, from.cols};
-          else
-            to = from;
-        },
-        p, out);
+    const auto observe = [&](const TensorSpec& spec, const auto& from, auto& to) {
+      if constexpr (std::is_same_v<decltype(from), const AnyMatrix&>)
+        to = spec.role == TensorRole::matrix ? observed(from, name + std::string(spec.name))
+                                             : ObservedMatrix{from, from.rows, from.cols};
+      else
+        to = from;
+    };
+    for_each_block_tensor(observe, p, out);
+    for_each_deep_embed_tensor(observe, p, out);
     set_epsilons(out, p.ln1.epsilon, p.att.ln_x.epsilon);
     return out;
   }

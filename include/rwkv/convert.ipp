@@ -3,7 +3,9 @@
 #pragma once
 
 #include <rwkv/convert.hpp>
+#include <rwkv/core/parse.hpp>
 #include <rwkv/hybrid.hpp>
+#include <rwkv/io/deep_embed.hpp>
 #include <rwkv/io/gguf_model.hpp>
 #include <rwkv/io/hybrid_config.hpp>
 #include <rwkv/io/keep_open.hpp>
@@ -106,6 +108,26 @@ namespace detail {
   return metadata;
 }
 
+/// Completes tables of DeepEmbed that the checkpoint has in two parts.
+class DeepTables {
+ public:
+  DeepTables(const io::Checkpoint& c, const Dimensions& d)
+      : c_(c), d_(d), two_parts_(io::has_deep_residual(c, d)) {}
+
+  [[nodiscard]] bool changes(std::string_view name) const {
+    return two_parts_ && name.ends_with(".ffn.s_emb.weight");
+  }
+  void complete(std::string_view name, std::span<float> table, ExecutorRef exec) const {
+    const auto block = io::detail::split_block(name, "blocks.");
+    io::add_deep_residual(c_, d_, *internal::parse<std::size_t>(block->first), table, exec);
+  }
+
+ private:
+  const io::Checkpoint& c_;
+  const Dimensions d_;
+  bool two_parts_;
+};
+
 /// Tells how far a conversion is, in bytes read; often, so that whoever is told can throw.
 class ConvertProgress {
  public:
@@ -138,8 +160,8 @@ class ConvertProgress {
 
 template <class Writer>
 void write_tensor(Writer& out, const io::Checkpoint& checkpoint, const io::PlannedTensor& tensor,
-                  const io::WeightChanges* changes, const ConvertOptions& options,
-                  ConvertProgress& progress, ExecutorRef exec) {
+                  const io::WeightChanges* changes, const DeepTables& tables,
+                  const ConvertOptions& options, ConvertProgress& progress, ExecutorRef exec) {
   io::NarrowOptions narrow_options{.source = checkpoint.source, .name = tensor.official};
   if (const auto it = options.importance.find(tensor.official); it != options.importance.end())
     narrow_options.importance = it->second;
@@ -155,10 +177,13 @@ void write_tensor(Writer& out, const io::Checkpoint& checkpoint, const io::Plann
                    progress.report(static_cast<double>(part.bytes.size()) * written / all);
                  });
     };
-    if (changes != nullptr && changes->touches(tensor.official) &&
-        io::WeightChanges::is_large(tensor.official, part)) {
-      const auto values =
-          changes->merged(tensor.official, changes->base(tensor.official, part), exec);
+    const bool merged = changes != nullptr && changes->touches(tensor.official) &&
+                        io::WeightChanges::is_large(tensor.official, part);
+    if (merged || tables.changes(tensor.official)) {
+      auto values =
+          merged ? changes->merged(tensor.official, changes->base(tensor.official, part), exec)
+                 : part.values<float>();
+      if (tables.changes(tensor.official)) tables.complete(tensor.official, values, exec);
       write({DType::f32, part.shape, io::c_order(part.shape), std::as_bytes(std::span(values))});
     } else {
       write(part);
@@ -229,10 +254,12 @@ RWKV_FUNCTION void convert(const io::Checkpoint& model, const std::filesystem::p
   std::vector<io::TensorEntry> entries;
   for (const auto& tensor : plan) entries.push_back(tensor.entry);
   detail::ConvertProgress progress(plan, options);
+  const detail::DeepTables tables(checkpoint, dimensions);
   const auto write = [&](auto& out, auto order) {
     if (options.self_test) (void)out.readable();  // or refuse now: a pipe is read by others
     for (const std::size_t i : order)
-      detail::write_tensor(out, checkpoint, plan[i], changes.get(), options, progress, exec);
+      detail::write_tensor(out, checkpoint, plan[i], changes.get(), tables, options, progress,
+                           exec);
     if (options.self_test) detail::add_self_test(out, exec);
     out.commit();
     progress.finish();
@@ -241,7 +268,7 @@ RWKV_FUNCTION void convert(const io::Checkpoint& model, const std::filesystem::p
   if (gguf) {
     const auto eigenvalues = metadata.find("rwkv.eigenvalues");
     const bool extended = (eigenvalues != metadata.end() && eigenvalues->second == "extended") ||
-                          norms.normalised_table ||
+                          norms.normalised_table || dimensions.deep_rank > 0 ||
                           norms.group_norm_epsilon != io::NormSettings{}.group_norm_epsilon;
     io::GgufMetadata all = io::gguf_metadata(dimensions, type, detail::model_name(checkpoint),
                                              extended, vocabulary, norms.layer_norm_epsilon);

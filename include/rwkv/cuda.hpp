@@ -477,6 +477,8 @@ inline void CudaPacking::finish(const NormWeights& ln_out, const AnyMatrix& head
 inline CudaPacking::CudaPacking(const io::StoredWeights& weights) : table_(weights.emb()) {
   if (weights.sparse_blocks() > 0)
     fail(ErrorCategory::unsupported, "RWKV-X models do not run on a CUDA device");
+  if (weights.dimensions().deep_rank > 0)
+    fail(ErrorCategory::unsupported, "models with DeepEmbed do not run on a CUDA device");
   plan_.layer_norm_epsilon = weights.norms().layer_norm_epsilon;
   plan_.group_norm_epsilon = weights.norms().group_norm_epsilon;
   plan_.extended = weights.eigenvalues() == Eigenvalues::extended;

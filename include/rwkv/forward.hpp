@@ -119,15 +119,8 @@ void forward(const Weights& weights, std::span<const SlotT> slots, Logits which,
     for (std::size_t s = 0; s < pass.segments; ++s) {
       const auto& segment = work.segments()[s];
       kernels::for_each(segment.rows, 2 * channels, exec, [&](std::size_t m) {
-        auto table = weights.emb();
-        Token token = segment.tokens[m];
-        if constexpr (Fetching<Exec> && requires { table.bytes_of_row(token, channels); }) {
-          const auto row = table.bytes_of_row(token, channels);
-          exec.ahead(row);
-          table.data = exec.here(row);
-          token = 0;
-        }
-        embed<L>(table, weights.ln0(), token, channels, work.row(Work::x, segment.first_row + m));
+        embed<L>(weights.emb(), weights.ln0(), segment.tokens[m], channels, exec,
+                 work.row(Work::x, segment.first_row + m));
       });
     }
     if (!blocks(pass)) return;

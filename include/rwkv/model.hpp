@@ -199,6 +199,7 @@ class Model {
       fail_with(ErrorCategory::shape, source, ": the model (", d.layers, " layers, ", d.embed,
                 " channels, head size ", d.head_size, ", ffn ", d.ffn, ", vocabulary ", d.vocab,
                 ", ranks ", d.decay_rank, "/", d.icl_rank, "/", d.value_rank, "/", d.gate_rank,
+                ", DeepEmbed ", d.deep_rank,
                 ") does not have the dimensions this program was compiled for");
     return Shape(d);
   }

@@ -21,6 +21,7 @@ struct Dimensions {
   std::size_t icl_rank = 0;    ///< Da, low rank of the in-context learning rate a
   std::size_t value_rank = 0;  ///< Dv, low rank of the value residual; 0 if only block 0 exists
   std::size_t gate_rank = 0;   ///< Dg, low rank of the gate g
+  std::size_t deep_rank = 0;   ///< R, side of the matrix that DeepEmbed has per token; 0: none
   friend constexpr bool operator==(const Dimensions&, const Dimensions&) = default;
 };
 
@@ -45,7 +46,7 @@ struct Extent<dynamic, Tag> {
 /// The dimensions of a model, each static or `dynamic`. Regular, trivially copyable, freestanding.
 template <std::size_t Layers, std::size_t Embed, std::size_t HeadSize, std::size_t Ffn,
           std::size_t Vocab, std::size_t DecayRank, std::size_t IclRank, std::size_t ValueRank,
-          std::size_t GateRank>
+          std::size_t GateRank, std::size_t DeepRank = 0>
 class Shape {
   static_assert(Embed == dynamic || HeadSize == dynamic || (HeadSize > 0 && Embed % HeadSize == 0),
                 "embed must be a multiple of head_size");
@@ -55,7 +56,7 @@ class Shape {
   static constexpr bool is_static = Layers != dynamic && Embed != dynamic && HeadSize != dynamic &&
                                     Ffn != dynamic && Vocab != dynamic && DecayRank != dynamic &&
                                     IclRank != dynamic && ValueRank != dynamic &&
-                                    GateRank != dynamic;
+                                    GateRank != dynamic && DeepRank != dynamic;
 
   constexpr Shape() = default;
   /// Static dimensions must equal the given numbers (asserted; loaders check before they get here).
@@ -68,7 +69,8 @@ class Shape {
         decay_rank_(d.decay_rank),
         icl_rank_(d.icl_rank),
         value_rank_(d.value_rank),
-        gate_rank_(d.gate_rank) {}
+        gate_rank_(d.gate_rank),
+        deep_rank_(d.deep_rank) {}
 
   [[nodiscard]] constexpr std::size_t layers() const noexcept { return layers_; }
   [[nodiscard]] constexpr std::size_t embed() const noexcept { return embed_; }
@@ -80,10 +82,11 @@ class Shape {
   [[nodiscard]] constexpr std::size_t icl_rank() const noexcept { return icl_rank_; }
   [[nodiscard]] constexpr std::size_t value_rank() const noexcept { return value_rank_; }
   [[nodiscard]] constexpr std::size_t gate_rank() const noexcept { return gate_rank_; }
+  [[nodiscard]] constexpr std::size_t deep_rank() const noexcept { return deep_rank_; }
 
   [[nodiscard]] constexpr Dimensions dimensions() const noexcept {
-    return {layers(),     embed(),    head_size(),  ffn(),      vocab(),
-            decay_rank(), icl_rank(), value_rank(), gate_rank()};
+    return {layers(),     embed(),    head_size(),  ffn(),       vocab(),
+            decay_rank(), icl_rank(), value_rank(), gate_rank(), deep_rank()};
   }
 
   /// True if this shape type can represent `d`.
@@ -94,7 +97,7 @@ class Shape {
     return fits(Layers, d.layers) && fits(Embed, d.embed) && fits(HeadSize, d.head_size) &&
            fits(Ffn, d.ffn) && fits(Vocab, d.vocab) && fits(DecayRank, d.decay_rank) &&
            fits(IclRank, d.icl_rank) && fits(ValueRank, d.value_rank) &&
-           fits(GateRank, d.gate_rank);
+           fits(GateRank, d.gate_rank) && fits(DeepRank, d.deep_rank);
   }
 
   friend constexpr bool operator==(const Shape& a, const Shape& b) noexcept {
@@ -111,10 +114,11 @@ class Shape {
   [[no_unique_address]] internal::Extent<IclRank, 6> icl_rank_;
   [[no_unique_address]] internal::Extent<ValueRank, 7> value_rank_;
   [[no_unique_address]] internal::Extent<GateRank, 8> gate_rank_;
+  [[no_unique_address]] internal::Extent<DeepRank, 9> deep_rank_;
 };
 
 /// A shape known only at run time: fits every checkpoint.
 using DynamicShape =
-    Shape<dynamic, dynamic, dynamic, dynamic, dynamic, dynamic, dynamic, dynamic, dynamic>;
+    Shape<dynamic, dynamic, dynamic, dynamic, dynamic, dynamic, dynamic, dynamic, dynamic, dynamic>;
 
 }  // namespace rwkv::inline RWKV_ABI

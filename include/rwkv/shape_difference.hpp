@@ -24,7 +24,8 @@ namespace rwkv::inline RWKV_ABI {
                               {&Dimensions::decay_rank, " ranks of the decay"},
                               {&Dimensions::icl_rank, " ranks of the learning rate"},
                               {&Dimensions::value_rank, " ranks of the value"},
-                              {&Dimensions::gate_rank, " ranks of the gate"}};
+                              {&Dimensions::gate_rank, " ranks of the gate"},
+                              {&Dimensions::deep_rank, " ranks of DeepEmbed"}};
   for (const Field& f : fields)
     if (is.*f.member != expected.*f.member)
       return std::to_string(is.*f.member) + f.name + " where " +

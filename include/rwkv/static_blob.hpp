@@ -74,23 +74,25 @@ class StaticBlob {
   [[nodiscard]] BlockWeights<Matrix> block(std::size_t i) const noexcept {
     BlockWeights<Matrix> out{};
     std::size_t next = first_of_block(i);
-    for_each_block_tensor(
-        [&](const TensorSpec& spec, auto& to) {
-          const StaticBlobEntry e = entry(next++);
-          if (e.type == StaticBlobEntry::absent) return;
-          if constexpr (std::is_same_v<decltype(to), Matrix&>)
-            to = matrix(e, spec.outputs(Shape{}.dimensions()), spec.inputs(Shape{}.dimensions()));
-          else
-            to = reinterpret_cast<const float*>(data_of(e));
-        },
-        out);
+    const auto view = [&](const TensorSpec& spec, auto& to) {
+      const StaticBlobEntry e = entry(next++);
+      if (e.type == StaticBlobEntry::absent) return;
+      if constexpr (std::is_same_v<decltype(to), Matrix&>)
+        to = matrix(e, spec.outputs(Shape{}.dimensions()), spec.inputs(Shape{}.dimensions()));
+      else
+        to = reinterpret_cast<const float*>(data_of(e));
+    };
+    for_each_block_tensor(view, out);
+    if constexpr (Shape{}.deep_rank() > 0) for_each_deep_embed_tensor(view, out);
     set_epsilons(out, layer_norm_epsilon(), header().group_norm_epsilon);
     return out;
   }
 
  private:
   static constexpr std::size_t globals = global_tensors.size();
-  static constexpr std::size_t entries = globals + Shape{}.layers() * block_tensors.size();
+  static constexpr std::size_t entries_of_block =
+      block_tensors.size() + (Shape{}.deep_rank() > 0 ? deep_embed_tensors.size() : 0);
+  static constexpr std::size_t entries = globals + Shape{}.layers() * entries_of_block;
   /// Of the tensors of a block, those that block 0 lacks.
   static constexpr auto value_residual = [] {
     std::array<bool, block_tensors.size()> is{};
@@ -127,7 +129,7 @@ class StaticBlob {
   [[nodiscard]] StaticBlobEntry entry(std::size_t i) const noexcept { return entry_at(core_, i); }
   [[nodiscard]] float layer_norm_epsilon() const noexcept { return header().layer_norm_epsilon; }
   [[nodiscard]] static constexpr std::size_t first_of_block(std::size_t i) noexcept {
-    return globals + i * block_tensors.size();
+    return globals + i * entries_of_block;
   }
 
   [[nodiscard]] static constexpr bool is_type(std::uint32_t number, DType type) noexcept {
@@ -178,7 +180,7 @@ class StaticBlob {
     if (vector) {
       size = spec.size(d) * sizeof(float);
     } else if (spec.role == TensorRole::table) {
-      if (d.embed % block_elements(type) != 0)
+      if (extent_of(spec.axes[1], d) % block_elements(type) != 0)
         return "the table's rows are no whole blocks of its type";
       size = bytes_of(type, spec.size(d));
     } else {
@@ -215,6 +217,8 @@ class StaticBlob {
     for (std::size_t i = 0; i < std::size(dimensions); ++i)
       if (h.dimensions[i] != dimensions[i])
         return "the blob's model has other dimensions than this program was compiled for";
+    if (h.deep_rank != d.deep_rank)
+      return "the blob's model has another DeepEmbed than this program was compiled for";
     if ((h.flags & ~StaticBlobHeader::known_flags) != 0)
       return "the blob's model is of a kind that this version does not know";
     if (!(h.layer_norm_epsilon > 0 && h.layer_norm_epsilon < 1) ||
@@ -235,11 +239,15 @@ class StaticBlob {
       may_be_absent = next - 1 < 2 && (h.flags & StaticBlobHeader::normalised_table) != 0;
       check(spec);
     }
-    for (std::size_t i = 0; i < d.layers; ++i)
+    for (std::size_t i = 0; i < d.layers; ++i) {
       for (std::size_t k = 0; k < block_tensors.size(); ++k) {
         may_be_absent = i == 0 && value_residual[k];
         check(block_tensors[k]);
       }
+      may_be_absent = false;
+      if constexpr (d.deep_rank > 0)
+        for (const TensorSpec& spec : deep_embed_tensors) check(spec);
+    }
     return problem;
   }
 

@@ -34,7 +34,7 @@ struct StaticBlobHeader {
   std::uint32_t version;
   std::uint32_t layout;         ///< kernels::panel_layout
   std::uint64_t bytes;          ///< of the whole blob
-  std::uint64_t table_bytes;    ///< of the second blob, with the table and the head; 0: none
+  std::uint64_t table_bytes;    ///< of the second blob, with the tables and the head; 0: none
   std::uint64_t fingerprint;    ///< of the weights: the same as the host's model has
   std::uint64_t checksum;       ///< of everything but itself: see blob_checksum
   std::uint32_t dimensions[9];  ///< L, C, N, F, V and the ranks of decay, icl, value and gate
@@ -42,7 +42,8 @@ struct StaticBlobHeader {
   float group_norm_epsilon;
   std::uint32_t flags;
   std::uint32_t tensors;
-  std::byte reserved[28];
+  std::uint32_t deep_rank;  ///< of DeepEmbed; 0: none
+  std::byte reserved[24];
 };
 static_assert(sizeof(StaticBlobHeader) == 128);
 

@@ -30,7 +30,7 @@ struct StaticWeights {
   static constexpr std::size_t
       C = Shape{}.embed(),
       F = Shape{}.ffn(), V = Shape{}.vocab(), L = Shape{}.layers(), Dw = Shape{}.decay_rank(),
-      Da = Shape{}.icl_rank(), Dg = Shape{}.gate_rank(),
+      Da = Shape{}.icl_rank(), Dg = Shape{}.gate_rank(), R = Shape{}.deep_rank(),
       // A model of one block has no value residual; arrays need an element.
       Dv = Shape{}.value_rank() > 0 ? Shape{}.value_rank() : 1, Residuals = L > 1 ? L - 1 : 1;
 
@@ -57,11 +57,21 @@ struct StaticWeights {
     Norm ln_x;
     Packed<C, C> output;
   };
-  struct ChannelMix {
+  struct PlainChannelMix {
     float x_k[C];
     Packed<F, C> key;
     Packed<C, F> value;
   };
+  struct DeepChannelMix {
+    float x_k[C];
+    Packed<F, C> key;
+    Packed<C, F> value;
+    T s_emb[R == 0 ? 1 : V * R * R];
+    Packed<R == 0 ? 1 : R, C> s1;
+    Packed<F, R == 0 ? 1 : R> s2;
+    float s0[F];
+  };
+  using ChannelMix = std::conditional_t<R == 0, PlainChannelMix, DeepChannelMix>;
   struct Block {
     Norm ln1;
     TimeMix att;
@@ -119,6 +129,7 @@ struct StaticView {
     };
     BlockWeights<Matrix> out{};
     for_each_block_tensor<false>(view, w->blocks[i], out);
+    if constexpr (Weights::R > 0) for_each_deep_embed_tensor(view, w->blocks[i], out);
     if (i > 0) for_each_value_residual_tensor(view, w->residuals[i - 1], out);
     set_epsilons(out, w->layer_norm_epsilon, w->group_norm_epsilon);
     return out;

@@ -16,7 +16,7 @@ namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
 /// What a tensor is used for, which decides the types it can be stored in.
 enum class TensorRole : std::uint8_t {
-  table,     ///< emb: one row per token is read
+  table,     ///< emb, ffn.s_emb: one row per token is read
   head,      ///< the last product, with one row per token
   matrix,    ///< r, k, v, output, and both of the channel mix: most of the model
   low_rank,  ///< w1 ... g2, stored [inputs, outputs]
@@ -35,6 +35,8 @@ enum class Axis : std::uint8_t {
   icl_rank,
   value_rank,
   gate_rank,
+  deep_rank,
+  deep_matrix,  ///< deep_rank squared
 };
 
 [[nodiscard]] constexpr std::size_t extent_of(Axis axis, const Dimensions& d) noexcept {
@@ -58,9 +60,13 @@ enum class Axis : std::uint8_t {
     case Axis::value_rank:
       return d.value_rank;
     case Axis::gate_rank:
+      return d.gate_rank;
+    case Axis::deep_rank:
+      return d.deep_rank;
+    case Axis::deep_matrix:
       break;
   }
-  return d.gate_rank;
+  return d.deep_rank * d.deep_rank;
 }
 
 /// One tensor of a model.
@@ -108,6 +114,11 @@ struct ChannelMixTensors {
   Vector x_k;    // [C]
   Matrix key;    // C inputs -> F outputs
   Matrix value;  // F inputs -> C outputs
+  // DeepEmbed (RWKV-7a), which most models lack: s0 is null then.
+  Matrix s_emb;  // [V, R R] a table: in C order, not packed
+  Matrix s1;     // C inputs -> R outputs
+  Matrix s2;     // R inputs -> F outputs
+  Vector s0;     // [F]
 };
 
 template <class Vector, class Matrix, class Norm>
@@ -185,6 +196,21 @@ constexpr void for_each_value_residual_tensor(F&& f, Blocks&... b) {
   f(low_rank_spec("att.v2", Axis::value_rank, Axis::embed, "time_mix_v2.weight"), b.att.v2...);
 }
 
+/// DeepEmbed, in the channel mix of every block of a model that has it.
+template <class F, class... Blocks>
+constexpr void for_each_deep_embed_tensor(F&& f, Blocks&... b) {
+  using detail::low_rank_spec;
+  f(TensorSpec{"ffn.s_emb.weight",
+               TensorRole::table,
+               2,
+               {Axis::vocab, Axis::deep_matrix},
+               "channel_mix_s_emb.weight"},
+    b.ffn.s_emb...);
+  f(low_rank_spec("ffn.s1", Axis::embed, Axis::deep_rank, "channel_mix_s1.weight"), b.ffn.s1...);
+  f(low_rank_spec("ffn.s2", Axis::deep_rank, Axis::ffn, "channel_mix_s2.weight"), b.ffn.s2...);
+  f(TensorSpec{"ffn.s0", TensorRole::vector, 1, {Axis::ffn}, "channel_mix_s0.weight"}, b.ffn.s0...);
+}
+
 /// The second half of every block.
 template <class F, class... Blocks>
 constexpr void for_each_channel_mix_tensor(F&& f, Blocks&... b) {
@@ -197,7 +223,7 @@ constexpr void for_each_channel_mix_tensor(F&& f, Blocks&... b) {
     b.ffn.value...);
 }
 
-/// A block of RWKV-7, named behind "blocks.<i>.".
+/// A block of RWKV-7 without DeepEmbed, named behind "blocks.<i>.".
 template <bool ValueResidual = true, class F, class... Blocks>
 constexpr void for_each_block_tensor(F&& f, Blocks&... b) {
   using detail::low_rank_spec, detail::matrix_spec, detail::norm_spec, detail::row_spec;
@@ -278,13 +304,16 @@ constexpr std::size_t counted(Each each) {
   return n;
 }
 inline constexpr auto each_block = [](auto f) { for_each_block_tensor(f); };
+inline constexpr auto each_deep_embed = [](auto f) { for_each_deep_embed_tensor(f); };
 inline constexpr auto each_global = [](auto f) { for_each_global_tensor(f); };
 
 }  // namespace detail
 
-/// The tensors of a block and those outside the blocks.
+/// The tensors of a block, those that it has besides with DeepEmbed, and those outside the blocks.
 inline constexpr auto block_tensors =
     detail::listed<detail::counted(detail::each_block)>(detail::each_block);
+inline constexpr auto deep_embed_tensors =
+    detail::listed<detail::counted(detail::each_deep_embed)>(detail::each_deep_embed);
 inline constexpr auto global_tensors =
     detail::listed<detail::counted(detail::each_global)>(detail::each_global);
 
@@ -297,6 +326,8 @@ inline constexpr auto global_tensors =
 /// The tensor called `name` within a block ("att.w1"), or null.
 [[nodiscard]] constexpr const TensorSpec* find_block_tensor(std::string_view name) noexcept {
   for (const TensorSpec& spec : block_tensors)
+    if (spec.name == name) return &spec;
+  for (const TensorSpec& spec : deep_embed_tensors)
     if (spec.name == name) return &spec;
   return nullptr;
 }

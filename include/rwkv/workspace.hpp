@@ -36,16 +36,26 @@ constexpr std::size_t row_stride(std::size_t n, std::size_t rows) noexcept {
 constexpr std::size_t hidden_width(const Dimensions& d) noexcept {
   // The low-rank activations and those of the channel mix never live at the same time.
   const std::size_t low = d.decay_rank + d.icl_rank + d.value_rank + d.gate_rank;
-  return low > d.ffn ? low : d.ffn;
+  const std::size_t most = low > d.ffn ? low : d.ffn;
+  return most > d.deep_rank ? most : d.deep_rank;
 }
 
 inline constexpr std::size_t embed_buffers = 12;
 
 struct Nothing {};
 
+/// What a row of DeepEmbed needs: the token's matrix and then the gate, and two low-rank vectors.
+constexpr std::size_t gate_width(const Dimensions& d) noexcept {
+  const std::size_t matrix = d.deep_rank * d.deep_rank;
+  return d.deep_rank == 0 ? 0 : (matrix > d.ffn ? matrix : d.ffn) + 2 * d.deep_rank;
+}
+constexpr std::size_t gate_stride(const Dimensions& d, std::size_t rows) noexcept {
+  return d.deep_rank == 0 ? 0 : row_stride(gate_width(d), rows);
+}
+
 constexpr std::size_t workspace_floats(const Dimensions& d, std::size_t rows) noexcept {
-  return product_or_most(
-      rows, embed_buffers * row_stride(d.embed, rows) + row_stride(hidden_width(d), rows));
+  return product_or_most(rows, embed_buffers * row_stride(d.embed, rows) +
+                                   row_stride(hidden_width(d), rows) + gate_stride(d, rows));
 }
 
 /// Bytes for the quantised inputs (kernels/product.hpp) of one row: those of receptance, key and
@@ -182,6 +192,11 @@ class Workspace {
     return floats_.data() + detail::embed_buffers * rows_ * stride_;
   }
   [[nodiscard]] std::size_t hidden_stride() const noexcept { return hidden_stride_; }
+  /// [rows][detail::gate_width] With DeepEmbed.
+  [[nodiscard]] float* gate() noexcept { return hidden() + rows_ * hidden_stride_; }
+  [[nodiscard]] std::size_t gate_stride() const noexcept {
+    return detail::gate_stride(shape_.dimensions(), rows_);
+  }
   /// Room for the quantised inputs of the products of one stage.
   [[nodiscard]] std::byte* quantised_activations() noexcept { return quantised_.data(); }
   /// One row of logits [V].

@@ -67,7 +67,7 @@ class Rwkv7:
             block = f"blocks.{i}."
             out, v_first = self.time_mix(i, self.layer_norm(x, block + "ln1"), v_first, state)
             x = x + out
-            x = x + self.channel_mix(i, self.layer_norm(x, block + "ln2"), state)
+            x = x + self.channel_mix(i, self.layer_norm(x, block + "ln2"), state, token)
         return self.z["head.weight"] @ self.layer_norm(x, "ln_out")
 
     def layer_norm(self, x, name):
@@ -114,12 +114,24 @@ class Rwkv7:
         bonus = (r * k * r_k).sum(1, keepdims=True) * v
         return z("output.weight") @ ((y + bonus.reshape(-1)) * g), v_first
 
-    def channel_mix(self, i, x, state):
+    def channel_mix(self, i, x, state, token):
         name = f"blocks.{i}.ffn."
         shift = state["ffn_x_prev"][i] - x
         state["ffn_x_prev"][i] = x
         k = self.z[name + "key.weight"] @ (x + shift * self.z[name + "x_k"].squeeze())
-        return self.z[name + "value.weight"] @ np.maximum(k, 0) ** 2
+        k = np.maximum(k, 0) ** 2
+        if name + "s0" in self.z:
+            k = k * self.deep_embed(name, x, token)
+        return self.z[name + "value.weight"] @ k
+
+    def deep_embed(self, name, x, token):
+        """RWKV-7a: what the hidden units are multiplied with."""
+        matrix = self.z[name + "s_emb.weight"][token]
+        if name + "s_emb_x.weight" in self.z:  # the table's second part
+            embedding = self.layer_norm(self.z["emb.weight"][token], "blocks.0.ln0")
+            matrix = matrix + self.z[name + "s_emb_x.weight"] @ embedding
+        low = x @ self.z[name + "s1"]
+        return low @ matrix.reshape(len(low), len(low)) @ self.z[name + "s2"] + self.z[name + "s0"]
 
 
 # ------------------------------------------------------------------------------- safetensors
@@ -168,7 +180,7 @@ def read_safetensors(path):
 # ------------------------------------------------------------------------------- golden data
 
 
-def random_weights(rng, L, C, N, V, F, ranks, v_in_block_0):
+def random_weights(rng, L, C, N, V, F, ranks, v_in_block_0, deep=0):
     """Every tensor full size, so that each of them matters for the logits (of standard deviation
     about 2)."""
     z = {}
@@ -210,6 +222,12 @@ def random_weights(rng, L, C, N, V, F, ranks, v_in_block_0):
         uniform(ffn + "x_k", (1, 1, C), 0, 1)
         normal(ffn + "key.weight", (F, C), 1.0 / C**0.5)
         normal(ffn + "value.weight", (C, F), 0.8 / F**0.5)
+        if deep:
+            normal(ffn + "s_emb.weight", (V, deep**2), 0.7 / deep**0.5)
+            normal(ffn + "s_emb_x.weight", (deep**2, C), 0.7 / (deep * C) ** 0.5)
+            normal(ffn + "s1", (C, deep), 1.0 / C**0.5)
+            normal(ffn + "s2", (deep, F), 1.0 / deep**0.5)
+            normal(ffn + "s0", F, 0.3, mean=1.0)
     layer_norm("ln_out")
     normal("head.weight", (V, C), 2.0 / C**0.5)
     return z
@@ -271,6 +289,9 @@ MODELS = {
     "golden_l3_c48_bf16": dict(
         seed=3, dtype="bf16", extended=False, v_in_block_0=False, L=3, C=48, N=16, V=33, F=52,
         ranks=(12, 7, 5, 13)),
+    "golden_l2_c32_deep_f32": dict(
+        seed=5, dtype="f32", extended=False, v_in_block_0=False, L=2, C=32, N=16, V=20, F=64,
+        ranks=(8, 6, 3, 10), deep=8),
 }
 
 

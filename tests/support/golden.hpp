@@ -71,6 +71,13 @@ rwkv::State<Shape> state(const rwkv::io::Checkpoint& golden, const std::string& 
   return s;
 }
 
+/// A model with DeepEmbed, whose tables are in two parts.
+inline Case deep_case() {
+  const std::string name = "golden_l2_c32_deep_f32";
+  const std::filesystem::path own = RWKV_TEST_DATA;
+  return {name, own / (name + ".model.safetensors"), own / (name + ".golden.safetensors")};
+}
+
 struct StateError {
   double shift = 0;  ///< largest error of a token-shift row
   double wkv = 0;    ///< largest error of a matrix, divided by max(1, largest entry)

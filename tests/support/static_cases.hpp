@@ -25,6 +25,12 @@ struct Bf16 {
   using Element = rwkv::bfloat16;
 };
 
+struct Deep {
+  static constexpr const char* name = "golden_l2_c32_deep_f32";
+  using Shape = rwkv::Shape<2, 32, 16, 64, 20, 8, 6, 3, 10, 8>;
+  using Element = float;
+};
+
 /// The model of a case, as a checkpoint.
 template <class Case>
 rwkv::io::Checkpoint checkpoint_of() {

@@ -43,6 +43,8 @@ std::unique_ptr<rwkv::StaticWeights<Shape, T>> static_weights(const rwkv::io::St
       detail::copy(member, tensor);
     };
     rwkv::for_each_block_tensor<false>(copy, to->blocks[i], from.block(i));
+    if constexpr (Shape{}.deep_rank() > 0)
+      rwkv::for_each_deep_embed_tensor(copy, to->blocks[i], from.block(i));
     if (i > 0) rwkv::for_each_value_residual_tensor(copy, to->residuals[i - 1], from.block(i));
   }
   detail::copy(to->ln_out, from.ln_out());

@@ -24,7 +24,8 @@ std::shared_ptr<const Layout> layout_for(std::size_t head_size, Eigenvalues eige
                  .decay_rank = 5,
                  .icl_rank = 4,
                  .value_rank = 3,
-                 .gate_rank = 7},
+                 .gate_rank = 7,
+                 .deep_rank = head_size == 16 || head_size == 32 ? std::size_t{3} : 0},
       eigenvalues);
 }
 
@@ -113,7 +114,9 @@ double worst_derivative(Loss loss, test::Vector& at, std::size_t begin,
 }  // namespace
 
 TEST_CASE("reference, training and inference compute the same logits") {
-  for (const auto& c : golden::cases()) {
+  auto cases = golden::cases();
+  cases.push_back(golden::deep_case());
+  for (const auto& c : cases) {
     CAPTURE(c.name);
     const auto golden = golden::read(c.golden);
     const auto checkpoint = golden::read(c.model);
@@ -149,7 +152,8 @@ TEST_CASE("reference, training and inference compute the same logits") {
     }
     MESSAGE(c.name << ": reference " << reference_error << ", training " << training_error
                    << ", training against inference " << difference);
-    CHECK(reference_error <= 1e-9);
+    // Tables of DeepEmbed that are sums of two parts are rounded.
+    CHECK(reference_error <= (p.shape().deep_rank() > 0 ? 1e-6 : 1e-9));
     CHECK(training_error <= 1e-4);
     CHECK(difference <= 1e-4);
   }

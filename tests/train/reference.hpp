@@ -46,13 +46,13 @@ class Reference {
         add(x, time_mix(block, layer_norm(x, block.ln1.weight, block.ln1.bias), v_first, att_x_prev,
                         ffn_x_prev + c_));
         add(x, channel_mix(block, layer_norm(x, block.ln2.weight, block.ln2.bias), ffn_x_prev,
-                           layout_.shape().ffn()));
+                           layout_.shape().ffn(), token));
       };
       const auto sparse_block = [&](std::size_t j) {
         const auto block = layout_.sparse_block(j, parameters.data());
         add(x, attention(block, layer_norm(x, block.ln1.weight, block.ln1.bias), cached[j]));
         add(x, channel_mix(block, layer_norm(x, block.ln2.weight, block.ln2.bias),
-                           cached[j].ffn_x_prev.data(), layout_.sparse().ffn));
+                           cached[j].ffn_x_prev.data(), layout_.sparse().ffn, token));
       };
       layout_.for_blocks(rwkv_block, sparse_block);
       out.push_back(
@@ -238,9 +238,24 @@ class Reference {
   }
 
   template <class AnyBlock>
-  Vector channel_mix(const AnyBlock& p, const Vector& x, double* x_prev, std::size_t ffn) const {
+  Vector channel_mix(const AnyBlock& p, const Vector& x, double* x_prev, std::size_t ffn,
+                     rwkv::Token token) const {
     Vector h = matrix(p.ffn.key, shifted(x, x_prev, p.ffn.x_k), ffn);
     for (double& u : h) u = std::max(0.0, u) * std::max(0.0, u);
+    if (p.ffn.s0 != nullptr) {
+      const std::size_t rank = layout_.shape().deep_rank();
+      const double* const table = p.ffn.s_emb + token * rank * rank;
+      Vector low(rank), mixed(rank);
+      for (std::size_t i = 0; i < rank; ++i)
+        for (std::size_t c = 0; c < c_; ++c) low[i] += x[c] * p.ffn.s1[c * rank + i];
+      for (std::size_t j = 0; j < rank; ++j)
+        for (std::size_t i = 0; i < rank; ++i) mixed[j] += low[i] * table[i * rank + j];
+      for (std::size_t f = 0; f < ffn; ++f) {
+        double gate = p.ffn.s0[f];
+        for (std::size_t j = 0; j < rank; ++j) gate += mixed[j] * p.ffn.s2[j * ffn + f];
+        h[f] *= gate;
+      }
+    }
     std::copy(x.begin(), x.end(), x_prev);
     return matrix(p.ffn.value, h, c_);
   }

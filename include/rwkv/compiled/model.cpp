@@ -2,6 +2,7 @@
 // Models: from a checkpoint to logits.
 #include <rwkv/compiled/part.hpp>
 #include <rwkv/hybrid.ipp>
+#include <rwkv/io/deep_embed.ipp>
 #include <rwkv/io/describe.ipp>
 #include <rwkv/io/dimensions.ipp>
 #include <rwkv/io/model_settings.ipp>

@@ -99,15 +99,15 @@ RWKV_FUNCTION std::string describe(const Checkpoint& c) {
 RWKV_FUNCTION void refuse_extra_tensor(const Checkpoint& c, std::string_view name,
                                        const Tensor& tensor) {
   static constexpr std::array<detail::Telltale, 5> variants{
-      {{".ffn.s_emb", "a table of DeepEmbed: this is an RWKV-7a or 7b model"},
-       {".ffn.s0", "a part of DeepEmbed: this is an RWKV-7a or 7b model"},
-       {".ffn.s1", "a part of DeepEmbed: this is an RWKV-7a or 7b model"},
-       {".ffn.s2", "a part of DeepEmbed: this is an RWKV-7a or 7b model"},
-       {".qkv.", "a part of deep-embed attention: this is an RWKV-7b model"}}};
+      {{".ffn.s_emb", "a table of DeepEmbed (RWKV-7a), which block 0 lacks"},
+       {".ffn.s0", "a part of DeepEmbed (RWKV-7a), which block 0 lacks"},
+       {".ffn.s1", "a part of DeepEmbed (RWKV-7a), which block 0 lacks"},
+       {".ffn.s2", "a part of DeepEmbed (RWKV-7a), which block 0 lacks"},
+       {".qkv.",
+        "a part of deep-embed attention: this is an RWKV-7b model, which is not supported"}}};
   std::string what;
   for (const auto& [part, meaning] : variants)
-    if (what.empty() && name.find(part) != std::string_view::npos)
-      what = std::string(meaning) + ", which is not supported";
+    if (what.empty() && name.find(part) != std::string_view::npos) what = std::string(meaning);
   if (what.empty() && name.find("rosa") != std::string_view::npos)
     what = "a part of ROSA: this is an RWKV-8 model, which is not supported";
   for (const auto& [part, meaning] : detail::adapter_marks)

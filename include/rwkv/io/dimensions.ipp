@@ -2,6 +2,7 @@
 // The definitions of io/dimensions.hpp.
 #pragma once
 
+#include <rwkv/io/deep_embed.hpp>
 #include <rwkv/io/describe.hpp>
 #include <rwkv/io/dimensions.hpp>
 #include <rwkv/io/model_settings.hpp>
@@ -26,6 +27,7 @@ RWKV_FUNCTION Dimensions dimensions_of(const Checkpoint& c) {
   d.decay_rank = matrix("blocks.0.att.w1").shape[1];
   d.icl_rank = matrix("blocks.0.att.a1").shape[1];
   d.gate_rank = matrix("blocks.0.att.g1").shape[1];
+  d.deep_rank = deep_rank_of(c);
   const auto exists = [&](std::size_t layer) {  // as soon as any of its tensors does
     const std::string prefix = "blocks." + std::to_string(layer) + ".";
     const auto it = c.tensors.lower_bound(prefix);

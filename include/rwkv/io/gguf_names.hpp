@@ -12,8 +12,8 @@ inline constexpr std::int32_t gguf_normal_token = 1;
 inline constexpr std::int32_t gguf_control_token = 3;
 inline constexpr std::int32_t gguf_unused_token = 5;
 
-/// The architecture of files whose eigenvalues are extended, or whose norms are not the ones that
-/// other programs take for granted: these, which would compute something else, refuse them.
+/// The architecture of files whose eigenvalues are extended, whose norms are not the ones that other
+/// programs take for granted, or which have DeepEmbed: these, which would compute something else, refuse them.
 inline constexpr std::string_view gguf_extended = "rwkv7-extended";
 
 /// The official name of an rwkv7 GGUF tensor, or nothing.
@@ -25,10 +25,14 @@ inline constexpr std::string_view gguf_extended = "rwkv7-extended";
   const std::string prefix = "blocks." + std::string(block->first) + '.';
   if (block->second == gguf_fused_shift)
     return OfficialName{.name = prefix + "att.", .fused = true};
-  for (const TensorSpec& spec : block_tensors)
+  std::optional<OfficialName> official;
+  const auto look = [&](const TensorSpec& spec) {
     if (block->second == spec.gguf)
-      return OfficialName{prefix + std::string(spec.name), spec.role == TensorRole::low_rank};
-  return std::nullopt;
+      official = {prefix + std::string(spec.name), spec.role == TensorRole::low_rank};
+  };
+  for (const TensorSpec& spec : block_tensors) look(spec);
+  for (const TensorSpec& spec : deep_embed_tensors) look(spec);
+  return official;
 }
 
 /// The GGUF name of a tensor of an RWKV-7 model; att.x_r ... att.x_g all have that of the tensor

@@ -34,10 +34,13 @@ struct LayoutEntry {
   };
   for (const TensorSpec& global : global_tensors) {
     if (global.name == "ln_out.weight")
-      for (std::size_t i = 0; i < d.layers; ++i)
+      for (std::size_t i = 0; i < d.layers; ++i) {
+        const std::string block = "blocks." + std::to_string(i) + '.';
         for (const TensorSpec& spec : block_tensors)
-          if (i > 0 || !is_value_residual(spec.name))
-            add("blocks." + std::to_string(i) + '.', spec);
+          if (i > 0 || !is_value_residual(spec.name)) add(block, spec);
+        if (d.deep_rank > 0)
+          for (const TensorSpec& spec : deep_embed_tensors) add(block, spec);
+      }
     if (!normalised_table || !global.name.starts_with("blocks.0.ln0.")) add({}, global);
   }
   return layout;
@@ -60,7 +63,8 @@ inline void add_sparse_blocks(std::vector<LayoutEntry>& layout, const Checkpoint
 }
 
 /// Throws `Error` unless the checkpoint holds exactly the tensors of `layout`, in these shapes (a
-/// vector may have any shape of its size); block 0 may have its unused v0, v1, v2.
+/// vector may have any shape of its size); block 0 may have its unused v0, v1, v2, and tables of
+/// DeepEmbed may have a second part (io/deep_embed.hpp).
 inline void check_layout(const Checkpoint& checkpoint, std::span<const LayoutEntry> layout) {
   std::set<std::string_view> known{"blocks.0.att.v0", "blocks.0.att.v1", "blocks.0.att.v2"};
   for (const LayoutEntry& entry : layout) {
@@ -77,8 +81,12 @@ inline void check_layout(const Checkpoint& checkpoint, std::span<const LayoutEnt
       detail::refuse_tensor(ErrorCategory::unsupported, checkpoint.source, entry.name,
                             " has elements of type ", std::string(name_of(tensor.dtype)));
   }
+  constexpr std::string_view residual = ".ffn.s_emb_x.weight";
   for (const auto& [name, tensor] : checkpoint.tensors)
-    if (!known.contains(name)) refuse_extra_tensor(checkpoint, name, tensor);
+    if (!known.contains(name) &&
+        !(name.ends_with(residual) &&
+          known.contains(name.substr(0, name.size() - residual.size()) + ".ffn.s_emb.weight")))
+      refuse_extra_tensor(checkpoint, name, tensor);
 }
 
 }  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA

@@ -14,7 +14,7 @@
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 struct StaticBlobOptions {
-  /// Puts the embedding table and the head into a blob of their own, for memory that is larger and
+  /// Puts the embedding table, the tables of DeepEmbed and the head into a blob of their own, for memory that is larger and
   /// slower.
   bool tables_apart = false;
   /// Writes matrices of 8-bit codes in the order for processors without vectors
@@ -36,7 +36,9 @@ class BlobWriter {
   BlobWriter(const StoredWeights& w, const StaticBlobOptions& options)
       : w_(w), quads_(options.quads) {
     const Dimensions& d = w.dimensions();
-    const std::size_t count = global_tensors.size() + d.layers * block_tensors.size();
+    const std::size_t of_block =
+        block_tensors.size() + (d.deep_rank > 0 ? deep_embed_tensors.size() : 0);
+    const std::size_t count = global_tensors.size() + d.layers * of_block;
     blobs_.core.resize(sizeof(StaticBlobHeader) + count * sizeof(StaticBlobEntry));
     std::vector<std::byte>& tables = options.tables_apart ? blobs_.tables : blobs_.core;
     const AnyTable& emb = w.emb();
@@ -44,18 +46,24 @@ class BlobWriter {
     norm(w.ln0());
     norm(w.ln_out());
     matrix(tables, w.head(), "head.weight");
-    for (std::size_t i = 0; i < d.layers; ++i)
-      for_each_block_tensor(
-          [&](const TensorSpec& spec, const auto& from) {
-            if (i == 0 && is_value_residual(spec.name))
-              put(blobs_.core, DType::f32, nullptr, 0);
-            else if constexpr (std::is_same_v<decltype(from), const AnyMatrix&>)
-              matrix(blobs_.core, from,
-                     "blocks." + std::to_string(i) + '.' + std::string(spec.name));
-            else
-              put(blobs_.core, DType::f32, from, spec.size(d) * sizeof(float));
-          },
-          w.block(i));
+    for (std::size_t i = 0; i < d.layers; ++i) {
+      const auto write = [&](const TensorSpec& spec, const auto& from) {
+        if (i == 0 && is_value_residual(spec.name)) {
+          put(blobs_.core, DType::f32, nullptr, 0);
+        } else if constexpr (std::is_same_v<decltype(from), const AnyMatrix&>) {
+          if (spec.role == TensorRole::table) {
+            blobs_.types.insert(from.type);
+            put(tables, from.type, from.data, bytes_of(from.type, spec.size(d)));
+          } else {
+            matrix(blobs_.core, from, "blocks." + std::to_string(i) + '.' + std::string(spec.name));
+          }
+        } else {
+          put(blobs_.core, DType::f32, from, spec.size(d) * sizeof(float));
+        }
+      };
+      for_each_block_tensor(write, w.block(i));
+      if (d.deep_rank > 0) for_each_deep_embed_tensor(write, w.block(i));
+    }
     finish(count);
   }
 
@@ -124,6 +132,7 @@ class BlobWriter {
     h.flags = (w_.eigenvalues() == Eigenvalues::extended ? h.extended_eigenvalues : 0u) |
               (w_.norms().normalised_table ? h.normalised_table : 0u);
     h.tensors = static_cast<std::uint32_t>(count);
+    h.deep_rank = static_cast<std::uint32_t>(d.deep_rank);
     h.checksum =
         internal::blob_checksum(h, std::span(blobs_.core).subspan(sizeof h), blobs_.tables);
     std::memcpy(blobs_.core.data(), &h, sizeof h);
@@ -157,6 +166,7 @@ class BlobWriter {
                               d.decay_rank, d.icl_rank, d.value_rank, d.gate_rank};
   for (std::size_t i = 0; i < std::size(dims); ++i)
     out += (i ? ", " : "") + std::to_string(dims[i]);
+  if (d.deep_rank > 0) out += ", " + std::to_string(d.deep_rank);
   out += ">;\nusing Weights = rwkv::StaticBlob<Shape";
   for (const DType type : blobs.types) out += ", rwkv::DType::" + std::string(name_of(type));
   out += ">;\ninline constexpr std::uint64_t fingerprint = " + std::to_string(w.fingerprint()) +

@@ -136,6 +136,7 @@ class SourceWriter {
                               d.decay_rank, d.icl_rank, d.value_rank, d.gate_rank};
   for (std::size_t i = 0; i < std::size(dims); ++i)
     out += (i ? ", " : "") + std::to_string(dims[i]);
+  if (d.deep_rank > 0) out += ", " + std::to_string(d.deep_rank);
   out += ">;\n\nalignas(64) inline constexpr rwkv::StaticWeights<Shape, ";
   out += element;
   out += "> weights = {\n";
@@ -152,6 +153,14 @@ class SourceWriter {
   const auto tensor = [&](const TensorSpec& spec, const auto& values) {
     write.within(detail::members_of(spec));
     if constexpr (std::is_same_v<decltype(values), const AnyMatrix&>)
+      if (spec.role == TensorRole::table) {
+        if (values.type != type)
+          fail_with(ErrorCategory::unsupported, "a table of DeepEmbed is ",
+                    std::string(name_of(values.type)), " but the head is ",
+                    std::string(name_of(type)), ": static models have one element type");
+        return write.array(type, values.data, spec.size(d));
+      }
+    if constexpr (std::is_same_v<decltype(values), const AnyMatrix&>)
       matrix(values, spec.outputs(d), spec.inputs(d));
     else
       write.array(values, spec.size(d));
@@ -163,6 +172,7 @@ class SourceWriter {
     const auto& b = w.block(i);
     write.open();
     for_each_block_tensor<false>(tensor, b);
+    if (d.deep_rank > 0) for_each_deep_embed_tensor(tensor, b);
     write.within({});
     write.close();
     write.next();

@@ -27,16 +27,16 @@ struct WeightSizes {
   std::size_t parameters = 0;       ///< StoredWeights::parameters
   std::size_t bytes = 0;            ///< StoredWeights::bytes
   std::size_t bytes_per_token = 0;  ///< StoredWeights::bytes_per_token
-  std::size_t in_place = 0;    ///< of `bytes`: the embedding table, if it is used where it lies
-  std::size_t sparse_ffn = 0;  ///< StoredWeights::sparse_ffn
-  std::size_t allocated = 0;   ///< the one allocation for all that is not used in place
+  std::size_t in_place = 0;         ///< of `bytes`: the tables that are used where they lie
+  std::size_t sparse_ffn = 0;       ///< StoredWeights::sparse_ffn
+  std::size_t allocated = 0;        ///< the one allocation for all that is not used in place
 };
 
 /// A model's parameters in memory: what the views of weights.hpp point into. Immutable, movable.
 class StoredWeights {
  public:
-  /// Reads and checks every tensor of the checkpoint. The embedding table stays where it is, if the
-  /// checkpoint says that it may (`Checkpoint::in_place`) and its layout allows it; everything else
+  /// Reads and checks every tensor of the checkpoint. Tables (that of the embedding, and those of
+  /// DeepEmbed unless they are in two parts) stay where they are, if the checkpoint says that they may (`Checkpoint::in_place`) and its layout allows it; everything else
   /// is copied. Throws Error.
   explicit StoredWeights(const Checkpoint& c, const LoadOptions& options = {},
                          ExecutorRef exec = {}, Architecture architecture = Architecture::rwkv7)
@@ -78,11 +78,10 @@ class StoredWeights {
   /// Numbers in the model, block 0's unused value residual not counted.
   [[nodiscard]] std::size_t parameters() const noexcept { return parameters_; }
   /// Bytes of all parameters as they are held in memory.
-  [[nodiscard]] std::size_t bytes() const noexcept { return bytes_ + table_bytes() + state_bytes_; }
-  /// Bytes that one decoded token reads: everything but the embedding table, of which it reads one
-  /// row.
+  [[nodiscard]] std::size_t bytes() const noexcept { return bytes_ + table_bytes_ + state_bytes_; }
+  /// Bytes that one decoded token reads: everything but the tables, of which it reads one row each.
   [[nodiscard]] std::size_t bytes_per_token() const noexcept {
-    return bytes_ + bytes_of(emb_.type, dimensions_.embed);
+    return bytes_ + (dimensions_.vocab == 0 ? 0 : table_bytes_ / dimensions_.vocab);
   }
   /// Identifies the model a state belongs to: a hash of the dimensions and of every vector. Storing
   /// the matrices in another type does not change it.
@@ -97,10 +96,6 @@ class StoredWeights {
  private:
   StoredWeights(const Checkpoint& c, const LoadOptions& options, ExecutorRef exec,
                 Architecture architecture, bool only_measure);
-
-  [[nodiscard]] std::size_t table_bytes() const noexcept {
-    return bytes_of(emb_.type, dimensions_.vocab * dimensions_.embed);
-  }
 
   void read_eigenvalues(const Checkpoint& c);
   void hash(std::uint64_t word) noexcept { fingerprint_ = (fingerprint_ ^ word) * 0x100000001b3u; }
@@ -118,12 +113,13 @@ class StoredWeights {
   AnyMatrix head_;
   detail::WeightArena memory_;
   std::vector<std::unique_ptr<const LowRank>> beside_;  // what matrices of blocks point to
-  std::vector<std::shared_ptr<const void>> storage_;    // of the table, if it is in place
+  std::vector<std::shared_ptr<const void>> storage_;    // of tables, if they are in place
   std::function<void()> check_file_;                    // likewise
   const float* initial_ = nullptr;                      // [L][H][N key][N value], or null
-  bool in_place_ = false;                               // the table
+  std::size_t in_place_ = 0;                            // bytes of tables
   std::size_t parameters_ = 0;
-  std::size_t bytes_ = 0;
+  std::size_t bytes_ = 0;  // of all but tables
+  std::size_t table_bytes_ = 0;
   std::size_t state_bytes_ = 0;  // of initial_
   std::uint64_t fingerprint_ = 0xcbf29ce484222325u;
 };

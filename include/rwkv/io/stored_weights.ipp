@@ -3,6 +3,7 @@
 #pragma once
 
 #include <rwkv/core/buffer.hpp>
+#include <rwkv/io/deep_embed.hpp>
 #include <rwkv/io/describe.hpp>
 #include <rwkv/io/stored_weights.hpp>
 #include <rwkv/io/weight_types.hpp>
@@ -37,7 +38,8 @@ class StoredWeights::Builder {
         changes(changes_to(c, o.adapters)),
         encode(o.narrow),
         quantise(o.matrix_type && is_block(*o.matrix_type)),
-        measure(only_measure) {
+        measure(only_measure),
+        deep_residual(has_deep_residual(c, weights.dimensions_)) {
     if (quantise) kept = kept_matrices(c.metadata);
 #if !RWKV_HEADER_ONLY
     if (encode == nullptr) encode = &narrow_pieces;
@@ -162,16 +164,19 @@ class StoredWeights::Builder {
     const Tensor whole = !adds(name) ? stored
                                      : Tensor{DType::f32, stored.shape, c_order(stored.shape),
                                               std::as_bytes(std::span(sum))};
+    return narrowed(name, input_first ? whole.transposed() : whole, type);
+  }
+  /// The tensor itself, likewise.
+  std::vector<std::byte> narrowed(const std::string& name, const Tensor& whole, DType type) {
     std::vector<std::byte> out;
     out.reserve(bytes_of(type, whole.size()));
-    encode(input_first ? whole.transposed() : whole, type, from.source, name, exec,
-           [&](std::span<const std::byte> piece) {
-             out.insert(out.end(), piece.begin(), piece.end());
-             check_cancelled();
-             if (out.size() < out.capacity())
-               report(stored,
-                      static_cast<double>(out.size()) / static_cast<double>(out.capacity()));
-           });
+    encode(whole, type, from.source, name, exec, [&](std::span<const std::byte> piece) {
+      out.insert(out.end(), piece.begin(), piece.end());
+      check_cancelled();
+      if (out.size() < out.capacity())
+        report(from.get(name),
+               static_cast<double>(out.size()) / static_cast<double>(out.capacity()));
+    });
     return out;
   }
 
@@ -339,12 +344,20 @@ class StoredWeights::Builder {
     }
   }
 
-  void table() {
-    const Tensor& stored = base("emb.weight");
+  /// A table of rows of `cols` numbers. `complete` changes its numbers beforehand; null: nothing.
+  AnyTable table(const std::string& name, std::size_t cols,
+                 const std::function<void(std::span<float>)>& complete = nullptr) {
+    const Tensor& stored = base(name);
     const Dimensions& d = to.dimensions_;
-    const bool changed = adds("emb.weight");
-    const std::vector<float> values =
-        changed && !measure ? changes->merged("emb.weight", stored, exec) : std::vector<float>();
+    if (stored.shape != std::vector<std::size_t>{d.vocab, cols})
+      fail_with(ErrorCategory::format, from.source, ": tensor ", name, " has shape ",
+                to_string(stored.shape), " where [", d.vocab, ", ", cols, "] was expected");
+    const bool changed = adds(name) || complete != nullptr;
+    std::vector<float> values;
+    if (changed && !measure) {
+      values = adds(name) ? changes->merged(name, stored, exec) : stored.values<float>();
+      if (complete != nullptr) complete(values);
+    }
     const Tensor t = !changed ? stored
                               : Tensor{DType::f32, stored.shape, c_order(stored.shape),
                                        std::as_bytes(std::span(values))};
@@ -352,51 +365,90 @@ class StoredWeights::Builder {
     const DType natural = as_floats ? DType::f32 : stored.dtype;
     std::optional<DType> asked = options.table_type;
     if (asked && is_block(*asked))
-      asked = fitting_type(*asked, d.embed).value_or(half_width(stored.dtype));
+      asked = fitting_type(*asked, cols).value_or(half_width(stored.dtype));
     else if (!asked && quantise)
-      asked = quantised_type(Role::table, "emb.weight", stored);
+      asked = quantised_type(Role::table, name, stored);
     const DType type = asked.value_or(natural);
-    const bool as_stored = (changes == nullptr || !changes->touches("emb.weight")) &&
+    const bool as_stored = !changed && (changes == nullptr || !changes->touches(name)) &&
                            t.contiguous() && t.dtype == type;
     // A mapped file is asked for its size before each pass: not for a table so small.
     constexpr std::size_t worth_asking = std::size_t{256} << 10;
     const bool in_place = from.in_place && (!from.check || t.bytes.size() >= worth_asking);
-    to.in_place_ =
+    const bool stays =
         in_place && !from.storage.empty() && as_stored &&
         (is_block(type) || reinterpret_cast<std::uintptr_t>(t.bytes.data()) % size_of(type) == 0);
-    to.emb_.type = as_stored || asked || !is_block(type) ? type : DType::f32;
-    if (to.in_place_) {
-      to.emb_.data = t.bytes.data();
+    AnyTable table{as_stored || asked || !is_block(type) ? type : DType::f32};
+    const std::size_t n = d.vocab * cols, size = bytes_of(table.type, n);
+    to.table_bytes_ += size;
+    if (stays) {
+      table.data = t.bytes.data();
+      to.in_place_ += size;
       to.storage_ = from.storage;
       to.check_file_ = from.check;
     } else if (measure) {
-      (void)to.memory_.allocate<std::byte>(to.table_bytes());
+      (void)to.memory_.allocate<std::byte>(size);
     } else if (as_stored) {
-      std::byte* const out = to.memory_.allocate<std::byte>(to.table_bytes());
-      std::copy_n(t.bytes.data(), to.table_bytes(), out);
-      to.emb_.data = out;
-    } else if (quantise || is_block(to.emb_.type)) {
-      const std::vector<std::byte> bytes = narrowed("emb.weight", stored, false, to.emb_.type);
+      std::byte* const out = to.memory_.allocate<std::byte>(size);
+      std::copy_n(t.bytes.data(), size, out);
+      table.data = out;
+    } else if (quantise || is_block(table.type)) {
+      const std::vector<std::byte> bytes = narrowed(name, t, table.type);
       auto* const out = to.memory_.allocate<std::byte>(bytes.size());
       std::copy(bytes.begin(), bytes.end(), out);
-      to.emb_.data = out;
+      table.data = out;
     } else {
-      const std::size_t n = d.vocab * d.embed;
-      switch (to.emb_.type) {
+      switch (table.type) {
         case DType::f16:
-          to.emb_.data = copy_table<half>(t, n);
+          table.data = copy_table<half>(t, n);
           break;
         case DType::bf16:
-          to.emb_.data = copy_table<bfloat16>(t, n);
+          table.data = copy_table<bfloat16>(t, n);
           break;
         default:
-          to.emb_.data = copy_table<float>(t, n);
+          table.data = copy_table<float>(t, n);
           break;
       }
     }
-    to.parameters_ += d.vocab * d.embed;
+    to.parameters_ += n;
+    report(stored);
+    return table;
+  }
+
+  void embedding() {
+    const Dimensions& d = to.dimensions_;
+    to.emb_ = table("emb.weight", d.embed);
     for (const std::size_t n : {d.layers, d.embed, d.head_size, d.ffn, d.vocab}) to.hash(n);
-    report(t);
+  }
+
+  void deep_embed(std::size_t i, BlockWeights<AnyMatrix>& block) {
+    const Dimensions& d = to.dimensions_;
+    const std::string prefix = "blocks." + std::to_string(i) + ".";
+    std::function<void(std::span<float>)> complete;
+    if (deep_residual) {
+      const std::string residual = deep_residual_name(i);
+      taken.insert(residual);
+      for (const std::string& part :
+           {std::string("emb.weight"), std::string("blocks.0.ln0.weight"), residual})
+        if (adds(part))
+          fail_with(ErrorCategory::unsupported, from.source, ": an adapter changes ", part,
+                    ", of which the tables of DeepEmbed are made: convert the model first");
+      complete = [this, i](std::span<float> numbers) {
+        add_deep_residual(from, to.dimensions_, i, numbers, exec);
+      };
+    }
+    for_each_deep_embed_tensor(
+        [&](const TensorSpec& spec, auto& tensor) {
+          if constexpr (std::is_same_v<decltype(tensor), AnyMatrix&>)
+            if (spec.role == TensorRole::table) {
+              const AnyTable t =
+                  table(prefix + std::string(spec.name), d.deep_rank * d.deep_rank, complete);
+              tensor = {t.type, t.data, d.vocab, d.deep_rank * d.deep_rank};
+              return;
+            }
+          load(prefix + std::string(spec.name), spec, d, tensor);
+        },
+        block);
+    if (deep_residual) report(from.get(deep_residual_name(i)));
   }
 
   template <class T>
@@ -440,6 +492,7 @@ class StoredWeights::Builder {
         }
       });
     }
+    if (d.deep_rank > 0) deep_embed(i, b);
     set_epsilons(b, to.norms_.layer_norm_epsilon, to.norms_.group_norm_epsilon);
     const std::size_t ranks = d.decay_rank + d.icl_rank + d.value_rank + d.gate_rank;
     check_room(prefix + "att", {&b.att.receptance, &b.att.key, &b.att.value},
@@ -518,6 +571,7 @@ class StoredWeights::Builder {
   bool quantise;                  // to blocks
   std::vector<std::string> kept;  // 16 bits, where others become blocks
   bool measure;
+  bool deep_residual;  // tables of DeepEmbed are in two parts
   std::set<std::string, std::less<>> taken;
   std::size_t bytes_done = 0;
   std::size_t total = 0;
@@ -526,8 +580,8 @@ class StoredWeights::Builder {
 RWKV_FUNCTION WeightSizes StoredWeights::sizes(const Checkpoint& c, const LoadOptions& options,
                                                Architecture architecture) {
   const StoredWeights w(c, options, {}, architecture, true);
-  return {w.parameters(), w.bytes(),       w.bytes_per_token(), w.in_place_ ? w.table_bytes() : 0,
-          w.sparse_ffn(), w.memory_.used()};
+  return {w.parameters(), w.bytes(),      w.bytes_per_token(),
+          w.in_place_,    w.sparse_ffn(), w.memory_.used()};
 }
 
 RWKV_FUNCTION StoredWeights::StoredWeights(const Checkpoint& c, const LoadOptions& options,
@@ -555,7 +609,7 @@ RWKV_FUNCTION StoredWeights::StoredWeights(const Checkpoint& c, const LoadOption
     memory_ = detail::WeightArena(sizes(c, options, architecture).allocated, resource);
   }
   Builder build{*this, c, options, exec, only_measure};
-  build.table();
+  build.embedding();
   if (!norms_.normalised_table) ln0_ = build.norm("blocks.0.ln0", dimensions_.embed);
   blocks_.reserve(dimensions_.layers);
   for (std::size_t i = 0; i < dimensions_.layers; ++i) blocks_.push_back(build.block(i));

@@ -120,6 +120,16 @@ RWKV_FUNCTION void token_shift<simd::Chosen>(const float* x, const float* previo
                                              float* RWKV_RESTRICT y, std::size_t n) noexcept {
   RWKV_ON_FLOATS(token_shift, x, previous, mu, y, n);
 }
+template <>
+RWKV_FUNCTION void row_times<simd::Chosen>(const float* x, const float* m, float* RWKV_RESTRICT y,
+                                           std::size_t n) noexcept {
+  RWKV_ON_FLOATS(row_times, x, m, y, n);
+}
+template <>
+RWKV_FUNCTION void gate<simd::Chosen>(const float* x, const float* bias, float* RWKV_RESTRICT y,
+                                      std::size_t n) noexcept {
+  RWKV_ON_FLOATS(gate, x, bias, y, n);
+}
 
 template <class T>
 void key_scores(const HeadPage<T>& page, Range entries, const float* q, float* scores) noexcept {

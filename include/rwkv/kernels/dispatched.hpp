@@ -62,6 +62,14 @@ template <class L>
 void token_shift(const float* x, const float* previous, const float* mu, float* RWKV_RESTRICT y,
                  std::size_t n) noexcept;
 
+/// y = x m for m [n, n] in C order
+template <class L>
+void row_times(const float* x, const float* m, float* RWKV_RESTRICT y, std::size_t n) noexcept;
+
+/// y *= x + bias
+template <class L>
+void gate(const float* x, const float* bias, float* RWKV_RESTRICT y, std::size_t n) noexcept;
+
 // Declared before anything could use them.
 template <>
 RWKV_FUNCTION ActivationFormat activation_format<simd::Chosen>(const AnyMatrix& w) noexcept;
@@ -95,5 +103,11 @@ RWKV_FUNCTION void add_unsigned_zeros<simd::Chosen>(const float* RWKV_RESTRICT x
 template <>
 RWKV_FUNCTION void token_shift<simd::Chosen>(const float* x, const float* previous, const float* mu,
                                              float* RWKV_RESTRICT y, std::size_t n) noexcept;
+template <>
+RWKV_FUNCTION void row_times<simd::Chosen>(const float* x, const float* m, float* RWKV_RESTRICT y,
+                                           std::size_t n) noexcept;
+template <>
+RWKV_FUNCTION void gate<simd::Chosen>(const float* x, const float* bias, float* RWKV_RESTRICT y,
+                                      std::size_t n) noexcept;
 
 }  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA

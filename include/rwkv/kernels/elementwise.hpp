@@ -121,6 +121,24 @@ void token_shift(const float* x, const float* previous, const float* mu, float* 
   });
 }
 
+/// y = x m for m [n, n] in C order.
+template <class L>
+void row_times(const float* x, const float* m, float* RWKV_RESTRICT y, std::size_t n) noexcept {
+  map<L>({0, n}, [=]<class V>(std::size_t j) {
+    V sum = V::broadcast(0.0f);
+    for (std::size_t i = 0; i < n; ++i) sum = fma(V::broadcast(x[i]), V::load(m + i * n + j), sum);
+    sum.store(y + j);
+  });
+}
+
+/// y *= x + bias
+template <class L>
+void gate(const float* x, const float* bias, float* RWKV_RESTRICT y, std::size_t n) noexcept {
+  map<L>({0, n}, [=]<class V>(std::size_t i) {
+    (V::load(y + i) * (V::load(x + i) + V::load(bias + i))).store(y + i);
+  });
+}
+
 }  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA::RWKV_LEVEL
 
 #if defined(__GNUC__) && !defined(__clang__)

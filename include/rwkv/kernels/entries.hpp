@@ -44,6 +44,10 @@ void add_unsigned_zeros(const float* RWKV_RESTRICT x, float* RWKV_RESTRICT y,
 template <class L>
 void token_shift(const float* x, const float* previous, const float* mu, float* RWKV_RESTRICT y,
                  std::size_t n) noexcept;
+template <class L>
+void row_times(const float* x, const float* m, float* RWKV_RESTRICT y, std::size_t n) noexcept;
+template <class L>
+void gate(const float* x, const float* bias, float* RWKV_RESTRICT y, std::size_t n) noexcept;
 template <class L, class T>
 void key_scores(const HeadPage<T>& page, Range entries, const float* q, float* scores) noexcept;
 template <class L, class T>

@@ -38,6 +38,10 @@ template void add_unsigned_zeros<RWKV_LANES>(const float* RWKV_RESTRICT x, float
                                              std::size_t n) noexcept;
 template void token_shift<RWKV_LANES>(const float* x, const float* previous, const float* mu,
                                       float* RWKV_RESTRICT y, std::size_t n) noexcept;
+template void row_times<RWKV_LANES>(const float* x, const float* m, float* RWKV_RESTRICT y,
+                                    std::size_t n) noexcept;
+template void gate<RWKV_LANES>(const float* x, const float* bias, float* RWKV_RESTRICT y,
+                               std::size_t n) noexcept;
 template void key_scores<RWKV_LANES>(const HeadPage<float>& page, Range entries, const float* q,
                                      float* scores) noexcept;
 template void attend<RWKV_LANES>(const HeadPage<float>& page, Range entries, const float* q,

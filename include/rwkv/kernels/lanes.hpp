@@ -70,5 +70,13 @@ void token_shift(const float* x, const float* previous, const float* mu, float* 
                  std::size_t n) noexcept {
   compiled::token_shift<L>(x, previous, mu, y, n);
 }
+template <class L>
+void row_times(const float* x, const float* m, float* RWKV_RESTRICT y, std::size_t n) noexcept {
+  compiled::row_times<L>(x, m, y, n);
+}
+template <class L>
+void gate(const float* x, const float* bias, float* RWKV_RESTRICT y, std::size_t n) noexcept {
+  compiled::gate<L>(x, bias, y, n);
+}
 
 }  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA

@@ -141,3 +141,12 @@ struct OneOfTable {
 };
 
 }  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA
+
+namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
+
+template <DType... Types>
+[[nodiscard]] constexpr OneOfTable<Types...> table_of(const OneOfMatrix<Types...>& m) noexcept {
+  return {m.type, m.data};
+}
+
+}  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA

@@ -3,6 +3,7 @@
 // Freestanding.
 #pragma once
 
+#include <rwkv/kernels/any_matrix.hpp>
 #include <rwkv/quant/rows.hpp>
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
@@ -25,6 +26,9 @@ struct Table {
   }
 };
 
+/// A table that stands where matrices do, as those of DeepEmbed among the tensors of a block.
+[[nodiscard]] constexpr AnyTable table_of(const AnyMatrix& m) noexcept { return {m.type, m.data}; }
+
 inline void AnyTable::row(std::size_t token, std::size_t n, float* out) const noexcept {
   switch (type) {
     case DType::f32:
@@ -40,3 +44,12 @@ inline void AnyTable::row(std::size_t token, std::size_t n, float* out) const no
 }
 
 }  // namespace rwkv::inline RWKV_ABI::inline RWKV_ISA
+
+namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
+
+template <class T>
+[[nodiscard]] constexpr Table<T> table_of(const PanelMatrix<T>& m) noexcept {
+  return {m.data};
+}
+
+}  // namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA

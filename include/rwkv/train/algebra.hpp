@@ -15,6 +15,12 @@ inline void add_rows(const float* x, float* RWKV_RESTRICT y, std::size_t rows, s
   for (std::size_t row = 0; row < rows; ++row) kernels::add<Lanes>(x + row * n, y, n);
 }
 
+/// y *= x
+inline void multiply_by(const float* x, float* RWKV_RESTRICT y, std::size_t n) noexcept {
+  kernels::map<Lanes>(
+      {0, n}, [=]<class V>(std::size_t i) { (V::load(y + i) * V::load(x + i)).store(y + i); });
+}
+
 /// x_hat = (x - mean) * scale with scale = 1 / sqrt(variance + epsilon), which is returned.
 inline float standardise(const float* x, float* x_hat, std::size_t n, float epsilon) noexcept {
   const auto count = static_cast<float>(n);

@@ -120,6 +120,14 @@ RWKV_FUNCTION Parameters initialise(std::shared_ptr<const Layout> layout, std::u
     orthogonal(b.att.key, d.embed, d.embed, 0.1);
     orthogonal(b.att.value, d.embed, d.embed, 1.0);
     orthogonal(b.ffn.key, d.ffn, d.embed, 1.0);
+    if (d.deep_rank > 0) {
+      // As of the other low-rank maps, the first half starts at zero, so that the gate begins at 1;
+      // between them, all tokens begin with the identity.
+      const std::size_t n = d.deep_rank;
+      for (std::size_t i = 0; i < d.vocab * n; ++i) b.ffn.s_emb[i * n + i % n] = 1.0f;
+      orthogonal(b.ffn.s2, n, d.ffn, 0.1);
+      fill(b.ffn.s0, d.ffn, [](double) { return 1.0; });
+    }
     // output and ffn_value start at zero: every block begins as the identity.
   }
   for (std::size_t j = 0; j < p.layout().sparse().blocks; ++j) {

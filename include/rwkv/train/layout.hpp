@@ -28,6 +28,12 @@ struct TensorInfo {
   Group group = Group::rest;
   std::size_t offset = 0;  ///< in floats; a multiple of 16
   std::size_t size = 0;    ///< in floats
+
+  /// Whether low-rank adapters change it: the large matrices of blocks.
+  [[nodiscard]] bool is_adapted() const noexcept {
+    return group == Group::matrix && name.starts_with("blocks.") &&
+           !name.ends_with(".s_emb.weight");
+  }
 };
 
 // What stands for the tensors of a block, of a sparse block, and of what is outside the blocks: P
@@ -91,8 +97,11 @@ class Layout {
     for (std::size_t i = 0; i < d.layers; ++i)
       append(
           "blocks." + std::to_string(i) + '.', d,
-          [](auto f, auto& b) { for_each_block_tensor(f, b); }, blocks_[i],
-          i == 0 && !first_value_residual);
+          [&](auto f, auto& b) {
+            for_each_block_tensor(f, b);
+            if (d.deep_rank > 0) for_each_deep_embed_tensor(f, b);
+          },
+          blocks_[i], i == 0 && !first_value_residual);
     if (sparse.blocks == 0) return;
     const HybridShape hybrid(d, sparse.blocks, sparse.ffn, sparse.config);  // checks
     interval_ = hybrid.interval();
@@ -144,13 +153,14 @@ class Layout {
   /// Pointers to the tensors of block i inside a buffer; absent tensors are null.
   template <class T>
   [[nodiscard]] BlockTensors<T*> block(std::size_t i, T* data) const {
-    BlockTensors<T*> view;
+    BlockTensors<T*> view{};
     for_each_block_tensor(located(data), blocks_[i], view);
+    if (shape_.deep_rank() > 0) for_each_deep_embed_tensor(located(data), blocks_[i], view);
     return view;
   }
   template <class T>
   [[nodiscard]] SparseTensors<T*> sparse_block(std::size_t j, T* data) const {
-    SparseTensors<T*> view;
+    SparseTensors<T*> view{};
     for_each_sparse_block_tensor(located(data), sparse_blocks_[j], view);
     return view;
   }

@@ -30,7 +30,7 @@ RWKV_FUNCTION Lora::Lora(const Layout& layout, const Options& options, std::uint
     return at;
   };
   for (const TensorInfo& t : layout.tensors())
-    if (t.group == Group::matrix && t.name.starts_with("blocks.")) {
+    if (t.is_adapted()) {
       if (options.rank > (std::min)(t.shape[0], t.shape[1]))
         fail_with(ErrorCategory::argument, "the rank of a low-rank adapter is ", options.rank, ": ",
                   t.name, " of ", t.shape[0], " x ", t.shape[1], " has none as high");
@@ -103,7 +103,7 @@ RWKV_FUNCTION Lora Lora::read(const io::Checkpoint& c, const Layout& layout) {
   };
   const Options options{number("rwkv.lora_rank", std::size_t{}), number("rwkv.lora_alpha", 0.0f)};
   for (const TensorInfo& t : layout.tensors()) {  // before memory for such a rank is asked for
-    if (t.group != Group::matrix || !t.name.starts_with("blocks.")) continue;
+    if (!t.is_adapted()) continue;
     const std::string name = Adapter{t}.name() + ".lora_A";
     const io::Tensor& a = c.get(name);
     if (a.shape.empty() || a.shape[0] != options.rank)

@@ -2,6 +2,7 @@
 // The definitions of train/model_file.hpp.
 #pragma once
 
+#include <rwkv/io/deep_embed.hpp>
 #include <rwkv/io/describe.hpp>
 #include <rwkv/io/float_bytes.hpp>
 #include <rwkv/io/hybrid_config.hpp>
@@ -57,11 +58,15 @@ RWKV_FUNCTION Parameters read_parameters(const io::Checkpoint& c) {
       std::make_shared<const Layout>(d, detail::eigenvalues_of(c), first_value_residual, sparse));
   for (const TensorInfo& t : p.layout().tensors())
     detail::read_tensor(c, t.name, t.shape, p.values(t));
+  const bool deep_residual = io::has_deep_residual(c, d);
+  for (std::size_t i = 0; deep_residual && i < d.layers; ++i)
+    io::add_deep_residual(c, d, i, {p.block(i).ffn.s_emb, d.vocab * d.deep_rank * d.deep_rank}, {});
   // A tensor that nothing reads belongs to another architecture, whose gradients these are not.
   if (c.tensors.size() != p.layout().tensors().size())
     for (const auto& [name, tensor] : c.tensors)
       if (std::none_of(p.layout().tensors().begin(), p.layout().tensors().end(),
-                       [&key = name](const TensorInfo& t) { return t.name == key; }))
+                       [&key = name](const TensorInfo& t) { return t.name == key; }) &&
+          !(deep_residual && name.ends_with(".ffn.s_emb_x.weight")))
         io::refuse_extra_tensor(c, name, tensor);
   return p;
 }

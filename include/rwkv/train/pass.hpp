@@ -70,12 +70,12 @@ class Pass {
     parameters.layout().for_blocks(
         [&](std::size_t i) {
           time_mix(parameters, rows, i).forward(x_);
-          channel_mix_forward(shape, parameters.block(i), rows, i, x_, channel_mix_[i],
+          channel_mix_forward(shape, parameters.block(i), rows, tokens, i, x_, channel_mix_[i],
                               norm_scratch_, channel_mix_scratch_);
         },
         [&](std::size_t j) {
           sparse_attention(parameters, j).forward(x_);
-          channel_mix_forward(sparse_shape_, parameters.sparse_block(j), beginnings_, 0, x_,
+          channel_mix_forward(sparse_shape_, parameters.sparse_block(j), beginnings_, tokens, 0, x_,
                               sparse_channel_mix_[j], norm_scratch_, channel_mix_scratch_);
         });
     const double loss = head_rows(shape, p, x_, rows.count, task, head_scratch_, g);
@@ -85,14 +85,15 @@ class Pass {
     parameters.layout().for_blocks_backward(
         [&](std::size_t i) {
           const auto dblock = gradient ? gradient->block(i) : BlockTensors<float*>{};
-          channel_mix_backward(shape, parameters.block(i), rows, i, x_, channel_mix_[i],
+          channel_mix_backward(shape, parameters.block(i), rows, tokens, i, x_, channel_mix_[i],
                                norm_scratch_, channel_mix_scratch_, dblock);
           time_mix(parameters, rows, i).backward(x_, dv_first_, dblock);
         },
         [&](std::size_t j) {
           const auto dblock = gradient ? gradient->sparse_block(j) : SparseTensors<float*>{};
-          channel_mix_backward(sparse_shape_, parameters.sparse_block(j), beginnings_, 0, x_,
-                               sparse_channel_mix_[j], norm_scratch_, channel_mix_scratch_, dblock);
+          channel_mix_backward(sparse_shape_, parameters.sparse_block(j), beginnings_, tokens, 0,
+                               x_, sparse_channel_mix_[j], norm_scratch_, channel_mix_scratch_,
+                               dblock);
           sparse_attention(parameters, j).backward(x_, dblock);
         });
     if (gradient != nullptr) embed_backward(p, tokens, embedding_, x_, c, g);

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+// DeepEmbed (RWKV-7a) against float64, and the same bits from every form that such a model has.
+#include "support/golden.hpp"
+#include "support/numbers.hpp"
+#include "support/refusal.hpp"
+#include "support/static_cases.hpp"
+#include "support/static_weights.hpp"
+#include "support/temporary_directory.hpp"
+#include <rwkv/convert.hpp>
+#include <rwkv/exec/thread_pool.hpp>
+#include <rwkv/io/static_blob_writer.hpp>
+#include <rwkv/io/static_source.hpp>
+#include <rwkv/model.hpp>
+#include <rwkv/quantised.hpp>
+#include <rwkv/static_blob.hpp>
+#include <rwkv/static_model.hpp>
+
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+namespace {
+
+using rwkv::DType;
+using rwkv::ErrorCategory;
+using Shape = test::Deep::Shape;
+
+rwkv::io::Checkpoint official() { return test::checkpoint_of<test::Deep>(); }
+
+/// Logits after every token, in pieces of `at_once`.
+std::vector<float> run(const rwkv::Model<>& model, std::span<const rwkv::Token> tokens,
+                       std::size_t at_once, rwkv::ExecutorRef exec = {}) {
+  rwkv::State<> state(model.shape());
+  rwkv::Workspace work(model.shape(), at_once);
+  std::vector<float> out(tokens.size() * model.shape().vocab());
+  const rwkv::Slot<> slot{&state, tokens};
+  model.forward(std::span(&slot, 1), rwkv::Logits::all, out, work, exec);
+  return out;
+}
+
+/// Bytes at a multiple of 64.
+struct Aligned {
+  explicit Aligned(const std::vector<std::byte>& bytes) : lines(bytes.size() / 64 + 1) {
+    if (!bytes.empty()) std::memcpy(lines.data(), bytes.data(), bytes.size());
+    span = {lines[0].bytes, bytes.size()};
+  }
+  struct alignas(64) Line {
+    std::byte bytes[64];
+  };
+  std::vector<Line> lines;
+  std::span<const std::byte> span;
+};
+
+std::vector<std::byte> bytes_of_file(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  const auto bytes = std::as_bytes(std::span(text));
+  return {bytes.begin(), bytes.end()};
+}
+
+/// Asks for one piece at a time, and moves it.
+struct Fetcher : rwkv::Serial {
+  static constexpr std::size_t piece = 4096;
+  std::vector<Aligned> buffers;
+  std::span<const std::byte> coming;
+  std::size_t rows = 0;
+
+  void ahead(std::span<const std::byte> weights) {
+    CHECK(coming.empty());
+    coming = weights;
+  }
+  const std::byte* here(std::span<const std::byte> weights) {
+    CHECK(coming.data() == weights.data());
+    coming = {};
+    rows += weights.size() == 8 * 8 * sizeof(float);
+    buffers.emplace_back(std::vector(weights.begin(), weights.end()));
+    return buffers.back().span.data();
+  }
+};
+
+}  // namespace
+
+TEST_CASE("DeepEmbed computes what float64 computes, however a text is cut") {
+  const auto golden = golden::read(golden::deep_case().golden);
+  const rwkv::Model<> model(official());
+  CHECK(model.shape().deep_rank() == 8);
+  const auto tokens = test::tokens_of<test::Deep>();
+  const auto want = golden.get("logits").values<double>();
+  const auto whole = run(model, tokens, 64);
+  const double error = golden::max_error(whole, want);
+  MESSAGE("largest error " << error);
+  CHECK(error <= 1e-4);
+  rwkv::ThreadPool pool(3);
+  for (const std::size_t at_once : {std::size_t{1}, std::size_t{3}, std::size_t{17}}) {
+    CHECK(test::same_bits(run(model, tokens, at_once), whole));
+    CHECK(test::same_bits(run(model, tokens, at_once, pool), whole));
+  }
+
+  // Of two sequences in one pass, each row has its own token.
+  rwkv::State<> states[2] = {rwkv::State<>(model.shape()), rwkv::State<>(model.shape())};
+  rwkv::Workspace work(model.shape(), 64);
+  const auto text = std::span<const rwkv::Token>(tokens);
+  const rwkv::Slot<> slots[] = {{&states[0], text.first(7)}, {&states[1], text}};
+  std::vector<float> both(2 * model.shape().vocab());
+  model.forward(slots, rwkv::Logits::last, both, work);
+  const auto last = std::span(whole).last(model.shape().vocab());
+  CHECK(test::same_bits(std::span(both).last(model.shape().vocab()), last));
+  CHECK(golden::state_error(states[1], golden::state(golden, "final.", model.shape())).wkv <= 1e-4);
+}
+
+TEST_CASE("hidden units that are zero are skipped with DeepEmbed, too") {
+  const auto tokens = test::tokens_of<test::Deep>();
+  for (const DType type : {DType::f32, DType::f16, DType::q8_0}) {
+    auto options = is_block(type) ? rwkv::quantised(type) : rwkv::LoadOptions{.matrix_type = type};
+    const auto skipping = run(rwkv::Model<>(official(), options), tokens, 1);
+    options.skip_zeros = false;
+    CHECK(test::same_bits(run(rwkv::Model<>(official(), options), tokens, 1), skipping));
+  }
+}
+
+TEST_CASE("tables in two parts become one in conversions, at the same bits") {
+  const test::TemporaryDirectory directory;
+  const auto tokens = test::tokens_of<test::Deep>();
+  const auto convert = [&](const char* name, const rwkv::ConvertOptions& options) {
+    rwkv::convert(official(), directory / name, options);
+    return rwkv::io::read_checkpoint(directory / name);
+  };
+  const auto want = run(rwkv::Model<>(official()), tokens, 64);
+
+  const auto plain = convert("m.st", {.format = rwkv::FileFormat::safetensors, .type = DType::f32});
+  CHECK(plain.find("blocks.0.ffn.s_emb_x.weight") == nullptr);
+  const rwkv::Model<> whole(plain);
+  CHECK(whole.shape().deep_rank() == 8);
+  CHECK(whole.weights().fingerprint() == rwkv::Model<>(official()).weights().fingerprint());
+  CHECK(test::same_bits(run(whole, tokens, 64), want));
+
+  const auto gguf = convert("m.gguf", {.type = DType::f32});
+  CHECK(gguf.metadata.at("general.architecture") == "rwkv7-extended");  // others must not read it
+  CHECK(gguf.get("blocks.1.ffn.s2").shape == std::vector<std::size_t>{8, 64});
+  CHECK(test::same_bits(run(rwkv::Model<>(gguf), tokens, 64), want));
+
+  for (const DType type : {DType::q8_0, DType::q4_0}) {
+    const auto blocks = convert("q.gguf", {.type = type});
+    CHECK(blocks.get("blocks.1.ffn.s_emb.weight").dtype == DType::q8_0);
+    CHECK(blocks.get("blocks.1.ffn.s1").dtype == DType::f16);
+    CHECK(test::same_bits(run(rwkv::Model<>(blocks), tokens, 5),
+                          run(rwkv::Model<>(official(), rwkv::quantised(type)), tokens, 5)));
+  }
+}
+
+TEST_CASE("tables are used where they lie, and a token reads one row of each") {
+  const test::TemporaryDirectory directory;
+  rwkv::convert(official(), directory / "m.st",
+                {.format = rwkv::FileFormat::safetensors, .type = DType::f32});
+  const Aligned one_part(bytes_of_file(directory / "m.st"));
+  const Aligned two_parts(bytes_of_file(golden::deep_case().model));
+  const auto checkpoint = rwkv::io::read_checkpoint(rwkv::io::View{one_part.span}, "one part");
+  constexpr std::size_t row = (32 + 2 * 64) * sizeof(float);
+  const auto sizes = rwkv::io::StoredWeights::sizes(checkpoint);
+  CHECK(sizes.in_place == 20 * row);
+  CHECK(sizes.bytes == sizes.in_place + sizes.allocated);
+  const auto copied = rwkv::io::StoredWeights::sizes(
+      rwkv::io::read_checkpoint(rwkv::io::View{two_parts.span}, "two parts"));
+  CHECK(copied.in_place == 20 * 32 * sizeof(float));
+  CHECK(copied.bytes == sizes.bytes);
+  CHECK(sizes.bytes - sizes.bytes_per_token == 19 * row);
+  const rwkv::io::StoredWeights weights(checkpoint);
+  CHECK(weights.bytes_per_token() == sizes.bytes_per_token);
+  CHECK(weights.parameters() == sizes.parameters);
+}
+
+TEST_CASE("static models with DeepEmbed have the bits of the dynamic one") {
+  const auto tokens = test::tokens_of<test::Deep>();
+  const auto text = std::span<const rwkv::Token>(tokens);
+  const auto last = [&](const auto& model, auto& work, auto&&... exec) {
+    rwkv::State<Shape> state;
+    (void)model.forward(state, text.first(20), work, exec...);
+    const auto logits = model.forward(state, text.subspan(20), work, exec...);
+    return std::vector(logits.begin(), logits.end());
+  };
+  rwkv::Workspace<Shape, 3> work;
+  {
+    const rwkv::io::StoredWeights stored(official());
+    const auto weights = test::static_weights<Shape, float>(stored);
+    using Weights = std::remove_reference_t<decltype(*weights)>;
+    const auto want = run(rwkv::Model<>(official()), tokens, 64);
+    CHECK(test::same_bits(last(rwkv::StaticModel<Weights, rwkv::simd::Chosen>(*weights), work),
+                          std::span(want).last(20)));
+    const std::string source = rwkv::io::static_source(stored, "deep");
+    CHECK(source.find("rwkv::Shape<2, 32, 16, 64, 20, 8, 6, 3, 10, 8>") != std::string::npos);
+  }
+  using Blob = rwkv::StaticBlob<Shape, DType::f32, DType::f16, DType::q8_0>;
+  for (const DType type : {DType::f32, DType::f16, DType::q8_0})
+    for (const bool apart : {false, true}) {
+      CAPTURE(apart);
+      auto options =
+          is_block(type) ? rwkv::quantised(type) : rwkv::LoadOptions{.matrix_type = type};
+      options.table_type = type;
+      const rwkv::Model<> model(official(), options);
+      const auto blobs = rwkv::io::static_blob(model.weights(), {.tables_apart = apart});
+      if (apart) CHECK(blobs.tables.size() >= bytes_of(type, 20 * (32 + 32 + 2 * 64)));
+      Aligned core(blobs.core), tables(blobs.tables);
+      const char* why = "";
+      const auto weights = Blob::from(core.span, tables.span, &why);
+      REQUIRE_MESSAGE(weights.has_value(), std::string(why));
+      CHECK(weights->intact());
+      const auto want = run(model, tokens, 64);
+      CHECK(test::same_bits(last(rwkv::StaticModel<Blob, rwkv::simd::Chosen>(*weights), work),
+                            std::span(want).last(20)));
+      const auto scalar = last(rwkv::StaticModel(*weights), work);
+      Fetcher fetcher;
+      CHECK(test::same_bits(last(rwkv::StaticModel(*weights), work, fetcher), scalar));
+      if (type == DType::f32) CHECK(fetcher.rows >= 2 * tokens.size());
+      const std::string header = rwkv::io::static_blob_header(model.weights(), blobs, "deep");
+      CHECK(header.find("3, 10, 8>") != std::string::npos);
+
+      using Plain = rwkv::StaticBlob<rwkv::Shape<2, 32, 16, 64, 20, 8, 6, 3, 10>, DType::f32,
+                                     DType::f16, DType::q8_0>;
+      CHECK_FALSE(Plain::from(core.span, tables.span, &why).has_value());
+      CHECK(test::contains(why, "another DeepEmbed"));
+    }
+}
+
+TEST_CASE("half of DeepEmbed, or other shapes, are refused with names and numbers") {
+  const auto refused = [&](auto spoil) {
+    auto checkpoint = official();
+    spoil(checkpoint);
+    return test::refusal(ErrorCategory::format, [&] { (void)rwkv::Model<>(checkpoint); });
+  };
+  const auto without = [&](std::string name) {
+    return refused([&](auto& c) { c.tensors.erase(name); });
+  };
+  for (const char* name : {"ffn.s_emb.weight", "ffn.s1", "ffn.s2", "ffn.s0"})
+    for (const char* block : {"blocks.0.", "blocks.1."}) {
+      const std::string full = std::string(block) + name;
+      CHECK(test::contains(without(full), full));
+    }
+  CHECK(test::contains(without("blocks.1.ffn.s_emb_x.weight"),
+                       "no tensor blocks.1.ffn.s_emb_x.weight, but one of block 0"));
+  CHECK(test::contains(without("blocks.0.ffn.s_emb_x.weight"),
+                       "a tensor blocks.1.ffn.s_emb_x.weight, but none of block 0"));
+  const auto as = [&](const std::string& name, std::vector<std::size_t> shape) {
+    return refused([&](rwkv::io::Checkpoint& c) {
+      auto& tensor = c.tensors.at(name);
+      tensor.shape = shape;
+      tensor.stride = rwkv::io::c_order(shape);
+    });
+  };
+  CHECK(test::contains(as("blocks.0.ffn.s1", {64, 4}),
+                       "blocks.0.ffn.s_emb.weight has 64 numbers per token, which are no matrix of "
+                       "4 by 4"));
+  CHECK(test::contains(as("blocks.1.ffn.s_emb.weight", {40, 32}),
+                       "blocks.1.ffn.s_emb.weight has shape [40, 32] where [20, 64] was expected"));
+  CHECK(test::contains(as("blocks.1.ffn.s2", {64, 8}), "blocks.1.ffn.s2 has shape [64, 8]"));
+  CHECK(test::contains(as("blocks.0.ffn.s_emb_x.weight", {32, 64}),
+                       "s_emb_x.weight has shape [32, 64] where [64, 32] was expected"));
+  CHECK(test::contains(as("blocks.1.ffn.s0", {32}), "blocks.1.ffn.s0"));
+
+  auto none_in_front = official();
+  for (const char* name : {"s_emb.weight", "s_emb_x.weight", "s1", "s2", "s0"})
+    none_in_front.tensors.erase(std::string("blocks.0.ffn.") + name);
+  CHECK(test::contains(
+      test::refusal(ErrorCategory::unsupported, [&] { (void)rwkv::Model<>(none_in_front); }),
+      "DeepEmbed (RWKV-7a), which block 0 lacks"));
+}
