@@ -428,7 +428,7 @@ TEST_CASE("what is no RWKV-7 model is called what it is") {
     CHECK(refused([&] { rwkv::convert(file_of(tensors, {}), directory / "x"); }) == model);
     CHECK(refused([&] { (void)rwkv::train::read_parameters(file_of(tensors, {})); }) == model);
   };
-  extra("blocks.0.ffn.s_emb.weight", "DeepEmbed: this is an RWKV-7a or 7b model");
+  extra("blocks.1.ffn.s_emb.weight", "DeepEmbed (RWKV-7a), and blocks.0.ffn.s1 is");
   extra("blocks.0.qkv.qq.weight", "RWKV-7b");
   extra("blocks.0.rosa.q.weight", "ROSA");
   extra("blocks.0.att.key.lora_A", "saved together with a model");

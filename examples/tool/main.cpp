@@ -448,7 +448,8 @@ int parse_and_run(int argc, char** argv) {
       ->capture_default_str();
   sub->add_option("--blob", exported.blob, "that file; default: the header's name with .bin");
   sub->add_option("--tables", exported.tables,
-                  "file for the embedding table and the head, if they are to lie elsewhere");
+                  "file for the embedding table, the tables of DeepEmbed and the head, if they "
+                  "are to lie elsewhere");
   sub->add_option("--vocabulary", exported.vocabulary,
                   "file for the vocabulary, for rwkv/static_tokenizer.hpp");
   sub->add_option("--vocab", exported.vocab,

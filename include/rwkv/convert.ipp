@@ -112,20 +112,30 @@ namespace detail {
 class DeepTables {
  public:
   DeepTables(const io::Checkpoint& c, const Dimensions& d)
-      : c_(c), d_(d), two_parts_(io::has_deep_residual(c, d)) {}
+      : c_(c), d_(d), two_parts_(d.deep_rank > 0 && io::has_deep_residual(c)) {
+    const io::NormSettings norms = io::norm_settings_of(c);
+    if (!two_parts_ || norms.normalised_table) return;
+    weight_ = c.get("blocks.0.ln0.weight").values<float>();
+    bias_ = c.get("blocks.0.ln0.bias").values<float>();
+    ln0_ = {weight_.data(), bias_.data(), norms.layer_norm_epsilon};
+  }
+  DeepTables(const DeepTables&) = delete;
+  DeepTables& operator=(const DeepTables&) = delete;
 
   [[nodiscard]] bool changes(std::string_view name) const {
     return two_parts_ && name.ends_with(".ffn.s_emb.weight");
   }
   void complete(std::string_view name, std::span<float> table, ExecutorRef exec) const {
     const auto block = io::detail::split_block(name, "blocks.");
-    io::add_deep_residual(c_, d_, *internal::parse<std::size_t>(block->first), table, exec);
+    io::add_deep_residual(c_, d_, ln0_, *internal::parse<std::size_t>(block->first), table, exec);
   }
 
  private:
   const io::Checkpoint& c_;
   const Dimensions d_;
   bool two_parts_;
+  std::vector<float> weight_, bias_;
+  NormWeights ln0_;
 };
 
 /// Tells how far a conversion is, in bytes read; often, so that whoever is told can throw.

@@ -27,7 +27,8 @@ std::shared_ptr<const Layout> layout_for(std::size_t embed) {
                                                    .decay_rank = 4,
                                                    .icl_rank = 4,
                                                    .value_rank = 4,
-                                                   .gate_rank = 4});
+                                                   .gate_rank = 4,
+                                                   .deep_rank = 8});
 }
 
 double distance(std::span<const float> a, std::span<const float> b) {

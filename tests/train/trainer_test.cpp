@@ -35,7 +35,8 @@ std::shared_ptr<const Layout> tiny(Eigenvalues e = Eigenvalues::standard) {
                                                    .decay_rank = 6,
                                                    .icl_rank = 5,
                                                    .value_rank = 3,
-                                                   .gate_rank = 7},
+                                                   .gate_rank = 7,
+                                                   .deep_rank = 4},
                                         e);
 }
 

@@ -36,8 +36,8 @@ concept Executor = requires(E& e, std::size_t n, void (*f)(std::size_t)) {
 ///
 /// Pieces are asked for one after the other, each first `ahead`, then `here`; a piece is in use until
 /// the next one is asked for by `here`, so two buffers do. They are whole panels of matrices (of 16
-/// outputs, or pairs of them), and rows of the embedding table and of those of DeepEmbed. Static blobs honour it
-/// (static_blob.hpp), at the same bits.
+/// outputs, or pairs of them), and rows of the embedding table and of DeepEmbed's. Static blobs
+/// honour it (static_blob.hpp), at the same bits.
 template <class E>
 concept Fetching = requires(E& e, std::span<const std::byte> weights) {
   { E::piece } -> std::convertible_to<std::size_t>;

@@ -8,6 +8,7 @@
 #include <rwkv/quant/rows.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -184,5 +185,13 @@ struct Checkpoint {
     fail_with(ErrorCategory::format, source, ": tensor ", std::string(name), " is missing");
   }
 };
+
+/// Throws Error (format) unless a tensor of `c` is a matrix of that shape.
+inline void check_shape(const Checkpoint& c, const std::string& name, const Tensor& tensor,
+                        std::array<std::size_t, 2> shape) {
+  if (!std::equal(tensor.shape.begin(), tensor.shape.end(), shape.begin(), shape.end()))
+    fail_with(ErrorCategory::format, c.source, ": tensor ", name, " has shape ",
+              to_string(tensor.shape), " where [", shape[0], ", ", shape[1], "] was expected");
+}
 
 }  // namespace rwkv::inline RWKV_ABI::io

@@ -98,11 +98,12 @@ RWKV_FUNCTION std::string describe(const Checkpoint& c) {
 
 RWKV_FUNCTION void refuse_extra_tensor(const Checkpoint& c, std::string_view name,
                                        const Tensor& tensor) {
-  static constexpr std::array<detail::Telltale, 5> variants{
-      {{".ffn.s_emb", "a table of DeepEmbed (RWKV-7a), which block 0 lacks"},
-       {".ffn.s0", "a part of DeepEmbed (RWKV-7a), which block 0 lacks"},
-       {".ffn.s1", "a part of DeepEmbed (RWKV-7a), which block 0 lacks"},
-       {".ffn.s2", "a part of DeepEmbed (RWKV-7a), which block 0 lacks"},
+  static constexpr std::array<detail::Telltale, 6> variants{
+      {{".ffn.s_emb_x", "the second part of a table of DeepEmbed (RWKV-7a), which block 0 lacks"},
+       {".ffn.s_emb", "a table of DeepEmbed (RWKV-7a), and blocks.0.ffn.s1 is missing"},
+       {".ffn.s0", "a part of DeepEmbed (RWKV-7a), and blocks.0.ffn.s1 is missing"},
+       {".ffn.s1", "a part of DeepEmbed (RWKV-7a), and blocks.0.ffn.s1 is missing"},
+       {".ffn.s2", "a part of DeepEmbed (RWKV-7a), and blocks.0.ffn.s1 is missing"},
        {".qkv.",
         "a part of deep-embed attention: this is an RWKV-7b model, which is not supported"}}};
   std::string what;

@@ -2,7 +2,6 @@
 // The definitions of io/dimensions.hpp.
 #pragma once
 
-#include <rwkv/io/deep_embed.hpp>
 #include <rwkv/io/describe.hpp>
 #include <rwkv/io/dimensions.hpp>
 #include <rwkv/io/model_settings.hpp>
@@ -27,7 +26,7 @@ RWKV_FUNCTION Dimensions dimensions_of(const Checkpoint& c) {
   d.decay_rank = matrix("blocks.0.att.w1").shape[1];
   d.icl_rank = matrix("blocks.0.att.a1").shape[1];
   d.gate_rank = matrix("blocks.0.att.g1").shape[1];
-  d.deep_rank = deep_rank_of(c);
+  if (c.find("blocks.0.ffn.s1") != nullptr) d.deep_rank = matrix("blocks.0.ffn.s1").shape[1];
   const auto exists = [&](std::size_t layer) {  // as soon as any of its tensors does
     const std::string prefix = "blocks." + std::to_string(layer) + ".";
     const auto it = c.tensors.lower_bound(prefix);
@@ -40,6 +39,8 @@ RWKV_FUNCTION Dimensions dimensions_of(const Checkpoint& c) {
               " channels cannot be divided into heads of ", d.head_size);
   if (d.vocab > 0xffffffffu)
     fail_with(ErrorCategory::unsupported, c.source, ": a vocabulary of ", d.vocab, " tokens");
+  if (d.deep_rank > 0x4000)  // whose square many numbers hold
+    fail_with(ErrorCategory::unsupported, c.source, ": a DeepEmbed of ", d.deep_rank, " ranks");
   check_stated_dimensions(c, d);
   return d;
 }

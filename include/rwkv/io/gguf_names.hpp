@@ -13,7 +13,8 @@ inline constexpr std::int32_t gguf_control_token = 3;
 inline constexpr std::int32_t gguf_unused_token = 5;
 
 /// The architecture of files whose eigenvalues are extended, whose norms are not the ones that other
-/// programs take for granted, or which have DeepEmbed: these, which would compute something else, refuse them.
+/// programs take for granted, or which have DeepEmbed: these, which would compute something else,
+/// refuse them.
 inline constexpr std::string_view gguf_extended = "rwkv7-extended";
 
 /// The official name of an rwkv7 GGUF tensor, or nothing.

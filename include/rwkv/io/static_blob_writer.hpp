@@ -14,8 +14,8 @@
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 struct StaticBlobOptions {
-  /// Puts the embedding table, the tables of DeepEmbed and the head into a blob of their own, for memory that is larger and
-  /// slower.
+  /// Puts the embedding table, the tables of DeepEmbed and the head into a blob of their own, for
+  /// memory that is larger and slower.
   bool tables_apart = false;
   /// Writes matrices of 8-bit codes in the order for processors without vectors
   /// (kernels/quads.hpp). Others read it, slowly.

@@ -35,9 +35,9 @@ struct WeightSizes {
 /// A model's parameters in memory: what the views of weights.hpp point into. Immutable, movable.
 class StoredWeights {
  public:
-  /// Reads and checks every tensor of the checkpoint. Tables (that of the embedding, and those of
-  /// DeepEmbed unless they are in two parts) stay where they are, if the checkpoint says that they may (`Checkpoint::in_place`) and its layout allows it; everything else
-  /// is copied. Throws Error.
+  /// Reads and checks every tensor of the checkpoint. Tables (the embedding's, and those of DeepEmbed
+  /// unless they are in two parts) stay where they are, if the checkpoint says that they may
+  /// (`Checkpoint::in_place`) and its layout allows it; everything else is copied. Throws Error.
   explicit StoredWeights(const Checkpoint& c, const LoadOptions& options = {},
                          ExecutorRef exec = {}, Architecture architecture = Architecture::rwkv7)
       : StoredWeights(c, options, exec, architecture, false) {}

@@ -39,7 +39,7 @@ class StoredWeights::Builder {
         encode(o.narrow),
         quantise(o.matrix_type && is_block(*o.matrix_type)),
         measure(only_measure),
-        deep_residual(has_deep_residual(c, weights.dimensions_)) {
+        deep_residual(has_deep_residual(c)) {
     if (quantise) kept = kept_matrices(c.metadata);
 #if !RWKV_HEADER_ONLY
     if (encode == nullptr) encode = &narrow_pieces;
@@ -113,11 +113,8 @@ class StoredWeights::Builder {
   AnyMatrix matrix(const std::string& name, std::size_t rows, std::size_t cols, bool input_first,
                    bool zeros = false) {
     const Tensor& stored = base(name);
+    check_shape(from, name, stored, {input_first ? cols : rows, input_first ? rows : cols});
     const Tensor t = input_first ? stored.transposed() : stored;
-    if (t.shape != std::vector<std::size_t>{rows, cols})
-      fail_with(ErrorCategory::format, from.source, ": tensor ", name, " has shape ",
-                to_string(stored.shape), " where [", input_first ? cols : rows, ", ",
-                input_first ? rows : cols, "] was expected");
     const DType type = matrix_type(name, t, input_first);
     // Low-rank maps are small and sensitive: their inputs are never rounded.
     AnyMatrix m{type, nullptr, rows, cols, input_first ? kernels::Inputs::exact : options.inputs};
@@ -344,19 +341,17 @@ class StoredWeights::Builder {
     }
   }
 
-  /// A table of rows of `cols` numbers. `complete` changes its numbers beforehand; null: nothing.
-  AnyTable table(const std::string& name, std::size_t cols,
-                 const std::function<void(std::span<float>)>& complete = nullptr) {
+  /// A table of rows of `cols` numbers: the embedding's or, of DeepEmbed, that of a layer.
+  AnyTable table(const std::string& name, std::size_t cols, std::size_t layer = dynamic) {
     const Tensor& stored = base(name);
     const Dimensions& d = to.dimensions_;
-    if (stored.shape != std::vector<std::size_t>{d.vocab, cols})
-      fail_with(ErrorCategory::format, from.source, ": tensor ", name, " has shape ",
-                to_string(stored.shape), " where [", d.vocab, ", ", cols, "] was expected");
-    const bool changed = adds(name) || complete != nullptr;
+    check_shape(from, name, stored, {d.vocab, cols});
+    const bool completed = layer != dynamic && deep_residual;
+    const bool changed = adds(name) || completed;
     std::vector<float> values;
     if (changed && !measure) {
       values = adds(name) ? changes->merged(name, stored, exec) : stored.values<float>();
-      if (complete != nullptr) complete(values);
+      if (completed) add_deep_residual(from, d, to.ln0_, layer, values, exec);
     }
     const Tensor t = !changed ? stored
                               : Tensor{DType::f32, stored.shape, c_order(stored.shape),
@@ -420,35 +415,25 @@ class StoredWeights::Builder {
     for (const std::size_t n : {d.layers, d.embed, d.head_size, d.ffn, d.vocab}) to.hash(n);
   }
 
-  void deep_embed(std::size_t i, BlockWeights<AnyMatrix>& block) {
+  void deep_embed(const std::string& prefix, std::size_t i, BlockWeights<AnyMatrix>& block) {
     const Dimensions& d = to.dimensions_;
-    const std::string prefix = "blocks." + std::to_string(i) + ".";
-    std::function<void(std::span<float>)> complete;
+    const std::string residual = prefix + "ffn.s_emb_x.weight";
     if (deep_residual) {
-      const std::string residual = deep_residual_name(i);
       taken.insert(residual);
-      for (const std::string& part :
-           {std::string("emb.weight"), std::string("blocks.0.ln0.weight"), residual})
+      for (const std::string_view part :
+           {std::string_view("emb.weight"), std::string_view(residual)})
         if (adds(part))
-          fail_with(ErrorCategory::unsupported, from.source, ": an adapter changes ", part,
+          fail_with(ErrorCategory::unsupported, from.source, ": an adapter changes ",
+                    std::string(part),
                     ", of which the tables of DeepEmbed are made: convert the model first");
-      complete = [this, i](std::span<float> numbers) {
-        add_deep_residual(from, to.dimensions_, i, numbers, exec);
-      };
     }
-    for_each_deep_embed_tensor(
-        [&](const TensorSpec& spec, auto& tensor) {
-          if constexpr (std::is_same_v<decltype(tensor), AnyMatrix&>)
-            if (spec.role == TensorRole::table) {
-              const AnyTable t =
-                  table(prefix + std::string(spec.name), d.deep_rank * d.deep_rank, complete);
-              tensor = {t.type, t.data, d.vocab, d.deep_rank * d.deep_rank};
-              return;
-            }
-          load(prefix + std::string(spec.name), spec, d, tensor);
-        },
-        block);
-    if (deep_residual) report(from.get(deep_residual_name(i)));
+    const std::size_t numbers = d.deep_rank * d.deep_rank;
+    const AnyTable t = table(prefix + "ffn.s_emb.weight", numbers, i);
+    block.ffn.s_emb = {t.type, t.data, d.vocab, numbers};
+    block.ffn.s1 = matrix(prefix + "ffn.s1", d.deep_rank, d.embed, true);
+    block.ffn.s2 = matrix(prefix + "ffn.s2", d.ffn, d.deep_rank, true);
+    block.ffn.s0 = vector(prefix + "ffn.s0", d.ffn);
+    if (deep_residual) report(from.get(residual));
   }
 
   template <class T>
@@ -492,7 +477,7 @@ class StoredWeights::Builder {
         }
       });
     }
-    if (d.deep_rank > 0) deep_embed(i, b);
+    if (d.deep_rank > 0) deep_embed(prefix, i, b);
     set_epsilons(b, to.norms_.layer_norm_epsilon, to.norms_.group_norm_epsilon);
     const std::size_t ranks = d.decay_rank + d.icl_rank + d.value_rank + d.gate_rank;
     check_room(prefix + "att", {&b.att.receptance, &b.att.key, &b.att.value},
