@@ -808,6 +808,27 @@ TEST_CASE("training for int8 has another loss") {
   CHECK(int8 == doctest::Approx(exact).epsilon(0.1));
 }
 
+TEST_CASE("DeepEmbed from training to flash") {
+  const TrainedShell shell;
+  REQUIRE(shell.run(options + "--steps 2 --deep-embed 8 --out deep.safetensors").status == 0);
+  const auto info = shell.run("info deep.safetensors --json");
+  REQUIRE(info.status == 0);
+  const auto j = nlohmann::json::parse(info.out);
+  CHECK(j["deep_embed_rank"] == 8);
+  CHECK(j["weight_bytes"].get<std::size_t>() - j["weight_bytes_per_token"].get<std::size_t>() ==
+        255 * (32 + 2 * 64) * 2);
+  REQUIRE(shell.run("convert deep.safetensors deep.gguf --type q8_0").status == 0);
+  CHECK(shell.run("verify deep.gguf").status == 0);
+  CHECK(shell.run("generate deep.gguf --prompt 'the ' --tokens 5").status == 0);
+  REQUIRE(shell
+              .run("export deep.safetensors --type q8_0 --format blob --out deep.hpp --tables "
+                   "deep.tables")
+              .status == 0);
+  CHECK(slurp(shell.path("deep.hpp")).find(", 4, 4, 4, 4, 8>") != std::string::npos);
+  // Both tables of the layers, that of the embedding and the head, which is whole panels.
+  CHECK(std::filesystem::file_size(shell.path("deep.tables")) >= 256 * (2 * 32 + 2 * 64));
+}
+
 TEST_CASE("bench prints what it promises") {
   const TrainedShell shell;
   for (const std::string how : {"", " --type bf16 --batch 3", " --type q8_0 --exact-inputs",

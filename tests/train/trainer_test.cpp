@@ -233,7 +233,9 @@ TEST_CASE("frozen modes leave everything else alone") {
     for (int i = 0; i < 5; ++i) t.step(serial);
     for (const TensorInfo& info : before.layout().tensors()) {
       CAPTURE(info.name);
-      const bool adapted = info.group == Group::matrix && info.name.starts_with("blocks.");
+      const bool table = info.name.ends_with(".s_emb.weight");  // no product has it
+      const bool adapted =
+          info.group == Group::matrix && info.name.starts_with("blocks.") && !table;
       CHECK(test::same_bits(before.values(info), t.model().values(info)) == !adapted);
     }
   }

@@ -97,16 +97,13 @@ inline void refuse_other_mathematics(const Checkpoint& c) {
         said && std::find(activations.begin(), activations.end(), said->value) == activations.end())
       refuse(*said, "; RWKV-7's channel mix has squared ReLU");
   // Parts that RWKV-7 does not have: off, nothing or empty.
-  for (const char* key : {"use_deep_embed", "deep_embed", "use_deepembed"})
-    if (const auto said = stated(c, key); said && said->value != "false" && said->value != "0" &&
-                                          said->value != "none" &&
-                                          c.find("blocks.0.ffn.s_emb.weight") == nullptr)
-      refuse(*said, ", but there is no tensor blocks.0.ffn.s_emb.weight");
-  for (const char* key :
-       {"use_rosa", "rosa", "use_rms_norm", "attn", "attn_layers", "attention_layers",
-        "num_experts", "final_logit_softcapping", "logits_soft_cap"})
+  const bool deep_embed = c.find("blocks.0.ffn.s_emb.weight") != nullptr;
+  for (const char* key : {"use_deep_embed", "deep_embed", "use_deepembed", "use_rosa", "rosa",
+                          "use_rms_norm", "attn", "attn_layers", "attention_layers", "num_experts",
+                          "final_logit_softcapping", "logits_soft_cap"})
     if (const auto said = stated(c, key);
-        said && said->value != "false" && said->value != "0" && said->value != "none")
+        said && said->value != "false" && said->value != "0" && said->value != "none" &&
+        !(deep_embed && std::string_view(key).find("deep") != std::string_view::npos))
       refuse(*said, ", which RWKV-7 does not have");
   for (const char* key : {"logit_scale", "embedding_multiplier", "residual_multiplier"})
     if (const auto said = stated(c, key); said && number<double>(c, *said) != 1)
