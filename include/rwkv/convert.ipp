@@ -111,9 +111,13 @@ namespace detail {
 /// Completes tables of DeepEmbed that the checkpoint has in two parts.
 class DeepTables {
  public:
-  DeepTables(const io::Checkpoint& c, const Dimensions& d)
+  DeepTables(const io::Checkpoint& c, const Dimensions& d, const io::WeightChanges* changes)
       : c_(c), d_(d), two_parts_(d.deep_rank > 0 && io::has_deep_residual(c)) {
     const io::NormSettings norms = io::norm_settings_of(c);
+    if (two_parts_ && changes != nullptr && changes->touches("emb.weight"))
+      fail_with(ErrorCategory::unsupported, c.source,
+                ": an adapter changes emb.weight, of which the tables of DeepEmbed are made: "
+                "convert the model without it first");
     if (!two_parts_ || norms.normalised_table) return;
     weight_ = c.get("blocks.0.ln0.weight").values<float>();
     bias_ = c.get("blocks.0.ln0.bias").values<float>();
@@ -264,7 +268,7 @@ RWKV_FUNCTION void convert(const io::Checkpoint& model, const std::filesystem::p
   std::vector<io::TensorEntry> entries;
   for (const auto& tensor : plan) entries.push_back(tensor.entry);
   detail::ConvertProgress progress(plan, options);
-  const detail::DeepTables tables(checkpoint, dimensions);
+  const detail::DeepTables tables(checkpoint, dimensions, changes.get());
   const auto write = [&](auto& out, auto order) {
     if (options.self_test) (void)out.readable();  // or refuse now: a pipe is read by others
     for (const std::size_t i : order)

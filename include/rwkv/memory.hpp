@@ -22,9 +22,10 @@ struct MemoryPlan {
 
 /// In bytes, exactly as the objects will report them; SIZE_MAX where it is more than that.
 struct MemoryNeeded {
-  std::size_t weights = 0;   ///< StoredWeights::bytes
-  std::size_t in_place = 0;  ///< of these: an embedding table that is used where it lies, in a file
-                             ///< that is mapped or in the program's memory
+  std::size_t weights = 0;  ///< StoredWeights::bytes
+  std::size_t in_place =
+      0;  ///< of these: tables (the embedding's, DeepEmbed's) that are used where
+          ///< they lie, in a file that is mapped or in the program's memory
   std::size_t bytes_per_token = 0;  ///< StoredWeights::bytes_per_token: what decoding reads
   std::size_t parameters = 0;       ///< numbers in the model
   std::size_t state = 0;      ///< State::bytes, per sequence; of a hybrid with the plan's tokens

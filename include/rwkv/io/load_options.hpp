@@ -32,8 +32,8 @@ struct LoadOptions {
   /// programs say `quantised(type)` (quantised.hpp) instead: who does not quantise does not compile
   /// how.
   std::optional<DType> matrix_type = {};
-  /// Holds the embedding table in this type instead of the one it has in the file, or that
-  /// matrix_type gives it.
+  /// Holds the embedding table, and those of DeepEmbed, in this type instead of the one they have in
+  /// the file, or that matrix_type gives them.
   std::optional<DType> table_type = {};
   /// What matrices are multiplied with. `rounded`: those of block types with 8-bit inputs. `exact`:
   /// with the inputs as they are, which is two to three times slower and computes what the same
