@@ -143,6 +143,40 @@ TEST_CASE("add rounds each sum once") {
   }
 }
 
+TEST_CASE("row_times is a vector times a square matrix, in one chain of sums per number") {
+  for (const std::size_t n : {1u, 3u, 4u, 8u, 15u, 16u, 21u, 32u}) {
+    CAPTURE(n);
+    const auto x = random_numbers(n, 0, 1);
+    const auto m = random_numbers(n * n, 1, 2);
+    Misaligned<float> y(n, 3);
+    Misaligned<float> scalar(n, 3);
+    kernels::compiled::row_times<Native>(x.data(), m.data(), y.data(), n);
+    kernels::compiled::row_times<Scalar>(x.data(), m.data(), scalar.data(), n);
+    for (std::size_t j = 0; j < n; ++j) {
+      double expected = 0, size = 0;
+      for (std::size_t i = 0; i < n; ++i) {
+        expected += double{x[i]} * m[i * n + j];
+        size += std::abs(double{x[i]} * m[i * n + j]);
+      }
+      REQUIRE(std::abs(y[j] - expected) <= 0x1p-23 * static_cast<double>(n) * size);
+      REQUIRE(bits(scalar[j]) == bits(y[j]));
+    }
+  }
+}
+
+TEST_CASE("gate multiplies with a sum") {
+  for (const std::size_t n : sizes()) {
+    CAPTURE(n);
+    const auto x = random_numbers(n, 0, 1);
+    const auto bias = random_numbers(n, 1, 2);
+    const auto before = random_numbers(n, 2, 3);
+    Misaligned<float> y(n, 3);
+    std::copy(before.begin(), before.end(), y.begin());
+    kernels::compiled::gate<Native>(x.data(), bias.data(), y.data(), n);
+    for (std::size_t i = 0; i < n; ++i) REQUIRE(bits(y[i]) == bits(before[i] * (x[i] + bias[i])));
+  }
+}
+
 TEST_CASE("token_shift goes from the current token (mu = 0) to the previous one (mu = 1)") {
   for (const std::size_t n : sizes()) {
     CAPTURE(n);

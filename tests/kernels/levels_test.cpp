@@ -298,6 +298,12 @@ TEST_CASE("what surrounds products, at every level") {
                [&](float* y) {
                  kernels::compiled::token_shift<L>(x.data(), z.data(), mu.data(), y, n);
                }));
+      CHECK(both([&](float* y) { kernels::gate<Chosen>(x.data(), z.data(), y, n); },
+                 [&](float* y) { kernels::compiled::gate<L>(x.data(), z.data(), y, n); }));
+      std::size_t side = 1;  // of a matrix in these numbers
+      while ((side + 1) * (side + 1) <= n) ++side;
+      CHECK(both([&](float* y) { kernels::row_times<Chosen>(mu.data(), z.data(), y, side); },
+                 [&](float* y) { kernels::compiled::row_times<L>(mu.data(), z.data(), y, side); }));
       CHECK(both(
           [&](float* y) {
             kernels::normalise<Chosen>(x.data(), weight.data(), bias.data(), 1e-5f, y, n);
