@@ -27,12 +27,15 @@ PROGRAMS = {
     "tale": ("tales_q8_0", "#20\nThe king \n?\n\n"),
     "tale-compact": ("tales_q8_0", "#20\nThe king \n?\n\n"),
     "tale-greedy": ("tales_q8_0", "#20\nThe king \n?\n\n"),
+    "tale-fixed": ("tales_q8_0", "#20\nThe king \n?\n\n"),
     "reverse": ("reverse_q8_0", "12345\n90817263\n?\n\n"),
+    "reverse-fixed": ("reverse_q8_0", "12345\n90817263\n?\n\n"),
     "match": ("date_f32", "2024-02-29\n2023-02-29\nhello\n2024-12-31\n?\n\n"),
 }
 UART = [("m4f", "match"), ("rv32imc", "match")]  # over a serial line
 STACK = 4096  # rwkv::static_stack
-FLAGS = {"tale-compact": ["-DTALE_COMPACT"], "tale-greedy": ["-DTALE_GREEDY"]}
+FLAGS = {"tale-compact": ["-DTALE_COMPACT"], "tale-greedy": ["-DTALE_GREEDY"],
+         "tale-fixed": ["-DTALE_FIXED", "-DTALE_GREEDY"], "reverse-fixed": ["-DREVERSE_FIXED"]}
 RUNS = [(core, program) for program in PROGRAMS for core in TICKS
         if core not in ("microbit", "stm32f405")] + [("microbit", "reverse"),
                                                      ("stm32f405", "match")]

@@ -26,8 +26,8 @@ here = pathlib.Path(__file__).resolve().parent
 root = here.parents[1]
 
 FIRMWARE = ["rwkv/static_model.hpp", "rwkv/static_blob.hpp", "rwkv/static_generate.hpp",
-            "rwkv/static_compact_state.hpp", "rwkv/static_memory.hpp",
-            "rwkv/static_state_store.hpp", "rwkv/automata/static_recogniser.hpp",
+            "rwkv/static_compact_state.hpp", "rwkv/static_fixed_state.hpp",
+            "rwkv/static_memory.hpp", "rwkv/static_state_store.hpp", "rwkv/automata/static_recogniser.hpp",
             "rwkv/core/argmax.hpp"]
 ENGINE = ["rwkv/any_model.hpp", "rwkv/generate_batch.hpp", "rwkv/quantised.hpp",
           "rwkv/exec/thread_pool.hpp"]

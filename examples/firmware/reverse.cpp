@@ -6,6 +6,7 @@
 #include "reverse.hpp"
 
 #include "board.hpp"
+#include <rwkv/static_fixed_state.hpp>
 #include <rwkv/static_generate.hpp>
 
 extern "C" const std::byte reverse_blob[], reverse_blob_end[];  // weights.cpp
@@ -13,8 +14,13 @@ extern "C" const std::byte reverse_vocabulary[], reverse_vocabulary_end[];
 
 namespace {
 
+#ifdef REVERSE_FIXED  // everything in integers
+constinit rwkv::FixedState<reverse::Shape> state;
+constinit rwkv::FixedWorkspace<reverse::Shape> work;
+#else
 constinit rwkv::State<reverse::Shape> state;
 constinit rwkv::Workspace<reverse::Shape, 1> work;
+#endif
 constinit rwkv::GreedySampler sampler;
 constinit char line[64];
 static_assert(sizeof state + sizeof work + sizeof sampler + sizeof line <= 12 * 1024,

@@ -7,6 +7,7 @@
 #include "board.hpp"
 #include "tales.hpp"
 #include <rwkv/static_compact_state.hpp>
+#include <rwkv/static_fixed_state.hpp>
 #include <rwkv/static_generate.hpp>
 #include <rwkv/static_memory.hpp>
 
@@ -14,7 +15,10 @@ extern "C" const std::byte tales_blob[], tales_blob_end[];  // weights.cpp
 
 namespace {
 
-#ifdef TALE_COMPACT  // the state in 16 bits
+#if defined(TALE_FIXED)  // everything in integers
+using State = rwkv::FixedState<tales::Shape>;
+using Workspace = rwkv::FixedWorkspace<tales::Shape>;
+#elif defined(TALE_COMPACT)  // the state in 16 bits
 using State = rwkv::CompactState<tales::Shape>;
 using Workspace = rwkv::CompactWorkspace<tales::Shape>;
 #else

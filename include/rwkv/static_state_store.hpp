@@ -18,14 +18,14 @@
 
 namespace rwkv::inline RWKV_ABI {
 
-/// What a saved state begins with; then come the numbers of State::values or CompactState::values.
-/// Little-endian.
+/// What a saved state begins with; then come the numbers of `values()` of State, CompactState or
+/// FixedState. Little-endian.
 struct SavedStateHeader {
   static constexpr char right_magic[8] = {'R', 'W', 'K', 'V', 's', 't', 'a', 't'};
 
   char magic[8];
   std::uint32_t version;      ///< 1
-  std::uint32_t number_type;  ///< as in GGUF: 0 float, 1 half, 30 bfloat16
+  std::uint32_t number_type;  ///< as in GGUF: 0 float, 1 half, 25 int16, 30 bfloat16
   std::uint64_t fingerprint;  ///< of the weights
   std::uint64_t numbers;      ///< how many there are
   std::uint64_t save;         ///< 1 for the first save of a store, and so on
@@ -33,8 +33,8 @@ struct SavedStateHeader {
 };
 static_assert(sizeof(SavedStateHeader) == 48);
 
-/// Something that holds numbers as `values()`, without pointers: State of a static shape, or
-/// CompactState.
+/// Something that holds numbers as `values()`, without pointers: State of a static shape,
+/// CompactState, or FixedState.
 template <class S>
 concept StaticState = requires(S& s, const S& c) {
   s.values().data();
@@ -55,9 +55,10 @@ namespace internal {
 template <class S>
 [[nodiscard]] constexpr std::uint32_t number_type(const S& state) noexcept {
   using Number = std::remove_cvref_t<decltype(state.values()[0])>;
+  constexpr bool integers = std::is_same_v<Number, std::int16_t>;
   static_assert(std::is_same_v<Number, float> || std::is_same_v<Number, half> ||
-                std::is_same_v<Number, bfloat16>);
-  return std::is_same_v<Number, float> ? 0 : std::is_same_v<Number, half> ? 1 : 30;
+                std::is_same_v<Number, bfloat16> || integers);
+  return std::is_same_v<Number, float> ? 0 : std::is_same_v<Number, half> ? 1 : integers ? 25 : 30;
 }
 
 template <class S>

@@ -28,6 +28,7 @@
 #include <rwkv/speculate.hpp>
 #include <rwkv/static_blob.hpp>
 #include <rwkv/static_compact_state.hpp>
+#include <rwkv/static_fixed_state.hpp>
 #include <rwkv/static_generate.hpp>
 #include <rwkv/static_memory.hpp>
 #include <rwkv/static_model.hpp>

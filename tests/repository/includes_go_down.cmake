@@ -10,7 +10,7 @@ cmake_minimum_required(VERSION 3.25)
 set(floors  # from the roof to the ground
   "compiled\\.cpp|rwkv\\.h|(compiled|c)/.*"
   "(tokenizer|sampler|generate|static_(tokenizer|sampler|generate|memory)|speculate|generate_batch|any_model|chat|constraint|grammar|cuda)\\.[hi]pp|(text|grammar)/.*"
-  "(model|quantised|memory|adapter|batch|forward|hybrid|static_model|static_blob|static_compact_state|verify|calibrate|convert|train|automata)\\.[hi]pp|(train|automata)/.*"
+  "(model|quantised|memory|adapter|batch|forward|hybrid|static_model|static_blob|static_(compact|fixed)_state|verify|calibrate|convert|train|automata)\\.[hi]pp|(train|automata)/.*"
   "(embedding|block|sparse_block|time_mix|sparse_attention|channel_mix|head|pass)\\.[hi]pp"
   "io/.*"  # also of states, so above them
   "(state|row_log|rewind|history|mix_states|kv_cache|cached_head|workspace|hybrid_state|hybrid_workspace)\\.[hi]pp"
