@@ -21,7 +21,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BUILD = ROOT / "examples" / "firmware" / "build.sh"
 # Instructions per tick of the clock, at one instruction per nanosecond.
-TICKS = {"m0plus": 40, "microbit": 62.5, "m4f": 40, "stm32f405": 1000 / 168, "m7": 40, "m33": 50,
+TICKS = {"m0plus": 40, "m3": 40, "microbit": 62.5, "m4f": 40, "stm32f405": 1000 / 168, "m7": 40, "m33": 50,
          "m55": 31.25, "rv32imc": 1, "rv32imafc": 1}
 PROGRAMS = {
     "tale": ("tales_q8_0", "#20\nThe king \n?\n\n"),
@@ -29,26 +29,35 @@ PROGRAMS = {
     "tale-greedy": ("tales_q8_0", "#20\nThe king \n?\n\n"),
     "tale-fixed": ("tales_q8_0", "#20\nThe king \n?\n\n"),
     "reverse": ("reverse_q8_0", "12345\n90817263\n?\n\n"),
+    "reverse-small": ("reverse_q8_0", "12345\n90817263\n?\n\n"),
     "reverse-fixed": ("reverse_q8_0", "12345\n90817263\n?\n\n"),
     "match": ("date_f32", "2024-02-29\n2023-02-29\nhello\n2024-12-31\n?\n\n"),
 }
 UART = [("m4f", "match"), ("rv32imc", "match")]  # over a serial line
 STACK = 4096  # rwkv::static_stack
+SMALL = ["-Os", "-DRWKV_PREFER_SIZE", "-DRWKV_ONLY_QUADS"]
 FLAGS = {"tale-compact": ["-DTALE_COMPACT"], "tale-greedy": ["-DTALE_GREEDY"],
-         "tale-fixed": ["-DTALE_FIXED", "-DTALE_GREEDY"], "reverse-fixed": ["-DREVERSE_FIXED"]}
+         "tale-fixed": ["-DTALE_FIXED", "-DTALE_GREEDY"],
+         "reverse-small": SMALL, "reverse-fixed": [*SMALL, "-DREVERSE_FIXED"]}
+NO_FPU = ("m0plus", "m3", "microbit", "rv32imc")
 RUNS = [(core, program) for program in PROGRAMS for core in TICKS
-        if core not in ("microbit", "stm32f405")] + [("microbit", "reverse"),
-                                                     ("stm32f405", "match")]
+        if core not in ("microbit", "stm32f405")
+        and (core in NO_FPU or not program.endswith("-fixed"))
+        and (core not in ("m3", "m55") or not program.endswith("-small"))
+        and (core != "m3" or program.endswith("-fixed"))]
+RUNS += [("microbit", "reverse-fixed"), ("stm32f405", "match")]
+# What has to fit 64 KB of flash, weights included.
+IN_64K = [("m4f", "reverse-small"), ("m0plus", "reverse-fixed"), ("microbit", "reverse-fixed")]
 FUSED = "fma" in pathlib.Path("/proc/cpuinfo").read_text().split()
-# Without an FPU: shorter texts.
-SLOW = ("m0plus", "microbit", "rv32imc")
+# Floats without an FPU: shorter texts.
 SHORT = {"tale": "#4\nThe\n?\n\n", "tale-compact": "#4\nThe\n?\n\n",
          "tale-greedy": "#4\nThe\n?\n\n", "match": "24\n?\n\n"}
 # What the tests run: each core, and each program on each kind of core.
 CHECKED = [(core, program) for core, program in RUNS
            if program == "tale" or core == "m4f" or
            (program == "tale-greedy" and core in ("m55", "rv32imafc")) or
-           (program in ("reverse", "match") and core in ("m0plus", "rv32imc"))]
+           (program in ("match", "reverse-fixed") and core in ("m0plus", "rv32imc")) or
+           (program == "tale-fixed" and core in ("m0plus", "m3", "rv32imc"))]
 # (core, program): thousands of instructions per token, bytes of flash without weights, and of RAM.
 LIMITS = {
     ("m0plus", "tale"): (97100, 57300, 116600),
@@ -63,9 +72,13 @@ LIMITS = {
     ("m55", "tale-greedy"): (559, 32000, 116000),
     ("rv32imafc", "tale-greedy"): (8282, 34500, 116000),
     ("m4f", "tale-compact"): (2880, 41500, 82000),
-    ("m0plus", "reverse"): (4630, 46200, 7700),
+    ("m0plus", "tale-fixed"): (15100, 32000, 71100),
+    ("m3", "tale-fixed"): (8700, 31400, 71100),
+    ("rv32imc", "tale-fixed"): (8282, 39500, 71100),  # 6 per multiply-add
     ("m4f", "reverse"): (88, 36100, 7800),
-    ("rv32imc", "reverse"): (2470, 54000, 7700),
+    ("m4f", "reverse-small"): (143, 20100, 7800),
+    ("m0plus", "reverse-fixed"): (840, 20100, 6500),
+    ("rv32imc", "reverse-fixed"): (540, 22500, 6500),
     ("m0plus", "match"): (6220, 35300, 21900),
     ("m4f", "match"): (90, 28000, 22000),
     ("rv32imc", "match"): (3780, 41200, 21900),
@@ -100,8 +113,9 @@ def measure(core, program, models, work):
     model = models / (model + ("_panels" if core == "m55" and "q8_0" in model else ""))
     elf = work / f"{program}-{core}{'.rv' if core.startswith('rv') else '.elf'}"
     flags = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
+    flags += FLAGS.get(program, [])
     serial = (core, program) in UART
-    run([BUILD, core, program.split("-")[0], model, elf, *flags, *FLAGS.get(program, [])],
+    run([BUILD, core, program.split("-")[0], model, elf, *flags],
         env={**os.environ, "RWKV_BOARD": "uart" if serial else "semihosting"})
     emulator = run([BUILD, core, "emulator"]).split()
     out = run([*emulator, "-serial", "stdio" if serial else "none", "-semihosting-config",
@@ -133,7 +147,7 @@ def answers(out):
 
 def texts(core, program):
     model, text = PROGRAMS[program]
-    return model, SHORT.get(program, text) if core in SLOW else text
+    return model, SHORT.get(program, text) if core in NO_FPU else text
 
 
 def build_on_host(program, models, work):
@@ -191,6 +205,8 @@ def main():
                   f"{result['stack']} |", flush=True)
             if not options.check:
                 continue
+            if (core, program) in IN_64K and result["flash"] > 65536:
+                wrong.append(f"{program} on {core}: {result['flash']} bytes of flash")
             limits = LIMITS.get((core, program))
             if limits is None:
                 wrong.append(f"{program} on {core} has no limits")

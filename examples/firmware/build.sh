@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Builds one of the programs here for a microcontroller, or says how to run it under emulation:
 #
-#   build.sh CORE PROGRAM MODEL OUT [FLAG]...   CORE: m0plus m4f stm32f405 m7 m33 m55 rv32imc rv32imafc
+#   build.sh CORE PROGRAM MODEL OUT [FLAG]...   CORE: m0plus m3 m4f stm32f405 m7 m33 m55 rv32imc rv32imafc
 #   build.sh CORE emulator                      host: this computer
 #
 # PROGRAM: tale, reverse or match; MODEL: the folder with what `rwkv export` wrote for it. No C library
@@ -16,6 +16,7 @@ machine=(qemu-system-arm -M)
 flash=0x00000000 flash_size=4M ram=0x20000000 ram_size=512K weights=FLASH more=""
 case $core in
   m0plus) cpu=("${arm[@]}" -mcpu=cortex-m0plus -mfloat-abi=soft) board=mps2-an385 ;;  # an M3 runs it too
+  m3) cpu=("${arm[@]}" -mcpu=cortex-m3 -mfloat-abi=soft) board=mps2-an385 ;;
   microbit) cpu=("${arm[@]}" -mcpu=cortex-m0 -mfloat-abi=soft) board=microbit flash_size=256K ram_size=16K ;;
   m4f) cpu=("${arm[@]}" -mcpu=cortex-m4 -mfloat-abi=hard -mfpu=fpv4-sp-d16) board=mps2-an386 ;;
   stm32f405)

@@ -73,17 +73,22 @@ class StaticBlob {
   }
   [[nodiscard]] BlockWeights<Matrix> block(std::size_t i) const noexcept {
     BlockWeights<Matrix> out{};
+    const Expected* tensor = of_block;
     std::size_t next = first_of_block(i);
-    const auto view = [&](const TensorSpec& spec, auto& to) {
+    const auto view = [&](const TensorSpec&, auto& to) {
       const StaticBlobEntry e = entry(next++);
+      const Expected& expected = *tensor++;
       if (e.type == StaticBlobEntry::absent) return;
       if constexpr (std::is_same_v<decltype(to), Matrix&>)
-        to = matrix(e, spec.outputs(Shape{}.dimensions()), spec.inputs(Shape{}.dimensions()));
+        to = matrix(e, expected.rows, expected.cols);
       else
         to = reinterpret_cast<const float*>(data_of(e));
     };
     for_each_block_tensor(view, out);
-    if constexpr (Shape{}.deep_rank() > 0) for_each_deep_embed_tensor(view, out);
+    if constexpr (Shape{}.deep_rank() > 0) {
+      tensor = of_deep_embed;
+      for_each_deep_embed_tensor(view, out);
+    }
     set_epsilons(out, layer_norm_epsilon(), header().group_norm_epsilon);
     return out;
   }
@@ -93,12 +98,44 @@ class StaticBlob {
   static constexpr std::size_t entries_of_block =
       block_tensors.size() + (Shape{}.deep_rank() > 0 ? deep_embed_tensors.size() : 0);
   static constexpr std::size_t entries = globals + Shape{}.layers() * entries_of_block;
-  /// Of the tensors of a block, those that block 0 lacks.
-  static constexpr auto value_residual = [] {
-    std::array<bool, block_tensors.size()> is{};
-    for (std::size_t k = 0; k < is.size(); ++k) is[k] = is_value_residual(block_tensors[k].name);
-    return is;
-  }();
+
+  /// What is to be known of tensors, and of types, when the program runs: without their names.
+  struct Expected {
+    std::uint32_t rows, cols;  ///< of vectors: 1, numbers
+    TensorRole role;
+    bool value_residual;  ///< block 0 lacks it
+  };
+  struct Known {
+    std::uint32_t number;  ///< in GGUF files
+    std::uint32_t block_elements, block_bytes;
+    std::uint32_t panel_bytes;  ///< of 16 outputs and a block
+    DType type;
+    bool quads;
+  };
+  static constexpr Expected expected_of(const TensorSpec& spec) noexcept {
+    constexpr Dimensions d = Shape{}.dimensions();
+    const bool vector = spec.role == TensorRole::vector;
+    return {static_cast<std::uint32_t>(vector ? 1 : spec.outputs(d)),
+            static_cast<std::uint32_t>(vector ? spec.size(d) : spec.inputs(d)), spec.role,
+            is_value_residual(spec.name)};
+  }
+  template <std::size_t N>
+  struct Tensors {
+    Expected list[N];
+    constexpr explicit Tensors(const std::array<TensorSpec, N>& specs) noexcept : list{} {
+      for (std::size_t i = 0; i < N; ++i) list[i] = expected_of(specs[i]);
+    }
+    constexpr operator const Expected*() const noexcept { return list; }
+  };
+  static constexpr Tensors<globals> of_model{global_tensors};
+  static constexpr Tensors<block_tensors.size()> of_block{block_tensors};
+  static constexpr Tensors<deep_embed_tensors.size()> of_deep_embed{deep_embed_tensors};
+  static constexpr Known known[] = {
+      {static_cast<std::uint32_t>(internal::traits_of(Types).gguf),
+       static_cast<std::uint32_t>(block_elements(Types)),
+       static_cast<std::uint32_t>(block_bytes(Types)),
+       static_cast<std::uint32_t>(kernels::detail::panel_block_bytes<Types>), Types,
+       kernels::has_quads(Types)}...};
   static_assert(global_tensors[0].name == "emb.weight" &&
                 global_tensors[1].name == "blocks.0.ln0.weight" &&
                 global_tensors[3].name == "ln_out.weight" &&
@@ -132,18 +169,15 @@ class StaticBlob {
     return globals + i * entries_of_block;
   }
 
-  [[nodiscard]] static constexpr bool is_type(std::uint32_t number, DType type) noexcept {
-    return internal::traits_of(type).gguf == static_cast<int>(number);
-  }
-  /// The type of that number among Types.
-  [[nodiscard]] static constexpr bool find_type(std::uint32_t number, DType& type) noexcept {
+  /// The type of that number among Types; null: none of them.
+  [[nodiscard]] static const Known* find_type(std::uint32_t number) noexcept {
     number &= ~(StaticBlobEntry::in_tables | StaticBlobEntry::in_quads);
-    return ((is_type(number, Types) && (type = Types, true)) || ...);
+    for (const Known& type : known)
+      if (type.number == number) return &type;
+    return nullptr;
   }
   [[nodiscard]] static DType type_of(const StaticBlobEntry& e) noexcept {
-    DType type = DType::f32;
-    (void)find_type(e.type, type);
-    return type;
+    return find_type(e.type)->type;
   }
   [[nodiscard]] const std::byte* data_of(const StaticBlobEntry& e) const noexcept {
     if (e.type == StaticBlobEntry::absent) return nullptr;
@@ -160,34 +194,40 @@ class StaticBlob {
   }
 
   /// What is wrong with an entry; null: nothing.
-  [[nodiscard]] static const char* problem_with(const StaticBlobEntry& e, const TensorSpec& spec,
+  [[nodiscard]] static const char* problem_with(const StaticBlobEntry& e, const Expected& tensor,
                                                 bool may_be_absent,
                                                 const StaticBlobHeader& h) noexcept {
-    constexpr Dimensions d = Shape{}.dimensions();
+    constexpr auto f32 = static_cast<std::uint32_t>(internal::traits_of(DType::f32).gguf);
     if (e.type == StaticBlobEntry::absent)
       return may_be_absent ? nullptr : "the blob lacks a tensor of the model";
-    const bool vector = spec.role == TensorRole::vector;
+    const bool vector = tensor.role == TensorRole::vector;
+    const bool table = tensor.role == TensorRole::table;
     const bool elsewhere = (e.type & StaticBlobEntry::in_tables) != 0;
-    DType type = DType::f32;
-    if (vector ? !is_type(e.type, DType::f32) : !find_type(e.type, type))
+    const Known* const type = vector ? nullptr : find_type(e.type);
+    if (vector ? e.type != f32 : type == nullptr)
       return "a tensor of the blob has a type that this program was not compiled for";
-    if (elsewhere && spec.role != TensorRole::table && spec.role != TensorRole::head)
+    if (elsewhere && !table && tensor.role != TensorRole::head)
       return "a tensor that is no table is said to be in the second blob";
-    if ((e.type & StaticBlobEntry::in_quads) != 0 &&
-        (vector || spec.role == TensorRole::table || !kernels::has_quads(type)))
+    const bool in_quads = (e.type & StaticBlobEntry::in_quads) != 0;
+    const bool few =
+        type != nullptr && type->block_elements == 1 && kernels::few_enough_for_quads(tensor.rows);
+    if (in_quads && (vector || table || !(type->quads || few)))
       return "a tensor of the blob is said to be in an order that its type does not have";
+    if (type != nullptr && !table && kernels::only_quads(type->type) && !in_quads)
+      return "a matrix of the blob is in panels, for which this program has no kernel";
     std::uint64_t size = 0;
     if (vector) {
-      size = spec.size(d) * sizeof(float);
-    } else if (spec.role == TensorRole::table) {
-      if (extent_of(spec.axes[1], d) % block_elements(type) != 0)
-        return "the table's rows are no whole blocks of its type";
-      size = bytes_of(type, spec.size(d));
+      size = std::uint64_t{tensor.cols} * sizeof(float);
     } else {
-      const std::size_t inputs = spec.inputs(d);
-      if (is_block(type) && inputs % block_elements(type) != 0)
-        return "a matrix's rows are no whole blocks of its type";
-      size = kernels::packed_bytes(type, spec.outputs(d), inputs);
+      if (tensor.cols % type->block_elements != 0)
+        return table ? "the table's rows are no whole blocks of its type"
+                     : "a matrix's rows are no whole blocks of its type";
+      const std::uint32_t blocks = tensor.cols / type->block_elements;
+      const std::size_t rows = table ? tensor.rows : kernels::quad_column(tensor.rows);
+      size = std::uint64_t{blocks} *
+             (table || (in_quads && few)
+                  ? std::uint64_t{rows} * type->block_bytes
+                  : std::uint64_t{kernels::panels_for(rows)} * type->panel_bytes);
     }
     const std::uint64_t end = std::uint64_t{e.line} * internal::blob_line + size;
     if (end > (elsewhere ? h.table_bytes : h.bytes)) return "a tensor reaches beyond the blob";
@@ -230,23 +270,17 @@ class StaticBlob {
 
     const char* problem = nullptr;
     std::size_t next = 0;
-    bool may_be_absent = false;
-    const auto check = [&](const TensorSpec& spec) {
+    const auto check = [&](const Expected& tensor, bool may_be_absent) {
       const StaticBlobEntry e = entry_at(bytes.data(), next++);
-      if (problem == nullptr) problem = problem_with(e, spec, may_be_absent, h);
+      if (problem == nullptr) problem = problem_with(e, tensor, may_be_absent, h);
     };
-    for (const TensorSpec& spec : global_tensors) {
-      may_be_absent = next - 1 < 2 && (h.flags & StaticBlobHeader::normalised_table) != 0;
-      check(spec);
-    }
+    const bool normalised = (h.flags & StaticBlobHeader::normalised_table) != 0;
+    for (std::size_t k = 0; k < globals; ++k)
+      check(of_model[k], normalised && (k == 1 || k == 2));  // ln0
     for (std::size_t i = 0; i < d.layers; ++i) {
-      for (std::size_t k = 0; k < block_tensors.size(); ++k) {
-        may_be_absent = i == 0 && value_residual[k];
-        check(block_tensors[k]);
-      }
-      may_be_absent = false;
+      for (const Expected& tensor : of_block.list) check(tensor, i == 0 && tensor.value_residual);
       if constexpr (d.deep_rank > 0)
-        for (const TensorSpec& spec : deep_embed_tensors) check(spec);
+        for (const Expected& tensor : of_deep_embed.list) check(tensor, false);
     }
     return problem;
   }

@@ -86,9 +86,11 @@
 #endif
 
 // Inner loops of programs for bare processors, which are often compiled for size. (RISC-V: GCC loads
-// so far ahead that registers run out.)
+// so far ahead that registers run out. Cortex-M4F and later: those that count are in assembly.)
 #if defined(__GNUC__) && !defined(__clang__) && defined(__STDC_HOSTED__) && __STDC_HOSTED__ == 0
-#if defined(__riscv)
+#if defined(RWKV_PREFER_SIZE) && defined(__ARM_FEATURE_SIMD32) && defined(__ARM_FP)
+#define RWKV_INNER_LOOP
+#elif defined(__riscv)
 #define RWKV_INNER_LOOP __attribute__((optimize("O2", "no-schedule-insns")))
 #else
 #define RWKV_INNER_LOOP __attribute__((optimize("O2")))

@@ -87,6 +87,11 @@ inline constexpr DTypeTraits dtype_traits[] = {
 inline constexpr std::size_t dtypes = std::size(dtype_traits);
 inline constexpr std::size_t first_block_type = static_cast<std::size_t>(DType::q4_0);
 static_assert(dtypes == static_cast<std::size_t>(DType::end));
+static_assert([] {
+  for (std::size_t i = 0; i < dtypes; ++i)
+    if ((dtype_traits[i].block_elements != 1) != (i >= first_block_type)) return false;
+  return true;
+}());
 
 constexpr const DTypeTraits& traits_of(DType type) noexcept {
   return dtype_traits[static_cast<std::size_t>(type)];
@@ -114,7 +119,9 @@ constexpr std::size_t block_bytes(DType type) noexcept {
   return internal::traits_of(type).block_bytes;
 }
 
-constexpr bool is_block(DType type) noexcept { return block_elements(type) != 1; }
+constexpr bool is_block(DType type) noexcept {
+  return static_cast<std::size_t>(type) >= internal::first_block_type;
+}
 
 /// All block types.
 inline constexpr auto block_types = [] {

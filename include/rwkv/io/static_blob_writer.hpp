@@ -17,8 +17,8 @@ struct StaticBlobOptions {
   /// Puts the embedding table, the tables of DeepEmbed and the head into a blob of their own, for
   /// memory that is larger and slower.
   bool tables_apart = false;
-  /// Writes matrices of 8-bit codes in the order for processors without vectors
-  /// (kernels/quads.hpp). Others read it, slowly.
+  /// Writes matrices of 8-bit codes, and those of floats with few outputs, in the order for
+  /// processors without vectors (kernels/quads.hpp). Others read it, slowly.
   bool quads = false;
 };
 
@@ -107,10 +107,29 @@ class BlobWriter {
         kernels::to_panels(data + at, m.cols, {0, m.cols / kernels::tile_cols}, panels.data() + at);
       data = panels.data();
     }
+    if (quads_ && !is_block(m.type) && kernels::few_enough_for_quads(m.rows))
+      return few_outputs(blob, m);
     if (!quads_ || !kernels::has_quads(m.type)) return put(blob, m.type, data, bytes);
     std::vector<std::byte> quads(bytes);
     kernels::pack_quads({kernels::layout_of(m.type), data, m.rows, m.cols}, quads.data());
     put(blob, m.type, quads.data(), bytes, StaticBlobEntry::in_quads);
+  }
+
+  void few_outputs(std::vector<std::byte>& blob, const AnyMatrix& m) {
+    const auto pack = [&]<class T>(T) {
+      std::vector<T> quads(m.cols * kernels::quad_column(m.rows));
+      kernels::pack_quads(static_cast<const T*>(m.data), m.rows, m.cols, quads.data());
+      put(blob, m.type, quads.data(), quads.size() * sizeof(T), StaticBlobEntry::in_quads);
+    };
+    switch (m.type) {
+      case DType::f16:
+        return pack(half{});
+      case DType::bf16:
+        return pack(bfloat16{});
+      default:
+        RWKV_ASSERT(m.type == DType::f32);
+        return pack(float{});
+    }
   }
 
   void finish(std::size_t count) {

@@ -334,25 +334,41 @@ RWKV_INNER_LOOP void multiply_codes(const std::byte* data, std::size_t rows, std
   }
 }
 
-/// Of floats.
-template <class T>
-RWKV_INNER_LOOP void multiply_floats(const PanelMatrix<T>& w, const Int* x, int exponent,
-                                     Int* y) noexcept {
+/// Outputs [first, first + N) of floats, of which W[o][i] is at w[i stride + o].
+template <std::size_t N, class T>
+RWKV_INNER_LOOP void multiply_columns(const T* w, std::size_t stride, const Int* x,
+                                      std::size_t cols, int exponent, Int (&y)[N]) noexcept {
   using P = PartsOf<T>;
-  constexpr std::size_t n = float_outputs;
   // A product has width + 15 bits; their sum must stay below 31.
-  const int spare = P::width - 15 + bits_of(static_cast<Word>(w.cols));
+  const int spare = P::width - 15 + bits_of(static_cast<Word>(cols));
   Summation all{spare > 0 ? spare : 0};
-  for (std::size_t o = 0; o < w.rows; o += n) {
-    const PanelPlace place = panel_place(o / panel_rows, panels_for(w.rows), w.cols);
-    const T* from = w.data + place.first + o % panel_rows;
-    Sum sums[n];
-    for (const Int* in = x; in != x + w.cols; ++in, from += place.stride) {
-      RWKV_UNROLL
-      for (std::size_t k = 0; k < n; ++k) all.add<P>(sums[k], P::bits_of(from[k]), *in);
-    }
-    for (std::size_t k = 0; k < n && o + k < w.rows; ++k)
-      y[o + k] = sums[k].activation(-P::bias - exponent);
+  Sum sums[N];
+  for (const Int* in = x; in != x + cols; ++in, w += stride) {
+    RWKV_UNROLL
+    for (std::size_t k = 0; k < N; ++k) all.add<P>(sums[k], P::bits_of(w[k]), *in);
+  }
+  for (std::size_t k = 0; k < N; ++k) y[k] = sums[k].activation(-P::bias - exponent);
+}
+
+/// Of floats, in panels or in quads.
+template <class T>
+void multiply_floats(const PanelMatrix<T>& w, bool in_quads, const Int* x, int exponent,
+                     Int* y) noexcept {
+  const std::size_t there_are = in_quads ? quad_column(w.rows) : panel_rows * panels_for(w.rows);
+  for (std::size_t o = 0; o < w.rows;) {
+    const PanelPlace place = in_quads ? PanelPlace{0, there_are}
+                                      : panel_place(o / panel_rows, panels_for(w.rows), w.cols);
+    const T* const from = w.data + place.first + o % panel_rows;
+    const auto some = [&]<std::size_t N>(std::integral_constant<std::size_t, N>) {
+      Int outputs[N];
+      multiply_columns(from, place.stride, x, w.cols, exponent, outputs);
+      for (std::size_t k = 0; k < N && o + k < w.rows; ++k) y[o + k] = outputs[k];
+      o += N;
+    };
+    if (float_outputs == 1 || o + float_outputs <= there_are)
+      some(std::integral_constant<std::size_t, float_outputs>{});
+    else
+      some(std::integral_constant<std::size_t, 1>{});
   }
 }
 
@@ -375,7 +391,7 @@ inline constexpr bool has_kernel = !is_block(Type) || Type == DType::q8_0;
 /// y = W x as activations.
 template <class T, std::size_t Cols>
 void multiply(const PanelMatrix<T>& w, Inputs<Cols>& x, Int* y) noexcept {
-  detail::multiply_floats(w, x.values(), x.exponent(), y);
+  detail::multiply_floats(w, false, x.values(), x.exponent(), y);
 }
 template <DType... Types, std::size_t Cols>
 void multiply(const OneOfMatrix<Types...>& w, Inputs<Cols>& x, Int* y) noexcept {
@@ -384,13 +400,14 @@ void multiply(const OneOfMatrix<Types...>& w, Inputs<Cols>& x, Int* y) noexcept 
     static_assert(detail::has_kernel<Type>, "matrices in integers are of q8_0, f16, bf16 or f32");
     if constexpr (is_block(Type)) {
       const auto* const data = static_cast<const std::byte*>(w.data);
-      if (w.in_quads)
+      if (only_quads(Type) || w.in_quads)
         detail::multiply_codes<true>(data, w.rows, w.cols, x, y);
       else
         detail::multiply_codes<false>(data, w.rows, w.cols, x, y);
     } else {
       using T = kernels::detail::ElementOf<Type>;
-      multiply(PanelMatrix<T>{static_cast<const T*>(w.data), w.rows, w.cols}, x, y);
+      detail::multiply_floats(PanelMatrix<T>{static_cast<const T*>(w.data), w.rows, w.cols},
+                              w.in_quads, x.values(), x.exponent(), y);
     }
   });
 }

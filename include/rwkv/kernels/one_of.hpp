@@ -30,6 +30,11 @@ template <DType Type>
 using ElementOf = std::conditional_t<Type == DType::f16, half,
                                      std::conditional_t<Type == DType::bf16, bfloat16, float>>;
 
+/// Bytes that a panel has for a block of inputs.
+template <DType Type>
+inline constexpr std::size_t panel_block_bytes = packed_bytes(Type, panel_rows,
+                                                              block_elements(Type));
+
 /// Calls f(std::integral_constant<DType, T>) for the T among Types that is `type`.
 template <DType... Types, class F>
 RWKV_INLINE void with_type([[maybe_unused]] DType type, F&& f) noexcept {
@@ -43,14 +48,17 @@ RWKV_INLINE void with_type([[maybe_unused]] DType type, F&& f) noexcept {
 
 template <DType... Types>
 [[nodiscard]] constexpr std::size_t weight_cost(const OneOfMatrix<Types...>& w) noexcept {
-  return block_bytes(w.type) * (256 / block_elements(w.type));
+  std::size_t cost = 0;
+  (void)((w.type == Types && (cost = block_bytes(Types) * (256 / block_elements(Types)), true)) ||
+         ...);
+  return cost;
 }
 template <class L, DType... Types>
 [[nodiscard]] constexpr ActivationFormat activation_format(
     const OneOfMatrix<Types...>& w) noexcept {
-  return w.in_quads         ? quad_activations
-         : is_block(w.type) ? ActivationFormat::codes
-                            : ActivationFormat::none;
+  return !is_block(w.type) ? ActivationFormat::none
+         : w.in_quads      ? quad_activations
+                           : ActivationFormat::codes;
 }
 template <DType... Types>
 [[nodiscard]] constexpr const LowRank* low_rank(const OneOfMatrix<Types...>&) noexcept {
@@ -60,7 +68,12 @@ template <DType... Types>
 /// Bytes of a panel; two of floats, which are stored together, take two of these.
 template <DType... Types>
 [[nodiscard]] constexpr std::size_t panel_bytes(const OneOfMatrix<Types...>& w) noexcept {
-  return packed_bytes(w.type, panel_rows, w.cols);
+  std::size_t bytes = 0;
+  (void)((w.type == Types &&
+          (bytes = detail::panel_block_bytes<Types> * (w.cols / block_elements(Types)), true)) ||
+         ...);
+  if (w.in_quads && !is_block(w.type)) bytes = bytes / panel_rows * quad_column(w.rows);
+  return bytes;
 }
 /// Panels of a matrix, the first of an even number, as a matrix of their own that lies at `data`.
 template <DType... Types>
@@ -74,11 +87,17 @@ template <DType... Types>
 template <class L, DType... Types>
 void multiply(const OneOfMatrix<Types...>& w, Range panels, const ProductInputs& x,
               std::size_t rows, float* y, std::size_t ldy) noexcept {
-  if constexpr ((has_quads(Types) || ...)) {
-    if (w.in_quads)
-      return multiply_quads({static_cast<const std::byte*>(w.data), w.rows, w.cols}, panels,
-                            x.quantised, rows, y, ldy);
-  }
+  if (w.in_quads)
+    return detail::with_type<Types...>(
+        w.type, [&]<DType Type>(std::integral_constant<DType, Type>) {
+          if constexpr (has_quads(Type)) {
+            multiply_quads({static_cast<const std::byte*>(w.data), w.rows, w.cols}, panels,
+                           x.quantised, rows, y, ldy);
+          } else if constexpr (!is_block(Type)) {
+            using T = detail::ElementOf<Type>;
+            multiply_quads(static_cast<const T*>(w.data), w.rows, w.cols, x.x, x.ldx, rows, y, ldy);
+          }
+        });
   if constexpr (std::is_same_v<L, simd::Chosen>) {
     multiply<L>(AnyMatrix{w.type, w.data, w.rows, w.cols}, panels, x, rows, y, ldy);
   } else {
@@ -92,7 +111,11 @@ void multiply(const OneOfMatrix<Types...>& w, Range panels, const ProductInputs&
                                 w.cols};
         constexpr bool plain = compiled::detail::plain<typename L::Bytes>;
         constexpr QuantisedLayout layout = layout_of(Type);
-        if constexpr (plain && vectors_are_faster && has_quads(Type))
+        static_assert(!only_quads(Type) || has_quads(Type),
+                      "RWKV_ONLY_QUADS is for programs whose blocks are q8_0");
+        if constexpr (only_quads(Type))
+          return;  // above
+        else if constexpr (plain && vectors_are_faster && has_quads(Type))
           detail::codes_in_panels(m, panels, x.quantised, rows, y, ldy);
         else if constexpr (plain && words_are_faster && layout.form == ScaleForm::halves &&
                            (layout.bits == 8 || layout.bits == 4))
@@ -119,7 +142,13 @@ struct OneOfTable {
   /// Where row `token` of `n` numbers lies.
   [[nodiscard]] std::span<const std::byte> bytes_of_row(std::size_t token,
                                                         std::size_t n) const noexcept {
-    return {static_cast<const std::byte*>(data) + bytes_of(type, token * n), bytes_of(type, n)};
+    std::size_t before = 0, size = 0;
+    kernels::detail::with_type<Types...>(type,
+                                         [&]<DType Type>(std::integral_constant<DType, Type>) {
+                                           before = bytes_of(Type, token * n);
+                                           size = bytes_of(Type, n);
+                                         });
+    return {static_cast<const std::byte*>(data) + before, size};
   }
   /// Row `token` of `n` numbers, as floats.
   void row(std::size_t token, std::size_t n, float* out) const noexcept {

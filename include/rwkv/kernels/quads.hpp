@@ -4,8 +4,14 @@
 // fastest with. A blob may be written in it (static_blob.hpp). The bits of products are those of
 // every other kernel. Freestanding.
 //
+// RWKV_ONLY_QUADS leaves the kernels out that multiply blocks in panels, for programs whose blocks are
+// q8_0 and whose blob was written in quads; others are then refused.
+//
 // Four outputs make a quad, whose tiles of 32 inputs follow each other: 4 scales, then, for each
 // four inputs, 4 words, the codes of one output each; even codes are stored as if 128 were added.
+//
+// Of matrices of floats those with up to 12 outputs are in quads: column after column, of which each
+// has so many outputs, rounded up to a multiple of four, instead of the 16 of a panel.
 #pragma once
 
 #include <rwkv/exec/serial.hpp>
@@ -24,6 +30,24 @@ namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
 
 [[nodiscard]] constexpr bool has_quads(DType type) noexcept {
   return is_block(type) && has_quads(layout_of(type));
+}
+
+/// Outputs in a column of floats in quads.
+[[nodiscard]] constexpr std::size_t quad_column(std::size_t rows) noexcept {
+  return (rows + 3) / 4 * 4;
+}
+/// Whether matrices of floats with so many outputs can be in quads.
+[[nodiscard]] constexpr bool few_enough_for_quads(std::size_t rows) noexcept {
+  return quad_column(rows) < panel_rows;
+}
+
+/// Whether matrices of this type are in quads, whatever they say.
+[[nodiscard]] constexpr bool only_quads([[maybe_unused]] DType type) noexcept {
+#if defined(RWKV_ONLY_QUADS)
+  return is_block(type);
+#else
+  return false;
+#endif
 }
 
 /// A matrix in quads. It occupies what it does in panels.
@@ -112,6 +136,37 @@ inline void pack_quads(const QuantisedMatrix& w, std::byte* to) noexcept {
         }
     }
   }
+}
+
+/// The same for floats with few outputs, which are in one panel.
+template <class T>
+void pack_quads(const T* panel, std::size_t rows, std::size_t cols, T* to) noexcept {
+  RWKV_ASSERT(few_enough_for_quads(rows));
+  const std::size_t column = quad_column(rows);
+  for (std::size_t i = 0; i < cols; ++i)
+    for (std::size_t o = 0; o < column; ++o) to[i * column + o] = panel[i * panel_rows + o];
+}
+
+/// y[m][o] = sum_i W[o][i] x[m][i] for such a matrix and rows m < rows, as kernels/matmul.hpp computes
+/// it.
+template <class T>
+RWKV_INNER_LOOP void multiply_quads(const T* w, std::size_t outputs, std::size_t cols,
+                                    const float* x, std::size_t ldx, std::size_t rows, float* y,
+                                    std::size_t ldy) noexcept {
+  using L = simd::Scalar;
+  constexpr std::size_t n = detail::quad_outputs;
+  const std::size_t column = quad_column(outputs);
+  for (std::size_t m = 0; m < rows; ++m, x += ldx, y += ldy)
+    for (std::size_t o = 0; o < outputs; o += n) {
+      L sums[n] = {};
+      const T* from = w + o;
+      for (std::size_t i = 0; i < cols; ++i, from += column) {
+        RWKV_UNROLL
+        for (std::size_t k = 0; k < n; ++k)
+          sums[k] = fma(L{to_float(from[k])}, L{x[i]}, sums[k]);
+      }
+      for (std::size_t k = 0; k < n && o + k < outputs; ++k) y[o + k] = sums[k].v;
+    }
 }
 
 /// Whether panels are multiplied by the vector extension of Cortex-M.

@@ -89,6 +89,10 @@ inline void row_to_bfloat16(const float* x, const QuantisedActivations& to,
 template <class L>
 void quantise_row(ActivationFormat how, const float* x, const QuantisedActivations& to,
                   std::size_t m) noexcept {
+#if RWKV_CORTEX_M && defined(RWKV_ONLY_QUADS)
+  if (how == ActivationFormat::wide) cortex_m::wide_tiles(x, to.wide(m), to.cols / tile_cols);
+  return;
+#endif
   switch (how) {
     case ActivationFormat::codes:
       return row_to_codes(x, to, m);

@@ -111,7 +111,12 @@ void wkv(const WkvTokens& t, std::size_t n, float* state) noexcept {
     }
 #endif
   if (t.count == 0) return;
-  const std::size_t i = detail::wkv_blocks < L, L::width == 16 ? 4 : 2 > (t, n, 0, state);
+#if defined(RWKV_PREFER_SIZE)
+  constexpr std::size_t vectors = 1;
+#else
+  constexpr std::size_t vectors = L::width == 16 ? 4 : 2;
+#endif
+  const std::size_t i = detail::wkv_blocks<L, vectors>(t, n, 0, state);
   if constexpr (L::width > 1) detail::wkv_blocks<simd::Scalar, 1>(t, n, i, state);
 }
 
