@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Files compiled together: what they include is parsed and instantiated once. Test files take a third of
-# the time so that they take one by one.
+# the time that they take one by one.
 
 # rwkv_unite(<target> <unit> [RENAME <function>] [END <code>] FILES <file>...): adds the files to the
 # program as one translation unit. Each is in a namespace of its own, behind everything that any of them
