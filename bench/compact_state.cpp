@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a state in 16 bits costs: bits per byte of a text by `tales`, in one sequence, with the state
-// in floats and in each kind of rwkv::CompactState.
+// in floats, in each kind of rwkv::CompactState, and in integers (rwkv::FixedState, which wants f32,
+// f16, bf16 or q8_0).
 //
 //   compact_state examples/models/tales/tales.safetensors TEXT [BYTES] [TYPE]
 #include <rwkv/io/static_blob_writer.hpp>
@@ -9,6 +10,7 @@
 #include <rwkv/simd/chosen.hpp>
 #include <rwkv/static_blob.hpp>
 #include <rwkv/static_compact_state.hpp>
+#include <rwkv/static_fixed_state.hpp>
 
 #include <cmath>
 #include <cstdio>
@@ -20,8 +22,8 @@
 namespace {
 
 using Shape = rwkv::Shape<6, 128, 32, 544, 256, 16, 16, 16, 32>;
-using Weights = rwkv::StaticBlob<Shape, rwkv::DType::f32, rwkv::DType::f16, rwkv::DType::q8_0,
-                                 rwkv::DType::q4_0>;
+using Weights = rwkv::StaticBlob<Shape, rwkv::DType::f32, rwkv::DType::f16, rwkv::DType::bf16,
+                                 rwkv::DType::q8_0>;
 using Model = rwkv::StaticModel<Weights, rwkv::simd::Chosen>;
 
 template <class State, class Work>
@@ -75,6 +77,7 @@ void run(int argc, char** argv) {
   measure<rwkv::half, Rounding::stochastic>("half, stochastic", model, text);
   measure<rwkv::bfloat16, Rounding::nearest>("bfloat16, nearest", model, text);
   measure<rwkv::bfloat16, Rounding::stochastic>("bfloat16, stochastic", model, text);
+  measure<rwkv::FixedState<Shape>, rwkv::FixedWorkspace<Shape>>("integers", model, text);
 }
 
 }  // namespace
