@@ -50,6 +50,8 @@ int main(int argc, char** argv) {
       for (const bool quads : {true, false})  // false: for processors with vectors
         make(models / name / (name + ".safetensors"),
              out / (name + (quads ? "_q8_0" : "_q8_0_panels")), name, "q8_0", quads);
+    // The same program tells the tales of a smaller model.
+    make(models / "fables" / "fables.safetensors", out / "fables_q8_0", "tales", "q8_0");
     make(models / "automata" / "date.safetensors", out / "date_f32", "date", "");
     return 0;
   } catch (const std::exception& e) {
