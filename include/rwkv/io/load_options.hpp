@@ -46,7 +46,7 @@ struct LoadOptions {
   std::vector<Adapter> adapters = {};
   /// Whether passes of up to four rows leave out weights that would be multiplied with zeros, which
   /// makes nothing but the time different. Floats lose nothing by it. Matrices of q8_0 are held in
-  /// another order for it (kernels/by_input.hpp), which costs long prompts a few percent.
+  /// another order for it (kernels/by_input.hpp), which costs long prompts a percent.
   bool skip_zeros = true;
   /// Called with the fraction done, 0 ... 1, from the loading thread. What it throws ends the
   /// loading.
