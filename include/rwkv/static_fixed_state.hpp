@@ -34,6 +34,7 @@ namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 template <class Shape>
 class FixedWorkspace {
   static_assert(Shape::is_static, "every dimension must be a constant");
+  static_assert(Shape{}.deep_rank() == 0, "there is no DeepEmbed in integers");
   static constexpr std::size_t C = Shape{}.embed(), N = Shape{}.head_size(), F = Shape{}.ffn(),
                                V = Shape{}.vocab(),
                                low = detail::hidden_width(Shape{}.dimensions());
