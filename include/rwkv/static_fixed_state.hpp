@@ -19,7 +19,7 @@
 //   state            16 bits, of the largest in a row of a head's matrix or of a shifted input
 //   logits           floats, as everywhere: Q16 without rounding up to 256
 //
-// Matrices and the table are of f32, f16, bf16 or q8_0, in either order. Infinities and NaNs among
+// Matrices and the table are of f32, f16, bf16 or q8_0, in either order; without DeepEmbed. Infinities and NaNs among
 // the weights count as large numbers. Freestanding: no heap, no exceptions, no floating-point
 // operation.
 #pragma once
@@ -66,6 +66,7 @@ class FixedWorkspace {
 template <class Shape>
 class FixedState {
   static_assert(Shape::is_static, "every dimension must be a constant");
+  static_assert(Shape{}.deep_rank() == 0, "there is no DeepEmbed in integers");
 
  public:
   using Workspace = FixedWorkspace<Shape>;
