@@ -162,8 +162,7 @@ RWKV_INNER_LOOP void multiply_quads(const T* w, std::size_t outputs, std::size_t
       const T* from = w + o;
       for (std::size_t i = 0; i < cols; ++i, from += column) {
         RWKV_UNROLL
-        for (std::size_t k = 0; k < n; ++k)
-          sums[k] = fma(L{to_float(from[k])}, L{x[i]}, sums[k]);
+        for (std::size_t k = 0; k < n; ++k) sums[k] = fma(L{to_float(from[k])}, L{x[i]}, sums[k]);
       }
       for (std::size_t k = 0; k < n && o + k < outputs; ++k) y[o + k] = sums[k].v;
     }
