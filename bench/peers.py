@@ -196,10 +196,11 @@ def models_of(o):
         yield path.stem, tail, path
     for shape in o.shape:
         for type in o.type:
-            path = o.models / f"random-{shape}-{type}.gguf"
+            zeros = [] if o.ffn_zeros is None else ["--ffn-zeros", str(o.ffn_zeros)]
+            path = o.models / f"random-{'-'.join([shape, *zeros[1:], type])}.gguf"
             if not path.exists():
                 o.models.mkdir(parents=True, exist_ok=True)
-                subprocess.run([o.rwkv, "convert", "--shape", shape, path, "--type", type],
+                subprocess.run([o.rwkv, "convert", "--shape", shape, path, "--type", type, *zeros],
                                check=True)
             yield shape, type, path
 
@@ -245,6 +246,8 @@ def main():
     parser.add_argument("--model", type=pathlib.Path, nargs="+", default=[], help="GGUF files")
     parser.add_argument("--shape", nargs="+", default=[], help="released shapes: 0.1b 0.4b 1.5b 2.9b")
     parser.add_argument("--type", nargs="+", default=["f16"], help="weight types of the shapes")
+    parser.add_argument("--ffn-zeros", type=float,
+                        help="fraction of the shapes' hidden units that is zero; default: half")
     parser.add_argument("--models", type=pathlib.Path, default=pathlib.Path("models"),
                         help="folder for models of the shapes")
     parser.add_argument("--threads", type=int, nargs="+", default=[1])

@@ -125,6 +125,13 @@ CLI::Option* add_adapters(CLI::App* app, std::vector<std::string>& adapters) {
       ->allow_extra_args(false);
 }
 
+void add_zeros(CLI::App* app, std::optional<double>& ffn_zeros, CLI::Option* shape) {
+  app->add_option("--ffn-zeros", ffn_zeros,
+                  "of a random model: this fraction of hidden units is zero, not half")
+      ->check(CLI::Range(0.0, 1.0))
+      ->needs(shape);
+}
+
 CLI::Option* add_quantise(CLI::App* app, std::string& quantise) {
   return app
       ->add_option("--quantise", quantise,
@@ -370,10 +377,7 @@ int parse_and_run(int argc, char** argv) {
       ->capture_default_str();
   sub->add_option("--batch", bench.batch, "sequences to decode together, besides a single one")
       ->check(whole(1, 1 << 12));
-  sub->add_option("--ffn-zeros", bench.ffn_zeros,
-                  "of a random model: this fraction of hidden units is zero, not half")
-      ->check(CLI::Range(0.0, 1.0))
-      ->needs(shape);
+  add_zeros(sub, bench.ffn_zeros, shape);
   sub->add_flag("--dense", bench.dense,
                 "also load the model to read all weights for every token, and decode with both in "
                 "turns");
@@ -396,8 +400,10 @@ int parse_and_run(int argc, char** argv) {
       ->check(CLI::IsMember({"gguf", "safetensors"}));
   sub->add_option("--vocab", convert.vocab,
                   "vocabulary file; default: in the model file or its folder");
-  sub->add_option("--shape", convert.shape, "a released shape with random weights, instead of IN")
-      ->check(CLI::IsMember({"0.1b", "0.4b", "1.5b", "2.9b"}));
+  auto* random = sub->add_option("--shape", convert.shape,
+                                 "a released shape with random weights, instead of IN")
+                     ->check(CLI::IsMember({"0.1b", "0.4b", "1.5b", "2.9b"}));
+  add_zeros(sub, convert.ffn_zeros, random);
   sub->add_option("--calibrate", convert.calibrate,
                   "a text: round with least error where the model's activations are large on it");
   sub->add_option("--keep", convert.keep,

@@ -142,6 +142,7 @@ struct Convert {
   std::string format;
   std::string vocab;
   std::string shape;
+  std::optional<double> ffn_zeros;
   std::string calibrate;
   std::vector<std::string> keep;
   std::string form;  ///< name of a chat template

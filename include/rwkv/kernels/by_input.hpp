@@ -16,6 +16,7 @@
 #pragma once
 
 #include <rwkv/kernels/quantised_layout.hpp>
+#include <rwkv/exec/serial.hpp>
 #include <rwkv/simd/sixteen.hpp>
 
 namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
