@@ -3,11 +3,13 @@
 #include "support/golden.hpp"
 #include "support/numbers.hpp"
 #include "support/refusal.hpp"
+#include "support/sample_checkpoint.hpp"
 #include "support/static_cases.hpp"
 #include "support/static_weights.hpp"
 #include "support/temporary_directory.hpp"
 #include <rwkv/convert.hpp>
 #include <rwkv/exec/thread_pool.hpp>
+#include <rwkv/io/names.hpp>
 #include <rwkv/io/static_blob_writer.hpp>
 #include <rwkv/io/static_source.hpp>
 #include <rwkv/model.hpp>
@@ -112,14 +114,70 @@ TEST_CASE("DeepEmbed computes what float64 computes, however a text is cut") {
   CHECK(golden::state_error(states[1], golden::state(golden, "final.", model.shape())).wkv <= 1e-4);
 }
 
-TEST_CASE("hidden units that are zero are skipped with DeepEmbed, too") {
-  const auto tokens = test::tokens_of<test::Deep>();
-  for (const DType type : {DType::f32, DType::f16, DType::q8_0}) {
-    auto options = is_block(type) ? rwkv::quantised(type) : rwkv::LoadOptions{.matrix_type = type};
-    const auto skipping = run(rwkv::Model<>(official(), options), tokens, 1);
-    options.skip_zeros = false;
-    CHECK(test::same_bits(run(rwkv::Model<>(official(), options), tokens, 1), skipping));
+namespace {
+
+/// A model of 64 channels most of whose hidden units are zero.
+rwkv::io::Checkpoint mostly_zeros(std::size_t rank = 4) {
+  constexpr std::size_t c = 64, f = 256, vocab = 40;
+  auto checkpoint =
+      test::sample_checkpoint({.layers = 2, .embed = c, .head_size = 32, .ffn = f, .vocab = vocab});
+  test::Random random(7);
+  for (const std::string block : {"blocks.0.", "blocks.1."}) {
+    const auto set = [&](const std::string& name, std::vector<std::size_t> shape, float low,
+                         float high) {
+      std::size_t size = 1;
+      for (const std::size_t n : shape) size *= n;
+      std::vector<float> values(size);
+      for (float& v : values) v = random(low, high);
+      test::replace<float>(checkpoint, block + name, shape, values);
+    };
+    set("ln2.weight", {c}, 1, 1);
+    set("ln2.bias", {c}, 0.5f, 0.5f);
+    set("ffn.x_k", {1, 1, c}, 0, 0);
+    set("ffn.key.weight", {f, c}, -0.25f, 0.175f);
+    set("ffn.s_emb.weight", {vocab, rank * rank}, -1, 1);
+    set("ffn.s1", {c, rank}, -0.5f, 0.5f);
+    set("ffn.s2", {rank, f}, -0.5f, 0.5f);
+    set("ffn.s0", {f}, -1, 1);
   }
+  return checkpoint;
+}
+
+}  // namespace
+
+TEST_CASE("hidden units that are zero are skipped with DeepEmbed, too") {
+  const auto checkpoint = mostly_zeros();
+  const auto logits_of = [](const rwkv::Model<>& model, std::size_t rows) {
+    rwkv::State<> state(model.shape());
+    rwkv::Workspace work(model.shape(), rows);
+    work.hidden_units().counted = true;
+    const std::vector<rwkv::Token> tokens{0, 7, 14, 21, 28, 35, 2, 9, 16};
+    std::vector<float> out(tokens.size() * model.shape().vocab());
+    const rwkv::Slot<> slot{&state, tokens};
+    model.forward(std::span(&slot, 1), rwkv::Logits::all, out, work);
+    CHECK(work.hidden_units().zero * 4 > work.hidden_units().all * 3);  // or none is skipped
+    CHECK(work.hidden_units().zero < work.hidden_units().all);
+    return out;
+  };
+  for (const DType type : {DType::f32, DType::f16, DType::q8_0}) {
+    CAPTURE(rwkv::name_of(type));
+    auto options = is_block(type) ? rwkv::quantised(type) : rwkv::LoadOptions{.matrix_type = type};
+    const rwkv::Model<> skipping(checkpoint, options);
+    CHECK(skipping.weights().block(1).ffn.value.skips_zeros);
+    options.skip_zeros = false;
+    const auto all = logits_of(rwkv::Model<>(checkpoint, options), 9);
+    for (const std::size_t rows : {1u, 2u, 4u, 9u})
+      CHECK(test::same_bits(logits_of(skipping, rows), all));
+  }
+}
+
+TEST_CASE(
+    "a rank may be as large as the channels: no low-rank matrix is taken for a transposed one") {
+  const auto checkpoint = rwkv::io::to_official_names(mostly_zeros(64));
+  CHECK(rwkv::Model<>(checkpoint).shape().deep_rank() == 64);
+  const auto as_it_was = mostly_zeros(64);
+  CHECK(checkpoint.get("blocks.1.ffn.s2").values<float>() ==
+        as_it_was.get("blocks.1.ffn.s2").values<float>());
 }
 
 TEST_CASE("tables in two parts become one in conversions, at the same bits") {

@@ -244,7 +244,9 @@ double multiply_adds(const rwkv::DynamicShape& shape) {
   const auto c = static_cast<double>(shape.embed());
   const std::size_t ranks =
       shape.decay_rank() + shape.icl_rank() + shape.value_rank() + shape.gate_rank();
-  const double block = 4 * c * c + 2 * c * static_cast<double>(ranks + shape.ffn());
+  const auto r = static_cast<double>(shape.deep_rank());
+  const double deep = r * (c + r + static_cast<double>(shape.ffn()));
+  const double block = 4 * c * c + 2 * c * static_cast<double>(ranks + shape.ffn()) + deep;
   return block * static_cast<double>(shape.layers()) -
          2 * c * static_cast<double>(shape.value_rank());  // block 0 has no value residual
 }

@@ -560,8 +560,8 @@ int parse_and_run(int argc, char** argv) {
       ->check(positive)
       ->expected(4);
   sub->add_option("--deep-embed", train.deep_embed,
-                  "DeepEmbed (RWKV-7a): a table of matrices with so many rows per token and layer; "
-                  "0: none")
+                  "DeepEmbed (RWKV-7a) of a new model: a table of matrices with so many rows per "
+                  "token and layer; 0: none")
       ->check(whole(0, 1024))
       ->capture_default_str();
   sub->add_option("--warm-up", train.warm_up, "updates")

@@ -129,7 +129,8 @@ class Workspace {
   constexpr Workspace() requires(Shape::is_static&& Rows != dynamic) = default;
 
   /// `rows` must be Rows when that is a constant (asserted); 0 counts as 1. Throws std::bad_alloc.
-  /// Memory: about rows * (13 C + 1.3 max(F, ranks)) + V floats.
+  /// Memory: about rows * (13 C + 1.3 max(F, ranks)) + V floats; with DeepEmbed of rank R another
+  /// rows * (max(F, R * R) + 2 R).
   explicit Workspace(const Shape& shape, std::size_t rows = Rows == dynamic ? 128 : Rows)
       : shape_(shape),
         rows_(Rows == dynamic ? (std::max<std::size_t>)(rows, 1) : Rows),

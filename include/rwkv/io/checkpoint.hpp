@@ -159,7 +159,8 @@ struct Checkpoint {
   std::optional<Vocabulary> vocabulary;  ///< when the file carries one
   std::string folder;  ///< where the file lies, and perhaps its vocabulary; empty for memory
   std::vector<std::shared_ptr<const void>> storage;  ///< keeps `Tensor::bytes` alive
-  /// Whether a model may use its embedding table where it lies, which then keeps `storage`. Without
+  /// Whether a model may use its tables (embedding, DeepEmbed) where they lie, which then keeps
+  /// `storage`. Without
   /// storage it never does. False for bytes that are taken away (readers of spans say so) or that
   /// would cost memory beside the model.
   bool in_place = true;

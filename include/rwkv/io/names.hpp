@@ -155,6 +155,7 @@ class ModelNames {
   for (const auto& [name, tensor] : checkpoint.tensors) {
     const auto block = split_block(name, "blocks.");
     if (!block || !is_low_rank(block->second) || tensor.shape.size() != 2) continue;
+    if (block->second == "ffn.s2") continue;  // [R, F]: where R = C, it seems to be transposed
     const bool first = name.back() == '1';
     const std::size_t outer = tensor.shape[first ? 0 : 1];
     const std::size_t inner = tensor.shape[first ? 1 : 0];

@@ -34,7 +34,7 @@ struct OfficialName {
   return std::pair(number, name.substr(dot + 1));
 }
 
-/// True for "att.w1" ... "att.g2", the low-rank matrices within a block.
+/// True for "att.w1" ... "att.g2", "ffn.s1" and "ffn.s2", the low-rank matrices within a block.
 [[nodiscard]] constexpr bool is_low_rank(std::string_view name) noexcept {
   const TensorSpec* const spec = find_block_tensor(name);
   return spec != nullptr && spec->role == TensorRole::low_rank;

@@ -15,8 +15,8 @@
 // two orders are made of each other (kernels/quantised_layout.hpp). Freestanding.
 #pragma once
 
-#include <rwkv/kernels/quantised_layout.hpp>
 #include <rwkv/exec/serial.hpp>
+#include <rwkv/kernels/quantised_layout.hpp>
 #include <rwkv/simd/sixteen.hpp>
 
 namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
