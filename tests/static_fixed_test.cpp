@@ -222,6 +222,7 @@ TEST_CASE("text by a model in integers") {
   CHECK(result.problem != nullptr);
 }
 
+// Overflow is for the sanitized build to see.
 TEST_CASE("no number overflows in integers") {
   using Shape = test::F32::Shape;
   const auto tokens = test::tokens_of<test::F32>();

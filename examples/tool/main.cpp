@@ -460,9 +460,11 @@ int parse_and_run(int argc, char** argv) {
                   "file for the vocabulary, for rwkv/static_tokenizer.hpp");
   sub->add_option("--vocab", exported.vocab,
                   "vocabulary file to write there; default: the model's");
-  sub->add_option("--order", exported.order,
-                  "of 8-bit codes in a blob: panels, for processors with vectors; quads, for those "
-                  "without (Cortex-M4, M7, M33, RISC-V), which are faster with them")
+  sub->add_option(
+         "--order", exported.order,
+         "of matrices in a blob: panels, for processors with vectors; quads, for those without "
+         "(Cortex-M4, M7, M33, RISC-V), which are faster with them in q8_0, and need less "
+         "memory for floats of few outputs")
       ->check(CLI::IsMember({"panels", "quads"}))
       ->capture_default_str();
 

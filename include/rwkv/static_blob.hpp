@@ -193,13 +193,13 @@ class StaticBlob {
             reinterpret_cast<const float*>(data_of(entry(first + 1))), epsilon};
   }
 
-  /// What is wrong with an entry; null: nothing.
+  /// What is wrong with an entry, which the model has or which is to be `absent`; null: nothing.
   [[nodiscard]] static const char* problem_with(const StaticBlobEntry& e, const Expected& tensor,
-                                                bool may_be_absent,
-                                                const StaticBlobHeader& h) noexcept {
+                                                bool absent, const StaticBlobHeader& h) noexcept {
     constexpr auto f32 = static_cast<std::uint32_t>(internal::traits_of(DType::f32).gguf);
     if (e.type == StaticBlobEntry::absent)
-      return may_be_absent ? nullptr : "the blob lacks a tensor of the model";
+      return absent ? nullptr : "the blob lacks a tensor of the model";
+    if (absent) return "the blob has a tensor that its model does not have";
     const bool vector = tensor.role == TensorRole::vector;
     const bool table = tensor.role == TensorRole::table;
     const bool elsewhere = (e.type & StaticBlobEntry::in_tables) != 0;
@@ -270,9 +270,9 @@ class StaticBlob {
 
     const char* problem = nullptr;
     std::size_t next = 0;
-    const auto check = [&](const Expected& tensor, bool may_be_absent) {
+    const auto check = [&](const Expected& tensor, bool absent) {
       const StaticBlobEntry e = entry_at(bytes.data(), next++);
-      if (problem == nullptr) problem = problem_with(e, tensor, may_be_absent, h);
+      if (problem == nullptr) problem = problem_with(e, tensor, absent, h);
     };
     const bool normalised = (h.flags & StaticBlobHeader::normalised_table) != 0;
     for (std::size_t k = 0; k < globals; ++k)

@@ -14,14 +14,16 @@
 //
 //   activations      Q16 of 31 bits: to +-16384, where they stop
 //   products         inputs of 15 bits, of the largest of them; codes of 8 bits (q8_0) or floats of
-//                    11 (f16), 8 (bf16) or 14 (f32); sums to a relative 2^-24 of their largest term
+//                    11 (f16), 8 (bf16) or 14 (f32); sums of 128 terms to 2^-20 of the
+//                    largest, a bit fewer for every doubling, rounded down
 //   0 ... 1          sigmoids, decays, the removal key: Q30
 //   state            16 bits, of the largest in a row of a head's matrix or of a shifted input
 //   logits           floats, as everywhere: Q16 without rounding up to 256
+//   vectors          weights of norms, mu, k_k, k_a, r_k: Q16
 //
-// Matrices and the table are of f32, f16, bf16 or q8_0, in either order; without DeepEmbed. Infinities and NaNs among
-// the weights count as large numbers. Freestanding: no heap, no exceptions, no floating-point
-// operation.
+// Matrices and the table are of f32, f16, bf16 or q8_0, in either order; without DeepEmbed.
+// Infinities and NaNs among the weights count as large numbers. Freestanding: no heap, no exceptions,
+// no floating-point operation.
 #pragma once
 
 #include <rwkv/kernels/fixed_products.hpp>

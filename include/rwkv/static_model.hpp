@@ -172,6 +172,7 @@ class StaticModel {
                                  typename AnyState::Workspace& work,
                                  Exec&& exec = Exec{}) const noexcept {
     RWKV_ASSERT(!tokens.empty());
+    for ([[maybe_unused]] const Token t : tokens) RWKV_ASSERT(t < Shape{}.vocab());
     return AnyState::template run<Lanes>(view_, state, tokens, work, exec);
   }
 

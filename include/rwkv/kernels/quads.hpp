@@ -2,7 +2,8 @@
 // Matrices of 8-bit codes (layouts of 8 bits with halves as scales) in an order for processors
 // without vectors: four outputs at a time, one stream of memory, and codes in the form that SMLAD is
 // fastest with. A blob may be written in it (static_blob.hpp). The bits of products are those of
-// every other kernel. Freestanding.
+// every other kernel in a program that is compiled with a fused multiply-add, or for a processor
+// without one; a portable program on a newer processor fuses in panels alone. Freestanding.
 //
 // RWKV_ONLY_QUADS leaves the kernels out that multiply blocks in panels, for programs whose blocks are
 // q8_0 and whose blob was written in quads; others are then refused.

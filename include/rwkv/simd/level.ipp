@@ -12,7 +12,7 @@
 
 #if RWKV_DISPATCH && RWKV_TARGET_DOTPROD
 #include <sys/auxv.h>
-#elif RWKV_DISPATCH
+#elif RWKV_DISPATCH || RWKV_TARGET_AVX2
 #include <cpuid.h>
 #endif
 
@@ -118,12 +118,18 @@ RWKV_FUNCTION void use_level(Level level) {
 
 namespace detail {
 
-[[nodiscard]] inline std::atomic<std::size_t>& bytes_ahead_in_use() noexcept {
+[[nodiscard]] inline bool made_by_intel() noexcept {
 #if RWKV_TARGET_AVX2
-  static std::atomic<std::size_t> bytes{__builtin_cpu_is("intel") ? 8192u : 0u};
+  unsigned leaf = 0, genu = 0, ntel = 0, inei = 0;
+  return __get_cpuid(0, &leaf, &genu, &ntel, &inei) != 0 && genu == 0x756e6547 &&
+         inei == 0x49656e69 && ntel == 0x6c65746e;
 #else
-  static std::atomic<std::size_t> bytes{0};
+  return false;
 #endif
+}
+
+[[nodiscard]] inline std::atomic<std::size_t>& bytes_ahead_in_use() noexcept {
+  static std::atomic<std::size_t> bytes{made_by_intel() ? 8192u : 0u};
   return bytes;
 }
 
