@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // DeepEmbed (RWKV-7a) against float64, and the same bits from every form that such a model has.
+#include "support/format_writers.hpp"
 #include "support/golden.hpp"
 #include "support/numbers.hpp"
 #include "support/refusal.hpp"
@@ -7,6 +8,7 @@
 #include "support/static_cases.hpp"
 #include "support/static_weights.hpp"
 #include "support/temporary_directory.hpp"
+#include <rwkv/adapter.hpp>
 #include <rwkv/convert.hpp>
 #include <rwkv/exec/thread_pool.hpp>
 #include <rwkv/io/names.hpp>
@@ -283,6 +285,79 @@ TEST_CASE("static models with DeepEmbed have the bits of the dynamic one") {
     }
 }
 
+TEST_CASE("tables in two parts are made of embedding tables of any type and order") {
+  const auto tokens = test::tokens_of<test::Deep>();
+  auto turned = official();
+  const auto rows = turned.get("emb.weight").values<float>();
+  std::vector<float> columns;
+  for (std::size_t i = 0; i < rows.size(); ++i) columns.push_back(rows[i % 20 * 32 + i / 20]);
+  test::replace(turned, "emb.weight", {32, 20}, columns);
+  turned.tensors["emb.weight"] = turned.get("emb.weight").transposed();
+  CHECK(test::same_bits(run(rwkv::Model<>(turned), tokens, 64),
+                        run(rwkv::Model<>(official()), tokens, 64)));
+
+  auto blocks = official(), decoded = official();
+  const auto bytes = test::encode(rows, DType::q8_0);
+  blocks.tensors["emb.weight"] = {DType::q8_0, {20, 32}, {32, 1}, bytes};
+  test::replace(decoded, "emb.weight", {20, 32}, blocks.get("emb.weight").values<float>());
+  CHECK(test::same_bits(run(rwkv::Model<>(blocks), tokens, 64),
+                        run(rwkv::Model<>(decoded), tokens, 64)));
+
+  // What a mapped file is asked to forget.
+  auto mapped = official();
+  std::vector<const std::byte*> released;
+  mapped.release = [&](std::span<const std::byte> part) { released.push_back(part.data()); };
+  (void)rwkv::Model<>(mapped);
+  for (const char* name : {"blocks.1.ffn.s_emb.weight", "blocks.1.ffn.s_emb_x.weight"})
+    CHECK(std::count(released.begin(), released.end(), mapped.get(name).bytes.data()) == 1);
+}
+
+TEST_CASE("adapters of what two parts are made of are refused, loading and converting") {
+  const test::TemporaryDirectory directory;
+  const std::string emb = "emb.weight", second = "blocks.1.ffn.s_emb_x.weight";
+  const auto refused = [&](const std::string& name, float scale, bool whole) {
+    CAPTURE(name);
+    const auto model = official();
+    const auto shape = model.get(name).shape;
+    rwkv::io::Checkpoint c;
+    c.source = "adapter";
+    const auto add = [&](const std::string& to, std::vector<std::size_t> s) {
+      test::replace(c, to, s, std::vector<float>(s[0] * s[1], 0.25f));
+    };
+    const std::string at = whole ? "blocks.0.att.key" : name.substr(0, name.size() - 7);
+    add(at + ".lora_A", {2, whole ? 32 : shape[1]});
+    add(at + ".lora_B", {whole ? 32 : shape[0], 2});
+    if (whole) add(name, shape);
+    const std::vector<rwkv::Adapter> adapters{rwkv::make_adapter(c, scale)};
+    const auto says = [&](auto f) {
+      const auto sentence = test::refusal(ErrorCategory::unsupported, f);
+      CHECK(test::contains(sentence, "an adapter changes " + name));
+      CHECK(sentence.ends_with("convert the model without it first"));
+    };
+    says([&] { (void)rwkv::Model<>(model, {.adapters = adapters}); });
+    says([&] { (void)rwkv::io::StoredWeights::sizes(model, {.adapters = adapters}); });
+    says([&] {
+      rwkv::convert(
+          model, directory / "m.st",
+          {.format = rwkv::FileFormat::safetensors, .type = DType::f32, .adapters = adapters});
+    });
+    CHECK(directory.entries().empty());
+
+    // Of tables in one part, the embedding's may change.
+    if (name != emb) return;
+    rwkv::convert(model, directory / "one.st",
+                  {.format = rwkv::FileFormat::safetensors, .type = DType::f32});
+    CHECK_NOTHROW((void)rwkv::Model<>(rwkv::io::read_checkpoint(directory / "one.st"),
+                                      {.adapters = adapters}));
+    std::filesystem::remove(directory / "one.st");
+  };
+  for (const std::string& name : {emb, second}) {
+    refused(name, 1, true);
+    refused(name, 0.5f, true);
+    refused(name, 1, false);
+  }
+}
+
 TEST_CASE("half of DeepEmbed, or other shapes, are refused with names and numbers") {
   const auto refused = [&](auto spoil) {
     auto checkpoint = official();
@@ -313,6 +388,45 @@ TEST_CASE("half of DeepEmbed, or other shapes, are refused with names and number
   CHECK(test::contains(as("blocks.0.ffn.s_emb_x.weight", {32, 64}),
                        "s_emb_x.weight has shape [32, 64] where [64, 32] was expected"));
   CHECK(test::contains(as("blocks.1.ffn.s0", {32}), "blocks.1.ffn.s0"));
+
+  // Measuring and converting refuse what loading does.
+  const test::TemporaryDirectory directory;
+  const auto everywhere = [&](ErrorCategory category, auto spoil, const std::string& part) {
+    auto checkpoint = official();
+    spoil(checkpoint);
+    const auto says = [&](auto f) { CHECK(test::contains(test::refusal(category, f), part)); };
+    says([&] { (void)rwkv::Model<>(checkpoint); });
+    says([&] { (void)rwkv::io::StoredWeights::sizes(checkpoint); });
+    says([&] {
+      rwkv::convert(checkpoint, directory / "m.st",
+                    {.format = rwkv::FileFormat::safetensors, .type = DType::f32});
+    });
+    CHECK(directory.entries().empty());
+  };
+  everywhere(
+      ErrorCategory::format,
+      [](auto& c) {
+        auto& tensor = c.tensors.at("blocks.1.ffn.s_emb_x.weight");
+        tensor = tensor.transposed();
+      },
+      "blocks.1.ffn.s_emb_x.weight has shape [32, 64] where [64, 32] was expected");
+  everywhere(
+      ErrorCategory::unsupported,
+      [](auto& c) { c.tensors.at("blocks.1.ffn.s_emb_x.weight").dtype = DType::i32; },
+      "blocks.1.ffn.s_emb_x.weight has elements of type i32");
+  everywhere(
+      ErrorCategory::unsupported, [](auto& c) { c.tensors.erase("blocks.0.ffn.s_emb_x.weight"); },
+      "blocks.1.ffn.s_emb_x.weight\" [64, 32] is the second part of a table of DeepEmbed "
+      "(RWKV-7a), which block 0 lacks");
+  const auto extra = [&](const std::string& name, const std::string& what) {
+    everywhere(
+        ErrorCategory::unsupported,
+        [&](auto& c) { c.tensors[name] = c.get("blocks.0.ffn.s_emb_x.weight"); }, what);
+  };
+  for (const char* name :
+       {"x.ffn.s_emb_x.weight", "blocks.01.ffn.s_emb_x.weight", "blocks.0.ffn.s_emb.bias"})
+    extra(name, std::string(name) + "\" [64, 32] is not a part of this model's DeepEmbed");
+  extra("blocks.0.ffn.s1.lora_A", "is that of a LoRA adapter, saved together with a model");
 
   const auto unknown = [&](std::initializer_list<const char*> missing) {
     auto checkpoint = official();

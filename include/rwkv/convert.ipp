@@ -114,11 +114,10 @@ class DeepTables {
   DeepTables(const io::Checkpoint& c, const Dimensions& d, const io::WeightChanges* changes)
       : c_(c), d_(d), two_parts_(d.deep_rank > 0 && io::has_deep_residual(c)) {
     const io::NormSettings norms = io::norm_settings_of(c);
-    if (two_parts_ && changes != nullptr && changes->touches("emb.weight"))
-      fail_with(ErrorCategory::unsupported, c.source,
-                ": an adapter changes emb.weight, of which the tables of DeepEmbed are made: "
-                "convert the model without it first");
-    if (!two_parts_ || norms.normalised_table) return;
+    if (!two_parts_) return;
+    io::refuse_changed_residual(c, d, changes);
+    for (std::size_t i = 0; i < d.layers; ++i) (void)io::deep_residual_of(c, d, i);
+    if (norms.normalised_table) return;
     weight_ = c.get("blocks.0.ln0.weight").values<float>();
     bias_ = c.get("blocks.0.ln0.bias").values<float>();
     ln0_ = {weight_.data(), bias_.data(), norms.layer_norm_epsilon};

@@ -98,23 +98,24 @@ RWKV_FUNCTION std::string describe(const Checkpoint& c) {
 
 RWKV_FUNCTION void refuse_extra_tensor(const Checkpoint& c, std::string_view name,
                                        const Tensor& tensor) {
-  static constexpr std::array<detail::Telltale, 6> variants{
-      {{".ffn.s_emb_x", "the second part of a table of DeepEmbed (RWKV-7a), which block 0 lacks"},
-       {".ffn.s_emb", "a table of DeepEmbed (RWKV-7a), and blocks.0.ffn.s1 is missing"},
-       {".ffn.s0", "a part of DeepEmbed (RWKV-7a), and blocks.0.ffn.s1 is missing"},
-       {".ffn.s1", "a part of DeepEmbed (RWKV-7a), and blocks.0.ffn.s1 is missing"},
-       {".ffn.s2", "a part of DeepEmbed (RWKV-7a), and blocks.0.ffn.s1 is missing"},
-       {".qkv.",
-        "a part of deep-embed attention: this is an RWKV-7b model, which is not supported"}}};
+  const auto has = [&](std::string_view part) { return name.find(part) != std::string_view::npos; };
   std::string what;
-  for (const auto& [part, meaning] : variants)
-    if (what.empty() && name.find(part) != std::string_view::npos) what = std::string(meaning);
-  if (what.empty() && name.find("rosa") != std::string_view::npos)
-    what = "a part of ROSA: this is an RWKV-8 model, which is not supported";
   for (const auto& [part, meaning] : detail::adapter_marks)
-    if (what.empty() && name.find(part) != std::string_view::npos)
+    if (what.empty() && has(part))
       what = "that of " + std::string(meaning) +
              ", saved together with a model: merge it, or save the two apart";
+  if (what.empty() && (has(".ffn.s_emb") || has(".ffn.s0") || has(".ffn.s1") || has(".ffn.s2"))) {
+    if (has(".ffn.s_emb_x") && c.find("blocks.0.ffn.s_emb_x.weight") == nullptr)
+      what = "the second part of a table of DeepEmbed (RWKV-7a), which block 0 lacks";
+    else if (c.find("blocks.0.ffn.s1") == nullptr)
+      what = "a part of DeepEmbed (RWKV-7a), and blocks.0.ffn.s1 is missing";
+    else
+      what = "not a part of this model's DeepEmbed (RWKV-7a); is this a variant of it?";
+  }
+  if (what.empty() && has(".qkv."))
+    what = "a part of deep-embed attention: this is an RWKV-7b model, which is not supported";
+  if (what.empty() && has("rosa"))
+    what = "a part of ROSA: this is an RWKV-8 model, which is not supported";
   if (what.empty()) what = "not part of RWKV-7; is this a variant of it?";
   fail_with(ErrorCategory::unsupported, c.source, ": tensor ", detail::printable(name), " ",
             to_string(tensor.shape), " is ", what);

@@ -2,6 +2,7 @@
 // The complete list of an RWKV-7 model's tensors, in the order in which a forward pass meets them.
 #pragma once
 
+#include <rwkv/io/deep_embed.hpp>
 #include <rwkv/io/describe.hpp>
 #include <rwkv/io/dimensions.hpp>
 #include <rwkv/io/tensor_entry.hpp>
@@ -81,11 +82,8 @@ inline void check_layout(const Checkpoint& checkpoint, std::span<const LayoutEnt
       detail::refuse_tensor(ErrorCategory::unsupported, checkpoint.source, entry.name,
                             " has elements of type ", std::string(name_of(tensor.dtype)));
   }
-  constexpr std::string_view residual = ".ffn.s_emb_x.weight";
   for (const auto& [name, tensor] : checkpoint.tensors)
-    if (!known.contains(name) &&
-        !(name.ends_with(residual) &&
-          known.contains(name.substr(0, name.size() - residual.size()) + ".ffn.s_emb.weight")))
+    if (!known.contains(name) && !known.contains(deep_table_of(checkpoint, name)))
       refuse_extra_tensor(checkpoint, name, tensor);
 }
 

@@ -39,7 +39,8 @@ class StoredWeights::Builder {
         encode(o.narrow),
         quantise(o.matrix_type && is_block(*o.matrix_type)),
         measure(only_measure),
-        deep_residual(has_deep_residual(c)) {
+        deep_residual(weights.dimensions_.deep_rank > 0 && has_deep_residual(c)) {
+    if (deep_residual) refuse_changed_residual(c, weights.dimensions_, changes.get());
     if (quantise) kept = kept_matrices(c.metadata);
 #if !RWKV_HEADER_ONLY
     if (encode == nullptr) encode = &narrow_pieces;
@@ -351,7 +352,8 @@ class StoredWeights::Builder {
     std::vector<float> values;
     if (changed && !measure) {
       values = adds(name) ? changes->merged(name, stored, exec) : stored.values<float>();
-      if (completed) add_deep_residual(from, d, to.ln0_, layer, values, exec);
+      if (completed)
+        add_deep_residual(from, d, to.ln0_, layer, values, exec, [this] { check_cancelled(); });
     }
     const Tensor t = !changed ? stored
                               : Tensor{DType::f32, stored.shape, c_order(stored.shape),
@@ -405,6 +407,7 @@ class StoredWeights::Builder {
       }
     }
     to.parameters_ += n;
+    if (completed && !measure && from.release) from.release(stored.bytes);
     report(stored);
     return table;
   }
@@ -417,23 +420,15 @@ class StoredWeights::Builder {
 
   void deep_embed(const std::string& prefix, std::size_t i, BlockWeights<AnyMatrix>& block) {
     const Dimensions& d = to.dimensions_;
-    const std::string residual = prefix + "ffn.s_emb_x.weight";
-    if (deep_residual) {
-      taken.insert(residual);
-      for (const std::string_view part :
-           {std::string_view("emb.weight"), std::string_view(residual)})
-        if (adds(part))
-          fail_with(ErrorCategory::unsupported, from.source, ": an adapter changes ",
-                    std::string(part),
-                    ", of which the tables of DeepEmbed are made: convert the model first");
-    }
     const std::size_t numbers = d.deep_rank * d.deep_rank;
     const AnyTable t = table(prefix + "ffn.s_emb.weight", numbers, i);
     block.ffn.s_emb = {t.type, t.data, d.vocab, numbers};
     block.ffn.s1 = matrix(prefix + "ffn.s1", d.deep_rank, d.embed, true);
     block.ffn.s2 = matrix(prefix + "ffn.s2", d.ffn, d.deep_rank, true);
     block.ffn.s0 = vector(prefix + "ffn.s0", d.ffn);
-    if (deep_residual) report(from.get(residual));
+    if (!deep_residual) return;
+    taken.insert(prefix + "ffn.s_emb_x.weight");
+    report(deep_residual_of(from, d, i));
   }
 
   template <class T>
