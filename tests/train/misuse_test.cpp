@@ -146,6 +146,18 @@ TEST_CASE("parameters and layouts that are not there") {
   CHECK(refuses([] { (void)initialise(nullptr, 1); }, "layout"));
 }
 
+TEST_CASE("layouts of more numbers than there can be") {
+  Dimensions d = dimensions();
+  d.deep_rank = 0x4001;
+  CHECK(refuses([&] { Layout layout(d); }, "a DeepEmbed of 16385 ranks"));
+  d.deep_rank = std::size_t{1} << (4 * sizeof(std::size_t));  // whose square is 0
+  CHECK(refuses([&] { Layout layout(d); }, "a DeepEmbed of "));
+  d.deep_rank = 0;
+  d.vocab = most / 32;
+  CHECK(refuses([&] { Layout layout(d); }, "no memory for a tensor emb.weight",
+                ErrorCategory::memory));
+}
+
 TEST_CASE("gradients and states of another shape") {
   Objective objective(tiny());
   const Parameters p = initialise(tiny(), 1);

@@ -77,7 +77,7 @@ std::string error_of(ErrorCategory category, F f) {
   return {};
 }
 
-bool mentions(const std::string& text, const char* part) {
+bool mentions(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
@@ -369,6 +369,23 @@ TEST_CASE("a model with tensors that RWKV-7 does not have is not trained") {
   const std::string message =
       error_of(ErrorCategory::unsupported, [&] { return read_parameters(c); });
   CHECK(mentions(message, "model.safetensors: tensor \"head.bias\" [32]"));
+
+  // The second parts of tables of DeepEmbed are read, if they are of this model's blocks.
+  const auto refused = [](auto spoil, ErrorCategory category) {
+    io::Checkpoint parts = golden::read(golden::deep_case().model);
+    CHECK_NOTHROW((void)read_parameters(parts));
+    spoil(parts.tensors);
+    return error_of(category, [&] { return read_parameters(parts); });
+  };
+  const std::string first = "blocks.0.ffn.s_emb_x.weight", second = "blocks.1.ffn.s_emb_x.weight";
+  const std::string other = "x.ffn.s_emb_x.weight";
+  CHECK(mentions(refused([&](auto& all) { all[other] = all[first]; }, ErrorCategory::unsupported),
+                 other));
+  CHECK(mentions(refused([&](auto& all) { all.erase(first); }, ErrorCategory::unsupported),
+                 "which block 0 lacks"));
+  CHECK(mentions(
+      refused([&](auto& all) { all[second].dtype = DType::i32; }, ErrorCategory::unsupported),
+      second + " has elements of type i32"));
 }
 
 TEST_CASE("a checkpoint of another run is refused and changes nothing") {
@@ -399,6 +416,24 @@ TEST_CASE("a checkpoint of another run is refused and changes nothing") {
     CHECK(mentions(message, "ffn.key.weight"));
     CHECK(mentions(message, "[96, 32]"));
     CHECK(test::same_bits(fresh.values(), other.model().values()));
+  }
+  SUBCASE("fewer tensors") {
+    const auto refused = [&](Dimensions d, const std::string& name) {
+      const Parameters fresh = initialise(std::make_shared<const Layout>(d), 1);
+      Trainer<TextWindows> other(fresh, TextWindows(text(2000), 37, 11), options());
+      for (const bool other_options : {false, true}) {
+        const std::string message =
+            error_of(ErrorCategory::shape, [&] { other.resume(file, other_options); });
+        CHECK(mentions(message, "other.safetensors: this run has a tensor \"" + name));
+        CHECK(test::same_bits(fresh.values(), other.model().values()));
+        CHECK(other.steps() == 0);
+      }
+    };
+    Dimensions without = tiny()->shape().dimensions(), shorter = without;
+    without.deep_rank = 0;
+    refused(without, "blocks.0.ffn.s0\" [64]");
+    shorter.layers = 1;
+    refused(shorter, "blocks.1.att.");
   }
   SUBCASE("not a checkpoint") {
     write_model(file, t.model());

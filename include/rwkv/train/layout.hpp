@@ -5,8 +5,11 @@
 #include <rwkv/hybrid_shape.hpp>
 #include <rwkv/io/checkpoint.hpp>
 #include <rwkv/io/tensor_entry.hpp>
+#include <rwkv/io/untrusted.hpp>
 #include <rwkv/shape.hpp>
 #include <rwkv/weights.hpp>
+
+#include <cstdint>
 
 namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA {
 
@@ -91,6 +94,8 @@ class Layout {
                 ", head size ", d.head_size, ", ffn ", d.ffn, ", vocabulary ", d.vocab,
                 " and ranks ", d.decay_rank, ", ", d.icl_rank, ", ", d.value_rank, ", ",
                 d.gate_rank);
+    if (d.deep_rank > 0x4000)  // whose square many numbers hold
+      fail_with(ErrorCategory::argument, "no model has a DeepEmbed of ", d.deep_rank, " ranks");
     append(
         {}, d, [](auto f, auto& g) { for_each_global_tensor(f, g); }, globals_);
     blocks_.resize(d.layers);
@@ -211,6 +216,11 @@ class Layout {
                         .offset = size_,
                         .size = spec.size(d)});
     constexpr std::size_t grain = alignment / sizeof(float);
+    constexpr std::size_t most = PTRDIFF_MAX / sizeof(float) / grain * grain;
+    const auto size = io::detail::element_count(tensors_.back().shape);
+    if (!size || *size > most - size_)
+      fail_with(ErrorCategory::memory, "no memory for a tensor ", tensors_.back().name, ' ',
+                io::to_string(tensors_.back().shape));
     size_ += (spec.size(d) + grain - 1) / grain * grain;
     return tensors_.back().offset;
   }

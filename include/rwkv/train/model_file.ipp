@@ -64,11 +64,13 @@ RWKV_FUNCTION Parameters read_parameters(const io::Checkpoint& c) {
                           {p.block(i).ffn.s_emb, d.vocab * d.deep_rank * d.deep_rank}, {});
   // A tensor that nothing reads belongs to another architecture, whose gradients these are not.
   if (c.tensors.size() != p.layout().tensors().size())
-    for (const auto& [name, tensor] : c.tensors)
-      if (std::none_of(p.layout().tensors().begin(), p.layout().tensors().end(),
-                       [&key = name](const TensorInfo& t) { return t.name == key; }) &&
-          !(deep_residual && name.ends_with(".ffn.s_emb_x.weight")))
+    for (const auto& [name, tensor] : c.tensors) {
+      const std::string table = io::deep_table_of(c, name);
+      if (std::none_of(
+              p.layout().tensors().begin(), p.layout().tensors().end(),
+              [&, &key = name](const TensorInfo& t) { return t.name == key || t.name == table; }))
         io::refuse_extra_tensor(c, name, tensor);
+    }
   return p;
 }
 

@@ -191,6 +191,21 @@ RWKV_FUNCTION io::Metadata TrainerBase::resume(
       detail::read_tensor(c, prefix + t.name, t.shape,
                           std::span(read.back()).subspan(t.segment.begin, t.segment.size));
   }
+  if (c.tensors.size() != read.size() * trained_.size())  // to go on without it would lose it
+    for (const auto& [name, tensor] : c.tensors) {
+      const auto mine = [&, &key = name](const auto& prefix) {
+        return key.starts_with(prefix) &&
+               std::any_of(trained_.begin(), trained_.end(), [&](const Trained& t) {
+                 return std::string_view(key).substr(prefix.size()) == t.name;
+               });
+      };
+      const auto all = buffers();
+      if (std::none_of(all.begin(), all.end(),
+                       [&](const auto& x) { return mine(std::string_view(x.first)); }))
+        fail_with(ErrorCategory::shape, c.source, ": this run has a tensor ",
+                  io::detail::printable(name), ' ', io::to_string(tensor.shape),
+                  ", and what was asked for has none of this name");
+    }
   restore(position);
   std::size_t i = 0;
   for (const auto& [prefix, buffer] : buffers())
