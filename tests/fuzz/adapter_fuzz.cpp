@@ -26,10 +26,25 @@ rwkv::io::Checkpoint base_model(bool blocks) {
   return c;
 }
 
+/// Tables of DeepEmbed in two parts.
+rwkv::io::Checkpoint deep_model() {
+  auto c = base_model(false);
+  const auto add = [&](const char* name, std::vector<std::size_t> shape) {
+    test::replace(c, std::string("blocks.0.ffn.") + name, shape,
+                  std::vector<float>(shape[0] * shape[1], 0.5f));
+  };
+  add("s_emb.weight", {10, 4});
+  add("s_emb_x.weight", {4, 32});
+  add("s1", {32, 2});
+  add("s2", {2, 32});
+  add("s0", {1, 32});
+  return c;
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  static const rwkv::io::Checkpoint models[] = {base_model(false), base_model(true)};
+  static const rwkv::io::Checkpoint models[] = {base_model(false), base_model(true), deep_model()};
   const auto bytes = std::as_bytes(std::span(data, size));
   const auto newline = std::find(data, data + size, '\n') - data;
   const auto settings = bytes.first(static_cast<std::size_t>(newline));

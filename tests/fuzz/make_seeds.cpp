@@ -219,6 +219,19 @@ int main(int count, char** arguments) {
   write(root / "checkpoint/wrapped", test::to_safetensors(wrapped, DType::f16));
   write(root / "checkpoint/linear",
         test::to_safetensors(test::with_linear_names(model, true), DType::f16));
+  auto deep = model;
+  const std::vector<float> of_deep{0.5f, -0.25f, 1, 0.125f, -1, 0.75f, 2, 0};
+  const auto add_deep = [&](const std::string& name, std::vector<std::size_t> shape) {
+    std::size_t size = 1;
+    for (const std::size_t n : shape) size *= n;
+    deep.push_back({"blocks.0.ffn." + name, shape, {of_deep.data(), of_deep.data() + size}});
+  };
+  add_deep("s_emb.weight", {4, 1});
+  add_deep("s_emb_x.weight", {1, 2});
+  add_deep("s1", {2, 1});
+  add_deep("s2", {1, 2});
+  add_deep("s0", {1, 1, 2});
+  write(root / "checkpoint/deep_embed", test::to_safetensors(deep, DType::f16));
   write(root / "checkpoint/gguf", gguf_f16);
   write(root / "checkpoint/ggmf", ggmf);
 
@@ -237,6 +250,10 @@ int main(int count, char** arguments) {
                   {2, 10},
                   {numbers.data(), numbers.data() + 20}},
                  {"base_model.model.head.lora_embedding_B", {32, 2}, numbers}}));
+  write(root / "adapter/deep_embed",
+        adapter("", {{"blocks.0.ffn.s_emb.lora_A", {2, 4}, {numbers.data(), numbers.data() + 8}},
+                     {"blocks.0.ffn.s_emb.lora_B", {10, 2}, {numbers.data(), numbers.data() + 20}},
+                     {"blocks.0.ffn.s_emb_x.weight", {4, 32}, std::vector<float>(128, 0.5f)}}));
   const std::vector<float> blocks(16 * 2 * 2, 0.25f);
   write(root / "adapter/miss",
         adapter("", {{"blocks.0.ffn.key.disha", {2, 32}, numbers},
