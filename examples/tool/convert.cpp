@@ -75,8 +75,9 @@ void run(const Convert& o) {
   if (!o.form.empty())
     options.chat_template = rwkv::chat::jinja_of(rwkv::chat::template_named(o.form));
   rwkv::ThreadPool pool(o.threads);
-  const auto checkpoint = o.shape.empty() ? rwkv::io::read_checkpoint(o.model)
-                                          : random_checkpoint(o.shape, rwkv::DType::f16, o.ffn_zeros);
+  const auto checkpoint = o.shape.empty()
+                              ? rwkv::io::read_checkpoint(o.model)
+                              : random_checkpoint(o.shape, rwkv::DType::f16, o.ffn_zeros);
   std::string why_none;
   options.vocabulary = vocabulary_for(o, checkpoint, why_none);
   check_writable(o.out);
