@@ -8,6 +8,7 @@
 #include <rwkv/core/decimal.hpp>
 #include <rwkv/core/error.ipp>
 #include <rwkv/generate.ipp>
+#include <rwkv/io/deep_embed.hpp>
 #include <rwkv/io/describe.ipp>
 #include <rwkv/io/dimensions.ipp>
 #include <rwkv/io/json_events.ipp>
@@ -53,6 +54,22 @@ std::vector<std::byte> quantise(std::span<const float> matrix, std::size_t, std:
 }
 
 }  // namespace rwkv::inline RWKV_ABI::quant::inline RWKV_ISA
+
+namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
+
+/// io/deep_embed.hpp: `rwkv convert` makes one part of two.
+const Tensor& deep_residual_of(const Checkpoint& c, const Dimensions&, std::size_t) {
+  fail_with(ErrorCategory::unsupported, c.source,
+            ": rwkv.wasm reads no tables of DeepEmbed in two parts; convert the model before");
+}
+void refuse_changed_residual(const Checkpoint&, const Dimensions&, const WeightChanges*) {}
+void add_deep_residual(const Checkpoint& c, const Dimensions& d, const NormWeights&,
+                       std::size_t layer, std::span<float>, ExecutorRef,
+                       const std::function<void()>&) {
+  (void)deep_residual_of(c, d, layer);
+}
+
+}  // namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA
 
 // What the standard libraries would print before they end the program nobody would read; and the JSON
 // parser reads numbers with strtod, and shows a character that does not belong with snprintf: with
