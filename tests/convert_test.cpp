@@ -19,9 +19,11 @@ namespace {
 
 using rwkv::block_types;
 
-// Rows of whole blocks of every type.
+// Rows of whole blocks of every type, and of those of 32 elements.
 constexpr test::SampleSizes wide{
     .layers = 2, .embed = 256, .head_size = 64, .ffn = 512, .vocab = 40};
+constexpr test::SampleSizes narrow{
+    .layers = 2, .embed = 96, .head_size = 32, .ffn = 192, .vocab = 40};
 
 rwkv::io::Checkpoint read(const std::filesystem::path& path) {
   return rwkv::io::read_checkpoint(path);
@@ -85,9 +87,10 @@ TEST_CASE("a model in floats comes back as it was, from every format") {
 
 TEST_CASE("every block type: right tensors, right blocks, same bytes on any number of threads") {
   const test::TemporaryDirectory directory;
-  const auto checkpoint = test::sample_checkpoint(wide);
   for (const DType type : block_types) {
     CAPTURE(rwkv::name_of(type));
+    const auto checkpoint =
+        test::sample_checkpoint(rwkv::block_elements(type) == 32 ? narrow : wide);
     rwkv::convert(checkpoint, directory / "one.gguf", {.type = type});
     test::Backwards seven(7);
     rwkv::convert(checkpoint, directory / "seven.gguf", {.type = type}, seven);

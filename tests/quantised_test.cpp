@@ -90,6 +90,7 @@ TEST_CASE("quantised at load: the same bits as from a file of that type") {
   test::Backwards three(3);
   for (const DType type : block_types)
     for (const test::SampleSizes& size : sizes) {
+      if (rwkv::block_elements(type) == 32 && size.embed == 256) continue;  // as 32
       CAPTURE(rwkv::name_of(type));
       CAPTURE(size.ffn);
       const auto checkpoint = test::sample_checkpoint<rwkv::bfloat16>(size);
@@ -235,7 +236,7 @@ namespace {
 /// A model most of whose hidden units are zero, or all; `spoilt` is among the weights of a value.
 rwkv::io::Checkpoint with_zeros(float key_bias, float spoilt) {
   constexpr test::SampleSizes size{
-      .layers = 2, .embed = 256, .head_size = 64, .ffn = 512, .vocab = 40};
+      .layers = 2, .embed = 64, .head_size = 64, .ffn = 512, .vocab = 40};
   auto checkpoint = test::sample_checkpoint(size);
   for (const std::string block : {"blocks.0.", "blocks.1."}) {
     const auto change = [&](const std::string& name, auto&& f) {
@@ -249,7 +250,7 @@ rwkv::io::Checkpoint with_zeros(float key_bias, float spoilt) {
     change("ln2.bias", [](float, std::size_t) { return 0.5f; });
     change("ffn.x_k", [](float v, std::size_t) { return v / 4; });
     change("ffn.key.weight",
-           [&](float v, std::size_t i) { return i / 256 == 7 ? v + 1 : v / 4 + key_bias; });
+           [&](float v, std::size_t i) { return i / 64 == 7 ? v + 1 : v / 4 + key_bias; });
     change("ffn.value.weight",
            [&](float v, std::size_t i) { return i == 300 && block == "blocks.1." ? spoilt : v; });
   }

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <random>
 
 namespace {
@@ -22,9 +23,7 @@ struct Entry {
 };
 
 double dot(const Vec& a, const Vec& b) {
-  double sum = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) sum += a[i] * b[i];
-  return sum;
+  return std::inner_product(a.begin(), a.end(), b.begin(), 0.0);
 }
 
 Vec softmax(Vec scores) {
@@ -121,11 +120,11 @@ std::vector<Vec> random_inputs(std::size_t tokens, unsigned seed) {
   return u;
 }
 
-Vec product(const rwkv::io::Tensor& w, const Vec& x) {
-  const auto values = w.values<double>();
-  Vec y(values.size() / x.size(), 0.0);
-  for (std::size_t o = 0; o < y.size(); ++o)
-    for (std::size_t i = 0; i < x.size(); ++i) y[o] += values[o * x.size() + i] * x[i];
+Vec product(const Vec& w, const Vec& x) {
+  Vec y(w.size() / x.size());
+  const double* row = w.data();
+  for (double& sum : y)
+    for (const double in : x) sum += *row++ * in;
   return y;
 }
 
@@ -163,11 +162,16 @@ struct Reference {
 Reference reference(const rwkv::io::Checkpoint& c, const HybridConfig& config,
                     const std::vector<Vec>& u) {
   std::vector<NaiveHead> heads(channels / 64, NaiveHead(config));
+  const auto weights = [&](const std::string& name) {
+    return c.get("moba.0.att." + name + ".weight").values<double>();
+  };
+  const Vec w_q = weights("receptance"), w_k = weights("key"), w_v = weights("value"),
+            w_o = weights("output");
   Reference r;
   for (const Vec& row : u) {
-    const Vec q = product(c.get("moba.0.att.receptance.weight"), row);
-    const Vec k = product(c.get("moba.0.att.key.weight"), row);
-    const Vec v = product(c.get("moba.0.att.value.weight"), row);
+    const Vec q = product(w_q, row);
+    const Vec k = product(w_k, row);
+    const Vec v = product(w_v, row);
     Vec y;
     for (std::size_t h = 0; h < heads.size(); ++h) {
       const auto part = [&](const Vec& of) {
@@ -177,7 +181,7 @@ Reference reference(const rwkv::io::Checkpoint& c, const HybridConfig& config,
       const Vec mine = heads[h].token({part(q), part(k), part(v)});
       y.insert(y.end(), mine.begin(), mine.end());
     }
-    const Vec out = product(c.get("moba.0.att.output.weight"), y);
+    const Vec out = product(w_o, y);
     r.out.insert(r.out.end(), out.begin(), out.end());
   }
   r.entries = heads[0].size();
