@@ -152,8 +152,19 @@ class Reference {
   /// m x for m [out, in]
   static Vector matrix(const double* m, const Vector& x, std::size_t out) {
     Vector y(out);
-    for (std::size_t o = 0; o < out; ++o)
-      for (std::size_t i = 0; i < x.size(); ++i) y[o] += m[o * x.size() + i] * x[i];
+    const std::size_t n = x.size();
+    for (std::size_t o = 0; o < out; ++o, m += n) {
+      double sum[4] = {};  // a chain each: tests wait for these products
+      std::size_t i = 0;
+      for (; i + 4 <= n; i += 4) {
+        sum[0] += m[i] * x[i];
+        sum[1] += m[i + 1] * x[i + 1];
+        sum[2] += m[i + 2] * x[i + 2];
+        sum[3] += m[i + 3] * x[i + 3];
+      }
+      for (; i < n; ++i) sum[0] += m[i] * x[i];
+      y[o] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    }
     return y;
   }
 
