@@ -3,6 +3,7 @@
 // once, everything with -DRWKV_COMPILED, and the headers only declare. (The files below may also be
 // compiled one by one, at the same time.) Training is rwkv/compiled/training.cpp, which needs
 // Eigen.
+#include <rwkv/compiled/amx_int8.cpp>
 #include <rwkv/compiled/any_model.cpp>
 #include <rwkv/compiled/automata.cpp>
 #include <rwkv/compiled/avx2.cpp>

@@ -47,7 +47,8 @@ std::string expected_level() {
   if (!has("avx512f") || !has("avx512bw") || !has("avx512dq") || !has("avx512vl"))
     return has("avx_vnni") ? "avx_vnni" : "avx2";
   if (!has("avx512_vnni")) return "avx512";
-  return has("avx512_bf16") ? "avx512_bf16" : "avx512_vnni";
+  if (!has("avx512_bf16")) return "avx512_vnni";
+  return !RWKV_HEADER_ONLY && has("amx_tile") && has("amx_int8") ? "amx_int8" : "avx512_bf16";
 }
 #endif
 

@@ -39,7 +39,7 @@ void at_every_level(F&& f) {
     simd::use_level(level);
     REQUIRE(simd::level() == level);
     CAPTURE(simd::name_of(level));
-    if (level >= Level::avx512 && level <= Level::avx512_bf16)
+    if (level >= Level::avx512 && level <= Level::amx_int8)
       f.template operator()<test::WideLanes<16, true>>();
     else if (level == Level::avx2 || level == Level::avx_vnni)
       f.template operator()<test::WideLanes<8, true>>();
@@ -75,7 +75,7 @@ TEST_CASE("levels have names, and those that are not there are refused") {
   CHECK_FALSE(simd::level_named("avx1024"));
   CHECK_FALSE(simd::level_named(""));
   for (const Level level : {Level::avx2, Level::avx_vnni, Level::avx512, Level::avx512_vnni,
-                            Level::avx512_bf16, Level::dotprod, Level::i8mm}) {
+                            Level::avx512_bf16, Level::amx_int8, Level::dotprod, Level::i8mm}) {
     if (std::find(available.begin(), available.end(), level) != available.end()) continue;
     try {
       simd::use_level(level);
@@ -188,7 +188,7 @@ TEST_CASE("products of blocks, at every level") {
       kernels::pack_quantised(type, blocks.data(), rwkv::bytes_of(type, cols), outputs, cols,
                               panels, packed.data());
       const AnyMatrix w{type, packed.data(), outputs, cols, how};
-      for (const std::size_t rows : {1u, 9u}) {
+      for (const std::size_t rows : {1u, 9u, 21u}) {
         test::Misaligned<float> x(rows * cols);
         test::fill(x, random);
         simd::use_bytes_ahead(8192);

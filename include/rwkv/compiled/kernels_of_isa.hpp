@@ -3,6 +3,9 @@
 // RWKV_PART_LANES, between RWKV_PART_BEGIN and the end of that target. Which of them, see
 // kernels/instantiate.hpp. Read after those are defined (and RWKV_AGAIN is not); undefines them.
 #include <rwkv/kernels/all_kernels.hpp>
+#if RWKV_KERNELS_OF_TILES
+#include <rwkv/kernels/quantised_in_tiles.hpp>
+#endif
 #include <rwkv/simd/neon_lanes.hpp>
 #include <rwkv/simd/x86_lanes.hpp>
 
@@ -13,6 +16,9 @@
 #define RWKV_LANES simd::RWKV_PART_LANES
 RWKV_PART_BEGIN
 #include <rwkv/kernels/all_kernels.hpp>
+#if RWKV_KERNELS_OF_TILES
+#include <rwkv/kernels/quantised_in_tiles.hpp>
+#endif
 #include <rwkv/kernels/instantiate.hpp>
 RWKV_END_TARGET
 #undef RWKV_LANES
@@ -27,3 +33,4 @@ RWKV_END_TARGET
 #undef RWKV_KERNELS_OF_BLOCKS
 #undef RWKV_KERNELS_OF_FLOATS
 #undef RWKV_KERNELS_OF_PAIRS
+#undef RWKV_KERNELS_OF_TILES

@@ -11,6 +11,7 @@
 #include <rwkv/simd/native.hpp>
 
 #if RWKV_DISPATCH
+#include <rwkv/simd/amx_tiles.hpp>
 #include <rwkv/simd/neon_lanes.hpp>
 #include <rwkv/simd/x86_lanes.hpp>
 
@@ -46,6 +47,11 @@ RWKV_FUNCTION void multiply<simd::Chosen>(const AnyMatrix& w, Range panels,
   const bool blocks = is_block(w.type);
   const Level level = simd::level();
 #if RWKV_TARGET_AVX2
+#if RWKV_TARGET_AMX && !RWKV_HEADER_ONLY
+  if (blocks && level >= Level::amx_int8 &&
+      avx512_vnni::multiply_in_tiles<simd::Avx512Vnni, simd::AmxTiles>(w, panels, x, rows, y, ldy))
+    return;
+#endif
   if (blocks && level >= Level::avx512_vnni)
     return avx512_vnni::multiply_blocks<simd::Avx512Vnni>(w, panels, x, rows, y, ldy);
 #if !RWKV_HEADER_ONLY

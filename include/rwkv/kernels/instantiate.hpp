@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiles the kernels of RWKV_LEVEL for lanes of type RWKV_LANES: RWKV_KERNELS_OF_BLOCKS,
-// RWKV_KERNELS_OF_FLOATS, RWKV_KERNELS_OF_PAIRS. For rwkv/compiled/.
+// RWKV_KERNELS_OF_FLOATS, RWKV_KERNELS_OF_PAIRS, RWKV_KERNELS_OF_TILES. For rwkv/compiled/.
 //
 // Read once per instruction set (kernels/isa_namespace.hpp) whenever this list is included.
 #ifndef RWKV_AGAIN
@@ -17,6 +17,12 @@ template void multiply_blocks<RWKV_LANES>(const AnyMatrix& w, Range panels, cons
 template void matmul_of_pairs<RWKV_LANES>(const PanelMatrix<bfloat16>& w, Range panels,
                                           const QuantisedActivations& x, std::size_t rows, float* y,
                                           std::size_t ldy) noexcept;
+#endif
+#if RWKV_KERNELS_OF_TILES
+template bool multiply_in_tiles<RWKV_LANES, simd::AmxTiles>(const AnyMatrix& w, Range panels,
+                                                            const ProductInputs& x,
+                                                            std::size_t rows, float* y,
+                                                            std::size_t ldy) noexcept;
 #endif
 #if RWKV_KERNELS_OF_FLOATS
 template void multiply_floats<RWKV_LANES>(const AnyMatrix& w, Range panels, const ProductInputs& x,

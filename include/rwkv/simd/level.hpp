@@ -16,7 +16,8 @@ enum class Level : std::uint8_t {
   avx_vnni,     ///< the same with VNNI in 256 bits, in compiled programs: Alder Lake
   avx512,       ///< AVX-512 F, BW, DQ and VL: Skylake with AVX-512
   avx512_vnni,  ///< the same with VNNI: Ice Lake
-  avx512_bf16,  ///< the same with BF16: Cooper Lake, Sapphire Rapids, Zen 4
+  avx512_bf16,  ///< the same with BF16: Cooper Lake, Zen 4
+  amx_int8,     ///< the same with AMX for bytes, in compiled programs for Linux: Sapphire Rapids
   dotprod,      ///< NEON with dot products of bytes: Cortex-A55 and A76, Neoverse N1
   i8mm,         ///< the same with products of matrices of bytes: Cortex-A710, Neoverse V1
 };
@@ -33,6 +34,8 @@ enum class Level : std::uint8_t {
       return "avx512_vnni";
     case Level::avx512_bf16:
       return "avx512_bf16";
+    case Level::amx_int8:
+      return "amx_int8";
     case Level::dotprod:
       return "dotprod";
     case Level::i8mm:

@@ -14,6 +14,10 @@
 #include <sys/auxv.h>
 #elif RWKV_DISPATCH || RWKV_TARGET_AVX2
 #include <cpuid.h>
+#if RWKV_DISPATCH && RWKV_TARGET_AMX
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #endif
 
 namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA {
@@ -29,6 +33,9 @@ RWKV_FUNCTION std::span<const Level> compiled_levels() noexcept {
     Level::avx512,
     Level::avx512_vnni,
     Level::avx512_bf16,
+#if !RWKV_HEADER_ONLY && RWKV_TARGET_AMX
+    Level::amx_int8,
+#endif
   };
 #elif RWKV_DISPATCH
   static constexpr Level levels[] = {Level::compiled, Level::dotprod, Level::i8mm};
@@ -39,6 +46,34 @@ RWKV_FUNCTION std::span<const Level> compiled_levels() noexcept {
 }
 
 namespace detail {
+
+#if RWKV_DISPATCH && RWKV_TARGET_AMX
+/// Whether this processor multiplies bytes in tiles of the sizes that simd/amx_tiles.hpp takes for
+/// granted, and the system lets the process use them. It has to be asked first: threads get their
+/// registers with the first instruction, and signal frames become so much larger.
+[[nodiscard]] inline bool has_tiles() noexcept {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  constexpr unsigned tile = 1u << 24, int8 = 1u << 25, osxsave = 1u << 27;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & tile) == 0 || (d & int8) == 0)
+    return false;
+  if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & osxsave) == 0) return false;
+  constexpr unsigned tile_states = 1u << 17 | 1u << 18;
+  unsigned enabled = 0, upper = 0;
+  asm("xgetbv" : "=a"(enabled), "=d"(upper) : "c"(0));
+  if ((enabled & tile_states) != tile_states) return false;
+  // Palette 1: eight registers of 16 rows of 64 bytes. The unit: B of 16 lines of 64 bytes.
+  if (__get_cpuid_count(0x1d, 1, &a, &b, &c, &d) == 0 || (a >> 16) < 1024 || (b & 0xffff) < 64 ||
+      (b >> 16) < 8 || (c & 0xffff) < 16)
+    return false;
+  if (__get_cpuid_count(0x1e, 0, &a, &b, &c, &d) == 0 || (b & 0xff) < 16 || (b >> 8 & 0xffff) < 64)
+    return false;
+  constexpr long get_permissions = 0x1022, request_permission = 0x1023, tile_data = 18;  // of Linux
+  std::uint64_t permitted = 0;
+  return syscall(SYS_arch_prctl, request_permission, tile_data) == 0 &&
+         syscall(SYS_arch_prctl, get_permissions, &permitted) == 0 &&
+         (permitted >> tile_data & 1) != 0;
+}
+#endif
 
 /// Whether this processor and this operating system run a compiled level.
 [[nodiscard]] inline bool runs_here([[maybe_unused]] Level level) noexcept {
@@ -59,7 +94,11 @@ namespace detail {
        !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl")))
     return false;
   if (level >= Level::avx512_vnni && !__builtin_cpu_supports("avx512vnni")) return false;
-  return level < Level::avx512_bf16 || __builtin_cpu_supports("avx512bf16");
+  if (level >= Level::avx512_bf16 && !__builtin_cpu_supports("avx512bf16")) return false;
+#if RWKV_TARGET_AMX
+  if (level == Level::amx_int8) return has_tiles();
+#endif
+  return true;
 #else
   return true;
 #endif

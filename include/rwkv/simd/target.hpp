@@ -3,8 +3,9 @@
 // RWKV_END_TARGET, functions, lambdas and templates (wherever they are instantiated) may use the
 // instructions of X. Nothing of it may be called before the processor has been asked.
 //
-// RWKV_TARGET_AVX2, _AVX512, _DOTPROD, _I8MM: whether such code can be written here at all.
-// (clang's arm_neon.h has dot products only where the whole translation unit has them.)
+// RWKV_TARGET_AVX2, _AVX512, _AMX, _DOTPROD, _I8MM: whether such code can be written here at all.
+// (clang's arm_neon.h has dot products only where the whole translation unit has them. Tile
+// registers have to be asked for, which is known of Linux; they need the target VNNI beside them.)
 // RWKV_DISPATCH: whether kernels are chosen at run time (kernels/dispatched.hpp). They are in
 // programs for any x86-64 or 64-bit ARM processor; a translation unit that is compiled for a newer
 // one has said what it wants. Define RWKV_NO_DISPATCH to do without. (Not with GCC for Windows,
@@ -19,6 +20,12 @@
 #else
 #define RWKV_TARGET_AVX2 0
 #define RWKV_TARGET_AVX512 0
+#endif
+
+#if RWKV_TARGET_AVX512 && defined(__linux__) && defined(__LP64__)
+#define RWKV_TARGET_AMX 1
+#else
+#define RWKV_TARGET_AMX 0
 #endif
 
 #if defined(__aarch64__) && defined(__linux__) && !defined(RWKV_NO_SIMD) && defined(__GNUC__) && \
