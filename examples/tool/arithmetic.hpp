@@ -12,6 +12,7 @@
 #include <rwkv/simd/native.hpp>
 #include <rwkv/simd/target.hpp>
 #if RWKV_DISPATCH
+#include <rwkv/simd/amx_tiles.hpp>
 #include <rwkv/simd/neon_lanes.hpp>
 #include <rwkv/simd/x86_lanes.hpp>
 #endif

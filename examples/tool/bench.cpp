@@ -121,6 +121,29 @@ class ReadBandwidth {
   std::size_t turns_ = 0;
 };
 
+#if RWKV_DISPATCH && RWKV_TARGET_AMX
+/// Products of 16 rows, 64 inputs and 16 outputs in tile registers, one for each chain.
+float multiply_tiles(std::size_t rounds) {
+  using Tiles = rwkv::simd::AmxInstructions;
+  rwkv::simd::TileConfiguration shapes;
+  std::fill_n(shapes.rows, 8, std::uint8_t{16});
+  std::fill_n(shapes.bytes_per_row, 8, std::uint16_t{64});
+  Tiles::configure(shapes);  // everything is zero then
+  const auto six = [] {
+    Tiles::add_products<0, 6, 7>();
+    Tiles::add_products<1, 6, 7>();
+    Tiles::add_products<2, 6, 7>();
+    Tiles::add_products<3, 6, 7>();
+    Tiles::add_products<4, 6, 7>();
+    Tiles::add_products<5, 6, 7>();
+  };
+  static_assert(compiled::chains == 12);
+  for (std::size_t i = 0; i < 2 * rounds; ++i) six();
+  Tiles::release();
+  return 0.0f;
+}
+#endif
+
 /// Multiply-adds per second of the pool's threads when nothing has to be loaded: of floats, of
 /// bytes as in products with quantised matrices, or of bfloat16, with the instructions that
 /// products use on this processor.
@@ -162,6 +185,9 @@ class Arithmetic {
     using simd::Level;
     const Level level = simd::level();
 #if RWKV_TARGET_AVX2
+#if RWKV_TARGET_AMX
+    if (bytes && level >= Level::amx_int8) return {multiply_tiles, std::size_t{16} * 64 * 16};
+#endif
     if (bytes && level >= Level::avx512_vnni)
       return {avx512_vnni::multiply_bytes<simd::Avx512Vnni>, 64};
     if (bytes && level == Level::avx_vnni) return {avx_vnni::multiply_bytes<simd::AvxVnni>, 32};

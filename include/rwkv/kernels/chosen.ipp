@@ -11,7 +11,6 @@
 #include <rwkv/simd/native.hpp>
 
 #if RWKV_DISPATCH
-#include <rwkv/simd/amx_tiles.hpp>
 #include <rwkv/simd/neon_lanes.hpp>
 #include <rwkv/simd/x86_lanes.hpp>
 
@@ -19,6 +18,7 @@
 #define RWKV_READ <rwkv/kernels/all_kernels.hpp>
 #define RWKV_READ_BF16 <rwkv/kernels/matmul.hpp>
 #else  // each is in a translation unit of its own (rwkv/compiled/)
+#include <rwkv/simd/amx_tiles.hpp>
 #define RWKV_READ <rwkv/kernels/entries.hpp>
 #define RWKV_READ_BF16 <rwkv/kernels/entries.hpp>
 #endif

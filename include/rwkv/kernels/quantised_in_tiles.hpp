@@ -5,7 +5,7 @@
 // them: the bits are those of kernels/quantised_matmul.hpp. Freestanding.
 //
 // For 16 rows, 16 outputs and 32 inputs a Sapphire Rapids needs, by the count of what its two
-// 512-bit ports execute, 24 cycles where vectors of VNNI need 98 (q8_0), 54 of 128 (q4_0), 82 of 200
+// 512-bit ports execute, 24 cycles where vectors of VNNI need 98 (q8_0), 54 of 120 (q4_0), 85 of 192
 // (q6_k); the product in tiles takes 16 or, where there are two scales, 32 of them, beside the rest.
 //
 // Read once per instruction set (kernels/isa_namespace.hpp).
@@ -216,7 +216,7 @@ void by_input_in_tiles(const QuantisedMatrix& w, Range groups, const QuantisedAc
 
 /// y = W x for some panels of any type of blocks; false, and nothing is done, where other kernels are
 /// faster. Rows come in blocks of 16 or of 8; weights that lie input by input have to be put in order
-/// first. Up to 41 KiB of the stack.
+/// first. Up to 40 KiB of the stack.
 template <class L, class Tiles>
 bool multiply_in_tiles(const AnyMatrix& m, Range panels, const ProductInputs& x, std::size_t rows,
                        float* y, std::size_t ldy) noexcept {

@@ -10,6 +10,9 @@
 
 namespace rwkv::inline RWKV_ABI::simd::inline RWKV_ISA {
 
+/// Other instructions of these processors would give other numbers and are not used: AVX512-FP16 adds
+/// up halves where sums are floats here, and products of bf16 in tiles (AMX-BF16) take denormals for
+/// zeros and sum in another order than those of vectors, which lone rows would have to follow.
 enum class Level : std::uint8_t {
   compiled,     ///< what the translation unit was compiled for
   avx2,         ///< AVX2, FMA and F16C: Haswell, Zen
@@ -58,7 +61,8 @@ enum class Level : std::uint8_t {
 [[nodiscard]] RWKV_FUNCTION std::span<const Level> compiled_levels() noexcept;
 
 /// The best of these that this processor and this operating system run. Thread-safe; asks the
-/// processor once.
+/// processor once. Where it has AMX, Linux is asked for the tile registers: from then on the process
+/// has larger signal frames, and alternate stacks that do not hold them (12 KiB) are refused.
 [[nodiscard]] RWKV_FUNCTION Level best_level() noexcept;
 
 /// Those of the compiled levels that run here, the best one last.

@@ -14,7 +14,7 @@
 #include <sys/auxv.h>
 #elif RWKV_DISPATCH || RWKV_TARGET_AVX2
 #include <cpuid.h>
-#if RWKV_DISPATCH && RWKV_TARGET_AMX
+#if RWKV_DISPATCH && RWKV_TARGET_AMX && !RWKV_HEADER_ONLY
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -33,7 +33,7 @@ RWKV_FUNCTION std::span<const Level> compiled_levels() noexcept {
     Level::avx512,
     Level::avx512_vnni,
     Level::avx512_bf16,
-#if !RWKV_HEADER_ONLY && RWKV_TARGET_AMX
+#if RWKV_TARGET_AMX && !RWKV_HEADER_ONLY
     Level::amx_int8,
 #endif
   };
@@ -47,7 +47,7 @@ RWKV_FUNCTION std::span<const Level> compiled_levels() noexcept {
 
 namespace detail {
 
-#if RWKV_DISPATCH && RWKV_TARGET_AMX
+#if RWKV_DISPATCH && RWKV_TARGET_AMX && !RWKV_HEADER_ONLY
 /// Whether this processor multiplies bytes in tiles of the sizes that simd/amx_tiles.hpp takes for
 /// granted, and the system lets the process use them. It has to be asked first: threads get their
 /// registers with the first instruction, and signal frames become so much larger.
@@ -95,7 +95,7 @@ namespace detail {
     return false;
   if (level >= Level::avx512_vnni && !__builtin_cpu_supports("avx512vnni")) return false;
   if (level >= Level::avx512_bf16 && !__builtin_cpu_supports("avx512bf16")) return false;
-#if RWKV_TARGET_AMX
+#if RWKV_TARGET_AMX && !RWKV_HEADER_ONLY
   if (level == Level::amx_int8) return has_tiles();
 #endif
   return true;
