@@ -68,6 +68,15 @@ struct Rows {
   [[nodiscard]] kernels::ProductInputs view() const { return {x.data(), cols, quantised}; }
 };
 
+/// Tiles one of whose sums is wrong.
+struct Wrong : ModelOfTiles {
+  template <unsigned C, unsigned A, unsigned B>
+  static void add_products() noexcept {
+    ModelOfTiles::add_products<C, A, B>();
+    registers.data[C][15][60] ^= 1;
+  }
+};
+
 bool same(const std::vector<float>& a, const std::vector<float>& b) {
   const auto computed_nan = [](float x) {
     return x != x && !test::same_bits({&x, 1}, {&test::canary, 1});
@@ -197,6 +206,12 @@ TEST_CASE("the model faults where a processor would") {
   CHECK(faults([&] { ModelOfTiles::configure(shapes); }));
 }
 
+TEST_CASE("tiles that multiply something else are found out") {
+  CHECK(rwkv::simd::multiplies_exactly<test::TilesOfModel>());
+  CHECK(ModelOfTiles::faults == 0);
+  CHECK_FALSE(rwkv::simd::multiplies_exactly<rwkv::simd::TilesOf<Wrong>>());
+}
+
 #if defined(__linux__)
 namespace {
 
@@ -247,23 +262,22 @@ TEST_CASE("other threads and signals do not disturb products") {
   REQUIRE(sigaction(SIGALRM, &handler, &before) == 0);
   std::atomic<bool> done{false};
   std::atomic<std::size_t> wrong{0};
-  {
-    std::vector<std::jthread> threads;
-    for (const DType type : {DType::q8_0, DType::q4_0, DType::q6_k})
-      threads.emplace_back([&, type] {
-        sigset_t none;  // signals go to this thread of the test alone: the handler has one product
-        sigfillset(&none);
-        pthread_sigmask(SIG_BLOCK, &none, nullptr);
-        Product mine(type, 37, test::Random(4));
-        while (!done) wrong += mine.again() ? 0 : 1;
-      });
-    Product mine(DType::q4_k, 16, test::Random(5));
-    const itimerval often{{0, 500}, {0, 500}}, never{};
-    setitimer(ITIMER_REAL, &often, nullptr);
-    for (std::size_t i = 0; i < 2000 && handled < 100; ++i) wrong += mine.again() ? 0 : 1;
-    setitimer(ITIMER_REAL, &never, nullptr);
-    done = true;
-  }
+  std::vector<std::thread> threads;
+  for (const DType type : {DType::q8_0, DType::q4_0, DType::q6_k})
+    threads.emplace_back([&, type] {
+      sigset_t all;  // signals go to this thread of the test alone: the handler has one product
+      sigfillset(&all);
+      pthread_sigmask(SIG_BLOCK, &all, nullptr);
+      Product mine(type, 37, test::Random(4));
+      while (!done) wrong += mine.again() ? 0 : 1;
+    });
+  Product mine(DType::q4_k, 16, test::Random(5));
+  const itimerval often{{0, 500}, {0, 500}}, never{};
+  setitimer(ITIMER_REAL, &often, nullptr);
+  for (std::size_t i = 0; i < 2000 && handled < 100; ++i) wrong += mine.again() ? 0 : 1;
+  setitimer(ITIMER_REAL, &never, nullptr);
+  done = true;
+  for (std::thread& thread : threads) thread.join();
   sigaction(SIGALRM, &before, nullptr);
   CHECK(handled > 0);
   CHECK(wrong == 0);

@@ -58,6 +58,28 @@ class TilesOf {
   static constexpr unsigned c = 0, a = 1, b = 2;
 };
 
+/// Whether one product is right: for processors, and what pretends to be one, that nobody has tried.
+template <class Tiles>
+[[nodiscard]] bool multiplies_exactly() noexcept {
+  constexpr std::size_t rows = 16, inputs = 64;
+  alignas(alignment) std::int8_t left[rows][inputs], right[inputs / 4][Tiles::line];
+  alignas(alignment) std::int32_t sums[rows][Tiles::columns];
+  for (std::size_t i = 0; i < rows * inputs; ++i) {
+    left[i / inputs][i % inputs] = static_cast<std::int8_t>(static_cast<int>(i * 89 % 255) - 127);
+    right[i / Tiles::line][i % Tiles::line] =
+        static_cast<std::int8_t>(static_cast<int>(i * 57 % 251) - 127);
+  }
+  Tiles(rows, inputs)
+      .multiply(left[0], inputs, reinterpret_cast<const std::byte*>(right[0]), sums[0]);
+  for (std::size_t m = 0; m < rows; ++m)
+    for (std::size_t n = 0; n < Tiles::columns; ++n) {
+      std::int32_t sum = 0;
+      for (std::size_t k = 0; k < inputs; ++k) sum += left[m][k] * right[k / 4][4 * n + k % 4];
+      if (sum != sums[m][n]) return false;
+    }
+  return true;
+}
+
 #if RWKV_TARGET_AMX
 struct AmxInstructions {
   RWKV_INLINE static void configure(const TileConfiguration& shapes) noexcept {

@@ -5,6 +5,9 @@
 #include <rwkv/core/error.hpp>
 #include <rwkv/simd/level.hpp>
 #include <rwkv/simd/target.hpp>
+#if RWKV_DISPATCH && RWKV_TARGET_AMX && !RWKV_HEADER_ONLY
+#include <rwkv/simd/amx_tiles.hpp>
+#endif
 
 #include <algorithm>
 #include <array>
@@ -49,7 +52,7 @@ namespace detail {
 
 #if RWKV_DISPATCH && RWKV_TARGET_AMX && !RWKV_HEADER_ONLY
 /// Whether this processor multiplies bytes in tiles of the sizes that simd/amx_tiles.hpp takes for
-/// granted, and the system lets the process use them. It has to be asked first: threads get their
+/// granted, the system lets the process use them, and a product is right. The system has to be asked first: threads get their
 /// registers with the first instruction, and signal frames become so much larger.
 [[nodiscard]] inline bool has_tiles() noexcept {
   unsigned a = 0, b = 0, c = 0, d = 0;
@@ -71,7 +74,7 @@ namespace detail {
   std::uint64_t permitted = 0;
   return syscall(SYS_arch_prctl, request_permission, tile_data) == 0 &&
          syscall(SYS_arch_prctl, get_permissions, &permitted) == 0 &&
-         (permitted >> tile_data & 1) != 0;
+         (permitted >> tile_data & 1) != 0 && multiplies_exactly<AmxTiles>();
 }
 #endif
 
