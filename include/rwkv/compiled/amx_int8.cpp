@@ -4,7 +4,7 @@
 #include <rwkv/simd/target.hpp>
 
 #if RWKV_TARGET_AMX
-#define RWKV_PART_LEVEL avx512_vnni
+#define RWKV_PART_LEVEL amx_int8
 #define RWKV_PART_LANES Avx512Vnni
 #define RWKV_PART_BEGIN RWKV_BEGIN_VNNI
 #define RWKV_KERNELS_OF_TILES 1

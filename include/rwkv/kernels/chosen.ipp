@@ -27,6 +27,14 @@
 
 namespace rwkv::inline RWKV_ABI::kernels::inline RWKV_ISA {
 
+#if RWKV_DISPATCH && RWKV_TARGET_AMX && !RWKV_HEADER_ONLY
+namespace amx_int8 {
+template <class L, class Tiles>
+bool multiply_in_tiles(const AnyMatrix& w, Range panels, const ProductInputs& x, std::size_t rows,
+                       float* y, std::size_t ldy) noexcept;
+}
+#endif
+
 template <>
 RWKV_FUNCTION ActivationFormat activation_format<simd::Chosen>(const AnyMatrix& w) noexcept {
 #if RWKV_DISPATCH && RWKV_TARGET_AVX2
@@ -49,7 +57,7 @@ RWKV_FUNCTION void multiply<simd::Chosen>(const AnyMatrix& w, Range panels,
 #if RWKV_TARGET_AVX2
 #if RWKV_TARGET_AMX && !RWKV_HEADER_ONLY
   if (blocks && level >= Level::amx_int8 &&
-      avx512_vnni::multiply_in_tiles<simd::Avx512Vnni, simd::AmxTiles>(w, panels, x, rows, y, ldy))
+      amx_int8::multiply_in_tiles<simd::Avx512Vnni, simd::AmxTiles>(w, panels, x, rows, y, ldy))
     return;
 #endif
   if (blocks && level >= Level::avx512_vnni)

@@ -18,9 +18,6 @@ void multiply_floats(const AnyMatrix& w, Range panels, const ProductInputs& x, s
 template <class L>
 void multiply_blocks(const AnyMatrix& w, Range panels, const ProductInputs& x, std::size_t rows,
                      float* y, std::size_t ldy) noexcept;
-template <class L, class Tiles>
-bool multiply_in_tiles(const AnyMatrix& w, Range panels, const ProductInputs& x, std::size_t rows,
-                       float* y, std::size_t ldy) noexcept;
 template <class L>
 void matmul_of_pairs(const PanelMatrix<bfloat16>& w, Range panels, const QuantisedActivations& x,
                      std::size_t rows, float* y, std::size_t ldy) noexcept;

@@ -52,8 +52,9 @@ namespace detail {
 
 #if RWKV_DISPATCH && RWKV_TARGET_AMX && !RWKV_HEADER_ONLY
 /// Whether this processor multiplies bytes in tiles of the sizes that simd/amx_tiles.hpp takes for
-/// granted, the system lets the process use them, and a product is right. The system has to be asked first: threads get their
-/// registers with the first instruction, and signal frames become so much larger.
+/// granted, the system lets the process use them, and a product is right. The system has to be asked
+/// first: threads get their registers with the first instruction, and signal frames become so much
+/// larger.
 [[nodiscard]] inline bool has_tiles() noexcept {
   unsigned a = 0, b = 0, c = 0, d = 0;
   constexpr unsigned tile = 1u << 24, int8 = 1u << 25, osxsave = 1u << 27;
