@@ -5,9 +5,13 @@
 Not part of any stage. It needs xorriso and isolinux (Debian's packages of these names), a C++
 compiler, and two paths:
 
-  --bochs   the sources of Bochs, completed by complete_bochs.py, then configured with
-            --enable-x86-64 --enable-avx --enable-evex --enable-amx --enable-pci --with-nogui
-            --enable-all-optimizations --disable-docbook, and built: two minutes
+  --bochs   the sources of Bochs 3, configured with --enable-x86-64 --enable-avx --enable-evex
+            --enable-amx --enable-pci --with-nogui --enable-all-optimizations --disable-docbook, and
+            built: two minutes. The version of August 2026 has to be completed first with what Linux
+            wants before it lends tile registers: XFD (CPUID leaf 0xd, MSRs 0x1c4 and 0x1c5, #NM at
+            the first use) and the size of a compacted XSAVE area with the gaps that its alignment
+            leaves. It also saves fewer rows of tiles than there are, mixes up rows and bytes of a
+            configuration, and takes the bytes of TDPBSSD for unsigned.
   --kernel  Linux 5.16 or later, such as the vmlinuz of Debian's linux-image-cloud-amd64
 
 The program is linked statically (CMake: -DCMAKE_EXE_LINKER_FLAGS=-static). It sees /proc and the
