@@ -3,6 +3,7 @@
 #include "../support/temporary_directory.hpp"
 #include "support.hpp"
 #include "support/refusal.hpp"
+#include "support/sample_checkpoint.hpp"
 #include <rwkv/io/read.hpp>
 #include <rwkv/io/safetensors_writer.hpp>
 #include <rwkv/train.hpp>
@@ -144,6 +145,21 @@ TEST_CASE("parameters and layouts that are not there") {
   CHECK(refuses([] { Parameters(nullptr); }, "layout"));
   CHECK(refuses([] { Objective(nullptr); }, "layout"));
   CHECK(refuses([] { (void)initialise(nullptr, 1); }, "layout"));
+}
+
+TEST_CASE("numbers that are not finite are not learned from, in either part of a table") {
+  const auto whole = io::read_checkpoint(std::filesystem::path(RWKV_TEST_DATA) /
+                                         "golden_l2_c32_deep_f32.model.safetensors");
+  for (const std::string name :
+       {"blocks.1.ffn.key.weight", "blocks.1.ffn.s_emb.weight", "blocks.1.ffn.s_emb_x.weight"}) {
+    CAPTURE(name);
+    auto spoilt = whole;
+    auto values = whole.get(name).values<float>();
+    values[3] = nan_f;
+    test::replace<float>(spoilt, name, whole.get(name).shape, values);
+    CHECK(refuses([&] { (void)read_parameters(spoilt); },
+                  name + " contains a number that is not finite", ErrorCategory::numeric));
+  }
 }
 
 TEST_CASE("layouts of more numbers than there can be") {

@@ -59,9 +59,11 @@ RWKV_FUNCTION Parameters read_parameters(const io::Checkpoint& c) {
   for (const TensorInfo& t : p.layout().tensors())
     detail::read_tensor(c, t.name, t.shape, p.values(t));
   const bool deep_residual = d.deep_rank > 0 && io::has_deep_residual(c);
-  for (std::size_t i = 0; deep_residual && i < d.layers; ++i)
-    io::add_deep_residual(c, d, {p.globals().ln0.weight, p.globals().ln0.bias}, i,
-                          {p.block(i).ffn.s_emb, d.vocab * d.deep_rank * d.deep_rank}, {});
+  for (std::size_t i = 0; deep_residual && i < d.layers; ++i) {
+    const std::span<float> table(p.block(i).ffn.s_emb, d.vocab * d.deep_rank * d.deep_rank);
+    io::add_deep_residual(c, d, {p.globals().ln0.weight, p.globals().ln0.bias}, i, table, {});
+    detail::refuse_not_finite(c, "blocks." + std::to_string(i) + ".ffn.s_emb_x.weight", table);
+  }
   // A tensor that nothing reads belongs to another architecture, whose gradients these are not.
   if (c.tensors.size() != p.layout().tensors().size())
     for (const auto& [name, tensor] : c.tensors) {

@@ -10,6 +10,14 @@
 
 namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA::detail {
 
+inline void refuse_not_finite(const io::Checkpoint& c, const std::string& name,
+                              std::span<const float> values) {
+  for (const float v : values)
+    if (!std::isfinite(v))
+      fail_with(ErrorCategory::numeric, c.source, ": tensor ", name,
+                " contains a number that is not finite");
+}
+
 /// Copies the tensor called `name` into `to`; throws `Error` naming file and tensor if it does not
 /// fit.
 inline void read_tensor(const io::Checkpoint& c, const std::string& name,
@@ -20,10 +28,7 @@ inline void read_tensor(const io::Checkpoint& c, const std::string& name,
               io::to_string(t.shape), " and type ", std::string(name_of(t.dtype)),
               " where floats of shape ", io::to_string(shape), " were expected");
   const std::vector<float> values = t.values<float>();
-  for (const float v : values)
-    if (!std::isfinite(v))
-      fail_with(ErrorCategory::numeric, c.source, ": tensor ", name,
-                " contains a number that is not finite");
+  refuse_not_finite(c, name, values);
   std::copy(values.begin(), values.end(), to.begin());
 }
 
