@@ -21,7 +21,7 @@ namespace simd = rwkv::simd;
 float multiply_floats(std::size_t rounds) { RWKV_ON_FLOATS(multiply_floats, rounds); }
 std::size_t width() {
   const simd::Level level = simd::level();
-  const bool x86 = level >= simd::Level::avx2 && level <= simd::Level::avx512_bf16;
+  const bool x86 = level >= simd::Level::avx2 && level <= simd::Level::amx_int8;
   return !x86 ? simd::Native::width : level >= simd::Level::avx512 ? 16 : 8;
 }
 

@@ -4,11 +4,11 @@
 
   tests/headers_alone.py [--jobs N] COMPILER [OPTION]...
 
-Parsing 275 headers one by one is parsing the standard library 275 times. A header that comes second
-in a file is as good as alone if everything before it is what it includes itself. So headers are put
-into as few files as possible, each of which includes ever larger ones, every one of them with all
-that the one before it can bring: <rwkv/core/config.hpp>, <rwkv/core/half.hpp>, <rwkv/quant/rows.hpp>
-and so on.
+Parsing headers one by one is parsing the standard library as often. A header that comes second in a
+file is as good as alone if everything before it is what it includes itself (and before it needs it:
+includes are at the top). So headers are put into as few files as possible, each of which includes ever
+larger ones, every one of them with all that the one before it brings: <rwkv/core/config.hpp>,
+<rwkv/core/half.hpp>, <rwkv/quant/rows.hpp> and so on.
 """
 import argparse
 import concurrent.futures

@@ -78,10 +78,11 @@ std::size_t memory_in_use() {
   return 0;
 }
 
-// Rows of whole blocks of every type; of some; and of none for the channel mix.
+// Rows of whole blocks of every type; of some, with outputs for orders by input; and of none for the
+// channel mix.
 constexpr test::SampleSizes sizes[] = {
     {.layers = 1, .embed = 256, .head_size = 64, .ffn = 512, .vocab = 40},
-    {.layers = 2, .embed = 32, .head_size = 16, .ffn = 96, .vocab = 40},
+    {.layers = 2, .embed = 128, .head_size = 64, .ffn = 96, .vocab = 40},
     {.layers = 2, .embed = 32, .head_size = 16, .ffn = 40, .vocab = 40}};
 
 }  // namespace
@@ -90,11 +91,13 @@ TEST_CASE("quantised at load: the same bits as from a file of that type") {
   test::Backwards three(3);
   for (const DType type : block_types)
     for (const test::SampleSizes& size : sizes) {
-      if (rwkv::block_elements(type) == 32 && size.embed == 256) continue;  // as 32
+      if (rwkv::block_elements(type) == 32 && size.embed == 256) continue;  // as 128
       CAPTURE(rwkv::name_of(type));
       CAPTURE(size.ffn);
       const auto checkpoint = test::sample_checkpoint<rwkv::bfloat16>(size);
       const Model<> file = converted(checkpoint, {.type = type, .self_test = false});
+      if (type == DType::q8_0 || type == DType::iq4_nl)
+        CHECK(file.weights().block(0).ffn.value.by_input == (size.embed == 128));
       check_same(Model<>(checkpoint, rwkv::quantised(type)), file);
       check_same(Model<>(checkpoint, {.matrix_type = type}, three), file);
     }
@@ -236,7 +239,7 @@ namespace {
 /// A model most of whose hidden units are zero, or all; `spoilt` is among the weights of a value.
 rwkv::io::Checkpoint with_zeros(float key_bias, float spoilt) {
   constexpr test::SampleSizes size{
-      .layers = 2, .embed = 64, .head_size = 64, .ffn = 512, .vocab = 40};
+      .layers = 2, .embed = 128, .head_size = 64, .ffn = 512, .vocab = 40};
   auto checkpoint = test::sample_checkpoint(size);
   for (const std::string block : {"blocks.0.", "blocks.1."}) {
     const auto change = [&](const std::string& name, auto&& f) {
@@ -250,7 +253,7 @@ rwkv::io::Checkpoint with_zeros(float key_bias, float spoilt) {
     change("ln2.bias", [](float, std::size_t) { return 0.5f; });
     change("ffn.x_k", [](float v, std::size_t) { return v / 4; });
     change("ffn.key.weight",
-           [&](float v, std::size_t i) { return i / 64 == 7 ? v + 1 : v / 4 + key_bias; });
+           [&](float v, std::size_t i) { return i / 128 == 7 ? v + 1 : v / 4 + key_bias; });
     change("ffn.value.weight",
            [&](float v, std::size_t i) { return i == 300 && block == "blocks.1." ? spoilt : v; });
   }

@@ -146,7 +146,7 @@ float multiply_tiles(std::size_t rounds) {
 
 /// Multiply-adds per second of the pool's threads when nothing has to be loaded: of floats, of
 /// bytes as in products with quantised matrices, or of bfloat16, with the instructions that
-/// products use on this processor.
+/// products of many rows use on this processor.
 class Arithmetic {
  public:
   Arithmetic(rwkv::ThreadPool& pool, rwkv::DType type, rwkv::kernels::Inputs inputs)

@@ -27,8 +27,8 @@ int main() {
     execv(arguments[0], arguments.data());
     _exit(127);
   }
-  int status = 0;
-  while (waitpid(-1, &status, 0) != child) continue;
+  int status = 1 << 8;  // if there is no child
+  while (child > 0 && waitpid(-1, &status, 0) != child) continue;
   std::printf("\nexit status %d\n",
               WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
   std::fflush(stdout);
