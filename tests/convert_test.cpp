@@ -3,6 +3,7 @@
 #include "support/format_writers.hpp"
 #include "support/golden.hpp"
 #include "support/sample_checkpoint.hpp"
+#include "support/sanitizers.hpp"
 #include "support/temporary_directory.hpp"
 #include <rwkv/convert.hpp>
 #include <rwkv/io/layout.hpp>
@@ -87,11 +88,13 @@ TEST_CASE("a model in floats comes back as it was, from every format") {
 
 TEST_CASE("every block type: right tensors, right blocks, same bytes on any number of threads") {
   const test::TemporaryDirectory directory;
+  test::Thinned types(3);
   for (const DType type : block_types) {
     CAPTURE(rwkv::name_of(type));
     const auto checkpoint =
         test::sample_checkpoint(rwkv::block_elements(type) == 32 ? narrow : wide);
     rwkv::convert(checkpoint, directory / "one.gguf", {.type = type});
+    if (types.leaves_out()) continue;
     test::Backwards seven(7);
     rwkv::convert(checkpoint, directory / "seven.gguf", {.type = type}, seven);
     CHECK(test::read_file(directory / "one.gguf") == test::read_file(directory / "seven.gguf"));

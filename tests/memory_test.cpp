@@ -135,7 +135,7 @@ TEST_CASE("a hybrid model is read from memory") {
 TEST_CASE("what a model needs is what it takes") {
   const test::TemporaryDirectory directory;
   const test::SampleSizes sizes{
-      .layers = 1, .embed = 256, .head_size = 64, .ffn = 512, .vocab = 4096};
+      .layers = 1, .embed = 256, .head_size = 64, .ffn = 512, .vocab = 2048};
   auto few = sizes;
   few.vocab = 40;
   const auto many_tokens = test::sample_checkpoint(sizes),

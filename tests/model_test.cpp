@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The model against float64 goldens, and the promise that bits depend on the sequence alone.
 #include "support/golden.hpp"
+#include "support/sanitizers.hpp"
 #include <rwkv/exec/thread_pool.hpp>
 
 #include <doctest/doctest.h>
@@ -80,7 +81,9 @@ TEST_CASE("the bits of a sequence do not depend on chunking, batching or threads
     rwkv::State state(model.shape());
     const auto whole = all_logits(model, state, tokens, tokens.size());
 
+    test::Thinned numbers(2);
     for (const std::size_t rows : {1u, 2u, 3u, 7u, 64u}) {
+      if (numbers.leaves_out()) continue;
       CAPTURE(rows);
       rwkv::State other(model.shape());
       CHECK(all_logits(model, other, tokens, rows) == whole);

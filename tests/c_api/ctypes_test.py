@@ -6,7 +6,9 @@ and answers misuse with an error code and a sentence.
   ctypes_test.py LIBRARY TOOL MODEL
 """
 import ctypes
+import json
 import math
+import re
 import subprocess
 import sys
 import tempfile
@@ -43,14 +45,25 @@ class SamplerOptions(ctypes.Structure):
                 ("seed", ctypes.c_uint64)]
 
 
-class GenerateOptions(Sized):
+class OldGenerateOptions(Sized):  # of version 0.7
     _fields_ = [("struct_size", c_size_t), ("max_tokens", c_size_t),
                 ("stop_strings", POINTER(c_char_p)), ("stop_string_count", c_size_t)]
 
 
-class GenerateResult(Sized):
+class GenerateOptions(Sized):
+    _fields_ = OldGenerateOptions._fields_ + [
+        ("grammar", c_void_p), ("draft", c_int), ("draft_model", c_void_p),
+        ("draft_tokens", c_size_t)]
+
+
+class OldGenerateResult(Sized):
     _fields_ = [("struct_size", c_size_t), ("reason", c_int), ("prompt_tokens", c_size_t),
                 ("tokens", c_size_t), ("prompt_seconds", c_double), ("generate_seconds", c_double)]
+
+
+class GenerateResult(Sized):
+    _fields_ = OldGenerateResult._fields_ + [("satisfied", c_int), ("guessed", c_size_t),
+                                             ("accepted", c_size_t)]
 
 
 lib.rwkv_last_error.restype = c_char_p
@@ -75,12 +88,15 @@ for name, arguments in {
         "eval": [c_void_p, c_void_p, c_size_t, c_void_p, c_void_p],
         "eval_batch": [c_void_p, c_void_p, c_void_p, c_size_t, c_void_p, c_void_p],
         "sampler_defaults": [c_void_p], "sampler_new": [c_void_p, c_void_p, c_void_p],
-        "sample": [c_void_p, c_void_p, c_void_p],
+        "sample": [c_void_p, c_void_p, c_void_p], "grammar_free": [c_void_p],
+        "grammar_new": [c_void_p, c_int, c_char_p, c_size_t, c_void_p],
         "generate": [c_void_p, c_void_p, c_char_p, c_size_t, c_void_p, OnText, c_void_p, c_void_p],
         "use_level": [c_char_p]}.items():
     getattr(lib, "rwkv_" + name).argtypes = arguments
 
-OK, IO, FORMAT, ARGUMENT, CANCELLED, BUFFER = 0, 1, 2, 5, 8, 9
+OK, IO, FORMAT, UNSUPPORTED, ARGUMENT, CANCELLED, BUFFER = 0, 1, 2, 3, 5, 8, 9
+JSON_SCHEMA, GBNF, REGEX, TOOLS = 1, 2, 3, 4
+NGRAM, MODEL_DRAFT = 1, 2
 
 
 def check(condition, what):
@@ -107,14 +123,14 @@ def new_sampler(model, seed):
     return made(lib.rwkv_sampler_new, model, byref(options))
 
 
-def generate(state, sampler, prompt, tokens, stop_after=None):
+def generate(state, sampler, prompt, tokens, stop_after=None, **more):
     pieces = []
 
     def show(text, size, _):
         pieces.append(ctypes.string_at(text, size))
         return stop_after is not None and len(pieces) >= stop_after
 
-    options, result = GenerateOptions(max_tokens=tokens), GenerateResult()
+    options, result = GenerateOptions(max_tokens=tokens, **more), GenerateResult()
     status = lib.rwkv_generate(state, sampler, prompt, len(prompt), byref(options), OnText(show),
                                None, byref(result))
     check(status == OK, "generate")
@@ -252,6 +268,77 @@ for level in levels:
     check(lib.rwkv_eval(state, tokens, 8, logits, None) == OK, "eval")
     check(all(map(math.isfinite, logits)), f"logits at level {level}")
 refused(lib.rwkv_use_level(b"avx1024"), ARGUMENT, "avx1024")
+
+# Texts of a guaranteed form.
+date = made(lib.rwkv_grammar_new, from_memory, REGEX, b"[0-9]{4}-[0-9]{2}", 17)
+for seed in range(3):
+    state = made(lib.rwkv_state_new, from_memory)
+    text, result = generate(state, new_sampler(from_memory, seed), b"The king", 60, grammar=date)
+    check(re.fullmatch(rb"[0-9]{4}-[0-9]{2}", text), f"{text} is a year and a month")
+    check(result.satisfied == 1 and result.reason == 5, "it has ended")
+text, result = generate(state, None, b"The king", 3, grammar=date)
+check(re.fullmatch(b"[0-9]{3}", text) and result.satisfied == 0, "the beginning of one")
+schema = b'{"type": "object", "properties": {"n": {"type": "integer", "minimum": 10, ' \
+    b'"maximum": 99}}, "required": ["n"], "additionalProperties": false}'
+grammar = made(lib.rwkv_grammar_new, from_memory, JSON_SCHEMA, schema, len(schema))
+text, result = generate(state, None, b"The king", 60, grammar=grammar)
+check(10 <= json.loads(text)["n"] <= 99 and result.satisfied == 1, f"{text} is of the schema")
+lib.rwkv_grammar_free(grammar)
+tools = b'[{"name": "sing", "parameters": {"type": "object", "properties": {}, ' \
+    b'"additionalProperties": false}}]'
+grammar = made(lib.rwkv_grammar_new, from_memory, TOOLS, tools, len(tools))
+text, _ = generate(state, None, b"The king", 60, grammar=grammar)
+check(json.loads(text) == {"name": "sing", "arguments": {}}, f"{text} calls the tool")
+grammar = made(lib.rwkv_grammar_new, from_memory, GBNF, b'root ::= "yes" | "no"', 21)
+check(generate(state, None, b"The king", 60, grammar=grammar)[0] in (b"yes", b"no"), "yes or no")
+refused(lib.rwkv_grammar_new(model, REGEX, b"(", 1, byref(handle)), ARGUMENT, "regular expression")
+check(not handle, "no grammar was made")
+refused(lib.rwkv_grammar_new(model, JSON_SCHEMA, b"{", 1, byref(handle)), FORMAT, "schema")
+refused(lib.rwkv_grammar_new(model, 5, b"", 0, byref(handle)), ARGUMENT, "kind is 5")
+refused(lib.rwkv_generate(made(lib.rwkv_state_new, model), None, b"a", 1,
+                          byref(GenerateOptions(grammar=date)), OnText(), None, None),
+        ARGUMENT, "another model")
+lib.rwkv_grammar_free(None)
+
+# Drafts change no text, in one call or several, and are right where a text repeats itself.
+prompt = b"A fox met a king. A fox met a king. A fox met a king. A fox"
+plain = made(lib.rwkv_state_new, model)
+expected, _ = generate(plain, new_sampler(model, 5), prompt, 80)
+for more in ({"draft": NGRAM}, {"draft": NGRAM, "draft_tokens": 4},
+             {"draft": MODEL_DRAFT, "draft_model": small},
+             {"draft": MODEL_DRAFT, "draft_model": small, "draft_tokens": 3}):
+    drafted, sampler = made(lib.rwkv_state_new, model), new_sampler(model, 5)
+    first, counts = generate(drafted, sampler, prompt, 30, **more)
+    rest, later = generate(drafted, sampler, b"", 50, **more)
+    check(first + rest == expected, f"the same text with {more}")
+    check(state_bytes(drafted) == state_bytes(plain), f"the same state with {more}")
+    guessed, accepted = counts.guessed + later.guessed, counts.accepted + later.accepted
+    check(accepted <= guessed, "what was right was guessed")
+    if "draft_tokens" in more:
+        check(0 < accepted, f"some guesses of {more} are right")
+    # A copy, another text, threads that change, and no draft for once.
+    copy = made(lib.rwkv_state_copy, drafted)
+    check(lib.rwkv_eval(drafted, tokens, 8, None, None) == OK, "eval")
+    check(lib.rwkv_set_threads(small, 2) == OK, "set_threads")
+    ends = [generate(state, new_sampler(model, 2), b"", 20, **how)[0]
+            for state, how in ((drafted, more), (copy, more), (plain, {}))]
+    check(ends[1] == ends[2], "a copy goes on alike")
+    check(lib.rwkv_state_assign(plain, copy) == OK, "assign")
+    again = made(lib.rwkv_state_new, model)
+    generate(again, new_sampler(model, 5), prompt, 80)
+    check(lib.rwkv_state_assign(plain, again) == OK, "assign")
+refused(lib.rwkv_generate(plain, None, b"a", 1, byref(GenerateOptions(draft=3)), OnText(), None,
+                          None), ARGUMENT, "draft is 3")
+refused(lib.rwkv_generate(plain, None, b"a", 1, byref(GenerateOptions(draft=MODEL_DRAFT)), OnText(),
+                          None, None), ARGUMENT, "both or neither")
+
+# A program that was compiled with version 0.7 has smaller structures.
+old = made(lib.rwkv_state_new, model)
+old_result = OldGenerateResult()
+check(lib.rwkv_generate(old, new_sampler(model, 5), prompt, len(prompt),
+                        byref(OldGenerateOptions(max_tokens=80)), OnText(), None,
+                        byref(old_result)) == OK and old_result.tokens == 80, "an old program")
+check(state_bytes(old) == state_bytes(made(lib.rwkv_state_copy, plain)), "does the same")
 
 # Misuse.
 refused(lib.rwkv_open(b"/no/such/model", None, byref(handle)), IO, "/no/such/model")

@@ -109,7 +109,8 @@ void check(std::size_t outputs, std::size_t cols) {
   agrees_with_reference(w, x, whole, most_rows);
   is_part_of(whole, whole, outputs, all, 0, most_rows);
   rows_and_panels_do_not_matter<Native>(w, x, whole, random);
-  rows_and_panels_do_not_matter<Scalar>(w, x, whole, random);
+  if (!test::sanitized || outputs * cols < 10'000)
+    rows_and_panels_do_not_matter<Scalar>(w, x, whole, random);
 }
 
 }  // namespace
@@ -126,7 +127,9 @@ TEST_CASE_TEMPLATE("any size, number of rows and range of panels gives the same 
 TEST_CASE_TEMPLATE("sums longer than a block continue where they were", T, float, rwkv::half,
                    rwkv::bfloat16) {
   constexpr std::size_t block = kernels::compiled::detail::Blocking<Native>::inputs;
-  for (const std::size_t cols : {block - 1, block, block + 1}) {
+  test::Thinned sizes(3);  // the last one goes on behind a block
+  for (const std::size_t cols : {block + 1, block, block - 1}) {
+    if (sizes.leaves_out()) continue;
     check<T>(5, cols);
     check<T>(33, cols);
   }

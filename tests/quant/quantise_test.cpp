@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "../support/executors.hpp"
+#include "../support/sanitizers.hpp"
 #include "support.hpp"
 #include <rwkv/exec/thread_pool.hpp>
 #include <rwkv/quant/quantise.hpp>
@@ -92,7 +93,9 @@ TEST_CASE("an empty matrix is an empty result") {
 TEST_CASE("numbers that no block can hold are refused, with their place") {
   constexpr float inf = std::numeric_limits<float>::infinity();
   rwkv::ThreadPool pool(3);
+  test::Thinned numbers(3);
   for (const float bad : {inf, -inf, std::numeric_limits<float>::quiet_NaN(), 65600.0f}) {
+    if (numbers.leaves_out()) continue;
     auto x = test::numbers(600 * 1024, false);
     x[500 * 1024 + 77] = bad;
     x[500 * 1024 + 300] = bad;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "support.hpp"
+#include "support/sanitizers.hpp"
 #include <rwkv/text/utf8.hpp>
 
 namespace {
@@ -24,11 +25,12 @@ std::size_t incomplete_by_trial(const std::string& text) {
 }  // namespace
 
 TEST_CASE("the incomplete end of a text: every pair and triple of bytes") {
+  test::Thinned pairs(5);
   for (unsigned a = 0; a < 256; ++a)
     for (unsigned b = 0; b < 256; ++b) {
       std::string text{static_cast<char>(a), static_cast<char>(b)};
       REQUIRE(rwkv::incomplete_utf8_suffix(text) == incomplete_by_trial(text));
-      if (a < 0x7f) continue;
+      if (a < 0x7f || pairs.leaves_out()) continue;
       for (const unsigned c : {0x00u, 0x41u, 0x7fu, 0x80u, 0x8fu, 0x90u, 0x9fu, 0xa0u, 0xbfu, 0xc1u,
                                0xc2u, 0xe0u, 0xedu, 0xf0u, 0xf4u, 0xf5u, 0xffu}) {
         const std::string longer = text + static_cast<char>(c);

@@ -49,7 +49,7 @@ class Sixteen {
   RWKV_INLINE Sixteen(std::uint8_t a, std::uint8_t b) noexcept
       : words_{0x0101010101010101u * a, 0x0101010101010101u * b} {}
   /// The same byte sixteen times.
-  explicit RWKV_INLINE Sixteen(std::uint8_t byte) noexcept : Sixteen(byte, byte) {}
+  explicit RWKV_INLINE Sixteen(std::uint8_t value) noexcept : Sixteen(value, value) {}
 
   static RWKV_INLINE Sixteen load(const void* p) noexcept {
     Sixteen loaded;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// To be included before every header of the library: those macros of <windows.h> that look like
-// names a program might use. The headers of others come first; they are not tested here.
+// To be included before every header of the library: <windows.h>, and those of its macros that look
+// like names a program might use, which other editions of it have. The headers of others come first;
+// they are not tested here.
 #pragma once
 
 #include <Eigen/Core>
@@ -30,15 +31,17 @@
 #include <variant>
 #include <vector>
 
+#include <windows.h>
+
+#undef min
+#undef max
 #define min(a, b) (((a) < (b)) ? (a) : (b))
 #define max(a, b) (((a) > (b)) ? (a) : (b))
 #define near
 #define far
 #define small char
-#define hyper long long
 #define interface struct
 #define cdecl
-#define pascal
 #define IN
 #define OUT
 #define OPTIONAL
@@ -47,8 +50,6 @@
 #define TRUE 1
 #define FALSE 0
 #define ERROR 0
-#define NO_ERROR 0L
-#define DELETE (0x00010000L)
 #define STRICT 1
 #define ABSOLUTE 1
 #define RELATIVE 2
