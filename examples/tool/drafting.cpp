@@ -18,12 +18,9 @@ std::unique_ptr<rwkv::Draft> draft_for(const Drafting& options, const rwkv::Toke
     // It comes without one, and then shares the model's.
   }
   if (own)
-    for (rwkv::Token token = 0; token < std::min(own->vocab_size(), tokenizer.vocab_size());
-         ++token)
-      if (own->token_bytes(token) != tokenizer.token_bytes(token))
-        rwkv::fail_with(rwkv::ErrorCategory::argument, "--draft: ", options.draft,
-                        " has another vocabulary than the model: token ", token,
-                        " is another text");
+    if (const auto token = first_difference(*own, tokenizer))
+      rwkv::fail_with(rwkv::ErrorCategory::argument, "--draft: ", options.draft,
+                      " has another vocabulary than the model: token ", *token, " is another text");
   return std::make_unique<rwkv::ModelDraft>(load(checkpoint, pool), pool);
 }
 

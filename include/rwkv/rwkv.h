@@ -184,6 +184,28 @@ RWKV_API void rwkv_sampler_free(rwkv_sampler* sampler);
 /* Draws a token from [vocab] logits and counts it. */
 RWKV_API rwkv_status rwkv_sample(rwkv_sampler* sampler, const float* logits, uint32_t* token);
 
+/* ---- texts of a guaranteed form ---- */
+
+typedef struct rwkv_grammar rwkv_grammar;
+
+enum {
+  RWKV_GRAMMAR_JSON_SCHEMA = 1, /* valid instances of a JSON Schema, draft 2020-12: without white
+                                   space, properties in the schema's order */
+  RWKV_GRAMMAR_GBNF = 2,        /* a grammar in llama.cpp's notation, from `root` on */
+  RWKV_GRAMMAR_REGEX = 3,       /* a regular expression, for the text as a whole */
+  RWKV_GRAMMAR_TOOLS = 4        /* a call of one of the tools in a JSON list */
+};
+
+/* Compiles a description of texts (of RWKV_GRAMMAR_... kind) for the vocabulary of a model. It is
+ * made once, and may be used by any number of calls and threads at once, with this model. Mistakes
+ * are RWKV_ERROR_ARGUMENT or RWKV_ERROR_FORMAT, what is not supported RWKV_ERROR_UNSUPPORTED, with
+ * its place. */
+RWKV_API rwkv_status rwkv_grammar_new(const rwkv_model* model, int kind, const char* text,
+                                      size_t text_size, rwkv_grammar** grammar);
+RWKV_API void rwkv_grammar_free(rwkv_grammar* grammar);
+
+/* ---- generating ---- */
+
 /* Gets a piece of text as soon as it is certain; not 0 stops. */
 typedef int (*rwkv_on_text)(const char* text, size_t size, void* user);
 
@@ -191,7 +213,14 @@ enum {
   RWKV_STOP_MAX_TOKENS = 1,
   RWKV_STOP_TOKEN = 2,  /* the model said that it has finished */
   RWKV_STOP_STRING = 3, /* a stop string was complete */
-  RWKV_STOP_CANCELLED = 4
+  RWKV_STOP_CANCELLED = 4,
+  RWKV_STOP_COMPLETE = 5 /* nothing can follow, by the grammar */
+};
+
+enum {
+  RWKV_DRAFT_NONE = 0,
+  RWKV_DRAFT_NGRAM = 1, /* what followed when the text last went like this: needs no other model */
+  RWKV_DRAFT_MODEL = 2  /* what a smaller model with the same vocabulary would say */
 };
 
 typedef struct rwkv_generate_options {
@@ -200,6 +229,14 @@ typedef struct rwkv_generate_options {
   /* Texts that end the text; they are not shown. */
   const char* const* stop_strings;
   size_t stop_string_count;
+  /* The text is one that it describes, or the beginning of one if it ends early. NULL: any text. */
+  const rwkv_grammar* grammar;
+  /* RWKV_DRAFT_...: guesses how the text goes on, which the model reads several at a time, and keeps
+   * those that it would have said itself: the text is the same, sooner where guesses are right. They
+   * know what this state has read in calls with the same three options. RWKV-7 only. */
+  int draft;
+  const rwkv_model* draft_model; /* of RWKV_DRAFT_MODEL, which the state keeps alive; else NULL */
+  size_t draft_tokens;           /* guesses per pass; 0: as many as pay */
 } rwkv_generate_options;
 
 typedef struct rwkv_generate_result {
@@ -209,6 +246,9 @@ typedef struct rwkv_generate_result {
   size_t tokens;
   double prompt_seconds;
   double generate_seconds;
+  int satisfied;   /* 1: the text as a whole is one of the grammar, or there was none */
+  size_t guessed;  /* tokens of drafts that were read */
+  size_t accepted; /* of them, those that were right */
 } rwkv_generate_result;
 
 /* Reads the prompt and goes on with sampled tokens, until something says stop. Afterwards the state

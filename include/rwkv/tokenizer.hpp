@@ -14,6 +14,7 @@
 #if !defined(RWKV_NO_IO) && !defined(RWKV_NO_FILES)
 #include <filesystem>
 #endif
+#include <optional>
 
 namespace rwkv::inline RWKV_ABI {
 
@@ -106,6 +107,11 @@ class Tokenizer {
 
   std::shared_ptr<const Tables> tables_;
 };
+
+/// The first token that both have with different bytes, if there is one: models whose vocabularies
+/// differ do not understand each other's tokens. O(total length).
+[[nodiscard]] RWKV_FUNCTION std::optional<Token> first_difference(const Tokenizer& a,
+                                                                  const Tokenizer& b);
 
 /// Decodes tokens as they come, without ever emitting half a UTF-8 character. Bytes that are no
 /// UTF-8 pass unchanged, as soon as it is certain that they are none: all pieces together are what

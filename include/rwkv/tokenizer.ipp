@@ -122,6 +122,15 @@ RWKV_FUNCTION Tokenizer Tokenizer::from_checkpoint(const io::Checkpoint& checkpo
   return Tokenizer(vocabulary->tokens, vocabulary->source);
 }
 
+RWKV_FUNCTION std::optional<Token> first_difference(const Tokenizer& a, const Tokenizer& b) {
+  const std::size_t both = (std::min)(a.vocab_size(), b.vocab_size());
+  for (std::size_t id = 0; id < both; ++id) {
+    const auto token = static_cast<Token>(id);
+    if (a.token_bytes(token) != b.token_bytes(token)) return token;
+  }
+  return {};
+}
+
 #if !defined(RWKV_NO_IO)
 #if !defined(RWKV_NO_FILES)
 RWKV_FUNCTION Tokenizer Tokenizer::from_vocab_file(const std::filesystem::path& path) {

@@ -4,10 +4,12 @@
 #include <rwkv/core/version.hpp>
 #include <rwkv/exec/thread_pool.hpp>
 #include <rwkv/generate.hpp>
+#include <rwkv/grammar.hpp>
 #include <rwkv/io/mapped_file.hpp>
 #include <rwkv/io/vocabulary_file.hpp>
 #include <rwkv/rwkv.h>
 #include <rwkv/simd/level.hpp>
+#include <rwkv/speculate.hpp>
 
 #include <algorithm>
 #include <cstdio>
@@ -28,7 +30,8 @@ using rwkv::ErrorCategory;
 static_assert(RWKV_STOP_MAX_TOKENS == static_cast<int>(rwkv::StopReason::max_tokens) &&
               RWKV_STOP_TOKEN == static_cast<int>(rwkv::StopReason::stop_token) &&
               RWKV_STOP_STRING == static_cast<int>(rwkv::StopReason::stop_string) &&
-              RWKV_STOP_CANCELLED == static_cast<int>(rwkv::StopReason::cancelled));
+              RWKV_STOP_CANCELLED == static_cast<int>(rwkv::StopReason::cancelled) &&
+              RWKV_STOP_COMPLETE == static_cast<int>(rwkv::StopReason::complete));
 
 /// A model with its threads and its workspaces, which calls borrow.
 struct Core {
@@ -79,6 +82,40 @@ class Lease {
 
   Core& core_;
   std::unique_ptr<rwkv::AnyWorkspace> work_;
+};
+
+/// The threads that a model has when they are asked, as `rwkv_set_threads` may give it others.
+struct ThreadsOf {
+  Core* core;
+  [[nodiscard]] std::size_t concurrency() const { return core->pool->concurrency(); }
+  template <class F>
+  void parallel(std::size_t n, F&& f) const {
+    core->pool->parallel(n, f);
+  }
+};
+
+/// Guesses for the text of one state, kept from call to call.
+struct Drafting {
+  Drafting(const rwkv_generate_options& options, const Core& of, std::shared_ptr<Core> drafts)
+      : kind(options.draft),
+        tokens(options.draft_tokens),
+        model(std::move(drafts)),
+        threads{model.get()},
+        draft(make()),
+        feeder(of.opened.model.rwkv7()->shape(), {.draft = draft.get(), .draft_tokens = tokens}) {}
+
+  int kind;
+  std::size_t tokens;
+  std::shared_ptr<Core> model;  // of RWKV_DRAFT_MODEL
+  ThreadsOf threads;
+  std::unique_ptr<rwkv::Draft> draft;
+  rwkv::Feeder feeder;
+
+ private:
+  [[nodiscard]] std::unique_ptr<rwkv::Draft> make() {
+    if (kind == RWKV_DRAFT_NGRAM) return std::make_unique<rwkv::NgramDraft>();
+    return std::make_unique<rwkv::ModelDraft>(*model->opened.model.rwkv7(), threads);
+  }
 };
 
 thread_local char last_error[1024] = "";
@@ -203,9 +240,23 @@ struct rwkv_model {
 };
 
 struct rwkv_state {
+  rwkv_state(std::shared_ptr<Core> of, rwkv::AnyState begin)
+      : core(std::move(of)), state(std::move(begin)) {}
+  rwkv_state(const rwkv_state& other)  // which begins with no guesses
+      : core(other.core), state(other.state), logits(other.logits) {}
+  rwkv_state& operator=(rwkv_state&&) = default;
+  rwkv_state& operator=(const rwkv_state&) = delete;
+  ~rwkv_state() = default;
+
   std::shared_ptr<Core> core;
   rwkv::AnyState state;
   std::vector<float> logits;  // after what it has read; empty if they are not known
+  std::unique_ptr<Drafting> drafting;
+};
+
+struct rwkv_grammar {
+  std::shared_ptr<Core> core;
+  rwkv::Constraint begin;  // copies share the masks that were computed
 };
 
 struct rwkv_sampler {
@@ -247,8 +298,48 @@ template <class Make>
 rwkv_status make_state(const rwkv_model* model, rwkv_state** state, Make&& make) {
   required(state, "the place for the state") = nullptr;
   const std::shared_ptr<Core>& core = required(model, "model").core;
-  *state = new rwkv_state{core, make(core->opened.model), {}};
+  *state = new rwkv_state(core, make(core->opened.model));
   return RWKV_OK;
+}
+
+/// What was read without guesses is in the text, too.
+void tell_draft(rwkv_state& state, std::span<const rwkv::Token> tokens) noexcept {
+  if (state.drafting == nullptr) return;
+  try {
+    state.drafting->draft->append(tokens);
+  } catch (...) {  // then guesses begin anew
+    state.drafting.reset();
+  }
+}
+
+/// The guesses that the options want for a state: its own from the last call, or new ones; null if
+/// none are wanted.
+std::unique_ptr<Drafting> drafting_for(rwkv_state& state, const rwkv_generate_options& options) {
+  if (options.draft < RWKV_DRAFT_NONE || options.draft > RWKV_DRAFT_MODEL)
+    rwkv::fail_with(ErrorCategory::argument, "draft is ", options.draft,
+                    ", which is no RWKV_DRAFT_...");
+  if ((options.draft == RWKV_DRAFT_MODEL) != (options.draft_model != nullptr))
+    rwkv::fail(ErrorCategory::argument,
+               "draft_model and RWKV_DRAFT_MODEL are given both or neither");
+  std::unique_ptr<Drafting> last = std::move(state.drafting);
+  if (options.draft == RWKV_DRAFT_NONE) return nullptr;
+
+  const std::shared_ptr<Core> model =
+      options.draft_model == nullptr ? nullptr : options.draft_model->core;
+  if (last != nullptr && last->kind == options.draft && last->tokens == options.draft_tokens &&
+      last->model == model)
+    return last;
+  for (const Core* const either : {state.core.get(), model.get()})
+    if (either != nullptr && either->opened.model.rwkv7() == nullptr)
+      rwkv::fail(ErrorCategory::unsupported,
+                 "the caches of an RWKV-X model have no way back from wrong guesses");
+  if (model != nullptr && model->opened.vocabulary)
+    if (const auto token =
+            first_difference(*model->opened.vocabulary, state.core->opened.tokenizer()))
+      rwkv::fail_with(ErrorCategory::argument,
+                      "draft_model has another vocabulary than the model: token ", *token,
+                      " is another text");
+  return std::make_unique<Drafting>(options, *state.core, model);
 }
 
 void eval(std::span<rwkv_state* const> states, std::span<const rwkv::AnySlot> slots, float* logits,
@@ -264,6 +355,7 @@ void eval(std::span<rwkv_state* const> states, std::span<const rwkv::AnySlot> sl
   const std::span<float> hidden_rows(hidden, hidden == nullptr ? 0 : slots.size() * shape.embed());
   core.opened.model.forward(slots, rwkv::Logits::last, {own, hidden_rows}, *work, *core.pool);
   if (logits != nullptr) std::copy(own.begin(), own.end(), logits);
+  for (std::size_t s = 0; s < slots.size(); ++s) tell_draft(*states[s], slots[s].tokens);
   if (slots.size() == 1) {
     states[0]->logits = std::move(own);
     return;
@@ -486,6 +578,35 @@ rwkv_status rwkv_sample(rwkv_sampler* sampler, const float* logits, uint32_t* to
   });
 }
 
+rwkv_status rwkv_grammar_new(const rwkv_model* model, int kind, const char* text, size_t text_size,
+                             rwkv_grammar** grammar) {
+  return guarded([&] {
+    required(grammar, "the place for the grammar") = nullptr;
+    const std::shared_ptr<Core>& core = required(model, "model").core;
+    const auto characters = range(text, text_size, "text");
+    const std::string_view described(characters.data(), characters.size());
+    const auto compiled = [&] {
+      switch (kind) {
+        case RWKV_GRAMMAR_JSON_SCHEMA:
+          return rwkv::Grammar::from_json_schema(described, rwkv::JsonOptions::compact());
+        case RWKV_GRAMMAR_GBNF:
+          return rwkv::Grammar::from_gbnf(described);
+        case RWKV_GRAMMAR_REGEX:
+          return rwkv::Grammar::from_regex(described);
+        case RWKV_GRAMMAR_TOOLS:
+          return rwkv::Grammar::from_tools(described);
+        default:
+          rwkv::fail_with(ErrorCategory::argument, "kind is ", kind,
+                          ", which is no RWKV_GRAMMAR_...");
+      }
+    };
+    *grammar = new rwkv_grammar{core, compiled().constraint(core->opened.tokenizer())};
+    return RWKV_OK;
+  });
+}
+
+void rwkv_grammar_free(rwkv_grammar* grammar) { delete grammar; }
+
 rwkv_status rwkv_generate(rwkv_state* state, rwkv_sampler* sampler, const char* prompt,
                           size_t prompt_size, const rwkv_generate_options* options,
                           rwkv_on_text on_text, void* user, rwkv_generate_result* result) {
@@ -502,12 +623,23 @@ rwkv_status rwkv_generate(rwkv_state* state, rwkv_sampler* sampler, const char* 
     // In a vocabulary of bytes, 0 is a byte like any other.
     if (!tokenizer.token_bytes(0).empty()) how.stop_tokens.clear();
     how.any_vocabulary = true;  // what was opened with the model, or what the caller wants
+    if (given.grammar != nullptr) {
+      if (given.grammar->core != s.core)
+        rwkv::fail(ErrorCategory::argument, "the grammar was made for another model");
+      how.constraint = given.grammar->begin;
+    }
     if (result != nullptr) (void)options_of(result);
     std::unique_ptr<rwkv_sampler> own;
     if (sampler == nullptr)
       own = std::make_unique<rwkv_sampler>(rwkv_sampler{rwkv::make_sampler({}, tokenizer), 0, 0});
-    const Lease work(*s.core, tokens.size());
     // Unless all goes well, nobody knows what the state has read.
+    std::unique_ptr<Drafting> drafting = drafting_for(s, given);
+    rwkv::FeederCounts before;
+    if (drafting != nullptr) {
+      how.feeder = &drafting->feeder;
+      before = drafting->feeder.counts();
+    }
+    const Lease work(*s.core, tokens.size());
     const std::vector<float> logits = std::exchange(s.logits, {});
     how.logits = logits;
     auto text = rwkv::generate(
@@ -518,9 +650,12 @@ rwkv_status rwkv_generate(rwkv_state* state, rwkv_sampler* sampler, const char* 
         },
         *s.core->pool);
     s.logits = std::move(text.logits);
+    const rwkv::FeederCounts after = drafting == nullptr ? before : drafting->feeder.counts();
+    s.drafting = std::move(drafting);
     if (result != nullptr)
       store({0, static_cast<int>(text.reason), text.prompt_tokens, text.tokens.size(),
-             text.prompt_seconds, text.generate_seconds},
+             text.prompt_seconds, text.generate_seconds, text.satisfied ? 1 : 0,
+             after.guessed - before.guessed, after.accepted - before.accepted},
             result);
     return RWKV_OK;
   });
