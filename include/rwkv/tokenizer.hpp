@@ -57,8 +57,9 @@ class Tokenizer {
 #endif
 
   /// The vocabulary of a model: carried by its file (GGUF and others), or in its folder
-  /// (`rwkv_vocab*.txt`, `tokenizer.json`); bytes for a model of 256 tokens with neither. Throws
-  /// `Error` (argument) if there is none, or if it belongs to another model (see `require_fit`).
+  /// (`rwkv_vocab*.txt`, `.json`, `tokenizer.json`); bytes for a model of 256 tokens with neither.
+  /// Throws `Error` (argument) if there is none, or if it belongs to another model (see
+  /// `require_fit`).
   [[nodiscard]] static Tokenizer from_checkpoint(const io::Checkpoint& checkpoint);
 
   /// One token per byte: 256 ids, id = byte.

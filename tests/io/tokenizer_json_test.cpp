@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "support/tokenizer_json.hpp"
-
 #include <rwkv/core/error.hpp>
 #include <rwkv/io/tokenizer_json.hpp>
 
@@ -70,6 +69,15 @@ TEST_CASE("other tokenizers are refused by name") {
   document = small();
   document["normalizer"] = {{"type", "NFKC"}};
   check_refusal(document.dump(), "changes texts first (\"NFKC\")");
+  document["normalizer"] = {{"type", "Sequence"}, {"normalizers", nlohmann::json::array()}};
+  CHECK(read_tokenizer_json(document.dump(), "t.json").size() == 3);
+  document["normalizer"]["normalizers"].push_back({{"type", "NFC"}});
+  check_refusal(document.dump(), "changes texts first (\"NFC\")");
+  document = small();
+  document["pre_tokenizer"]["pretokenizers"].push_back({{"type", "Whitespace"}});
+  check_refusal(document.dump(), "takes texts apart first (\"Whitespace\")");
+  document["pre_tokenizer"] = {{"type", "Metaspace"}};
+  check_refusal(document.dump(), "takes texts apart first (\"Metaspace\")");
   document = small();
   document["pre_tokenizer"]["pretokenizers"][0]["add_prefix_space"] = true;
   check_refusal(document.dump(), "puts a space before texts");

@@ -43,6 +43,8 @@ TEST_CASE("the vocabulary in a model's folder") {
   document["model"]["type"] = "BPE";
   test::write_file(directory / "tokenizer.json", document.dump());
   CHECK_THROWS_WITH_AS((void)vocabulary_of(checkpoint), doctest::Contains("type \"BPE\""), Error);
+  test::write_file(directory / "rwkv_vocab_v1.json", R"({"1": "web"})");
+  CHECK(vocabulary_of(checkpoint)->tokens == Vocabulary{"", "web"});
   test::write_file(directory / "rwkv_vocab_v1.txt", "1 'text' 4\n");
   CHECK(vocabulary_of(checkpoint)->tokens == Vocabulary{"", "text"});
 

@@ -65,7 +65,11 @@ class TokenizerJsonEvents final : public JsonEvents {
   bool string(std::string& text) override {
     if (in_vocabulary()) return refuse_id();
     if (in("model", 2) && keys_[2] == "type") type_ = std::move(text);
-    if (in("normalizer", 2) && keys_[2] == "type") normaliser_ = std::move(text);
+    if (at(1) == "normalizer" && key_ == "type" && text != "Sequence")
+      normaliser_ = std::move(text);
+    if (at(1) == "pre_tokenizer" && key_ == "type" && text != "Sequence" && text != "ByteLevel" &&
+        text != "Split")
+      pre_tokenizer_ = std::move(text);
     if (at(1) == "decoder" && key_ == "type") (text == "ByteLevel" ? bytes_ : decoder_) = text;
     if (in("added_tokens", 3) && keys_[3] == "content") added_.back().content = std::move(text);
     return true;
@@ -105,6 +109,9 @@ class TokenizerJsonEvents final : public JsonEvents {
     if (!normaliser_.empty())
       fail_with(ErrorCategory::unsupported, source, ": this tokenizer changes texts first (",
                 printable(normaliser_), "), which RWKV's does not");
+    if (!pre_tokenizer_.empty())
+      fail_with(ErrorCategory::unsupported, source, ": this tokenizer takes texts apart first (",
+                printable(pre_tokenizer_), "), which RWKV's does not");
     if (prefix_space_)
       fail_with(ErrorCategory::unsupported, source,
                 ": this tokenizer puts a space before texts, which RWKV's does not");
@@ -163,7 +170,7 @@ class TokenizerJsonEvents final : public JsonEvents {
   std::string key_;
   std::vector<std::pair<std::uint64_t, std::string>> entries_;
   std::vector<Added> added_;
-  std::string type_, normaliser_, decoder_, bytes_, without_id_;
+  std::string type_, normaliser_, pre_tokenizer_, decoder_, bytes_, without_id_;
   bool model_ = false;
   bool merges_ = false;
   bool prefix_space_ = false;

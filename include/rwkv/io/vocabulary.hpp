@@ -6,6 +6,9 @@
 #include <rwkv/io/checkpoint.hpp>
 #include <rwkv/io/untrusted.hpp>
 
+#include <algorithm>
+#include <array>
+
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
 namespace detail {
@@ -18,6 +21,11 @@ inline constexpr std::uint64_t max_vocabulary = std::uint64_t{1} << 18;
                                            std::string&& bytes) {
   if (id >= max_vocabulary)
     return "id " + std::to_string(id) + " is not below " + std::to_string(max_vocabulary);
+  // What ends texts is called something, but never made from text.
+  constexpr std::array<std::string_view, 5> ends{"<|endoftext|>", "<|rwkv_tokenizer_end_of_text|>",
+                                                 "<|end_of_text|>", "<s>", "</s>"};
+  if (id == 0 && (bytes.empty() || std::find(ends.begin(), ends.end(), bytes) != ends.end()))
+    return {};
   if (bytes.empty()) return "id " + std::to_string(id) + " is an empty string";
   if (id >= vocabulary.size()) vocabulary.resize(static_cast<std::size_t>(id) + 1);
   std::string& entry = vocabulary[static_cast<std::size_t>(id)];

@@ -20,7 +20,8 @@ namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 #if !defined(RWKV_NO_FILES)
 [[nodiscard]] RWKV_FUNCTION Vocabulary read_vocabulary(const std::filesystem::path& path);
 
-/// The vocabulary file in a model's folder: `rwkv_vocab*.txt`, else `tokenizer.json`. Throws
+/// The vocabulary file in a model's folder: `rwkv_vocab*.txt`, else `rwkv_vocab*.json` (web-rwkv's;
+/// the first of several), else `tokenizer.json`. Throws
 /// `Error` (argument) if there are several of the former.
 [[nodiscard]] RWKV_FUNCTION std::optional<std::filesystem::path> find_vocabulary(
     const std::filesystem::path& folder);

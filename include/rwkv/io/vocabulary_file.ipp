@@ -39,6 +39,7 @@ RWKV_FUNCTION Vocabulary read_vocabulary(const std::filesystem::path& path) {
 RWKV_FUNCTION std::optional<std::filesystem::path> find_vocabulary(
     const std::filesystem::path& folder) {
   std::optional<std::filesystem::path> text;
+  std::optional<std::filesystem::path> web;  // web-rwkv's
   std::optional<std::filesystem::path> json;
   std::error_code error;
   std::filesystem::directory_iterator at(folder, error);
@@ -47,14 +48,16 @@ RWKV_FUNCTION std::optional<std::filesystem::path> find_vocabulary(
     std::error_code ignored;
     if (!at->is_regular_file(ignored)) continue;
     if (name == "tokenizer.json") json = at->path();
-    if (!name.starts_with("rwkv_vocab") || !name.ends_with(".txt")) continue;
+    if (!name.starts_with("rwkv_vocab")) continue;
+    if (name.ends_with(".json") && (!web || at->path() < *web)) web = at->path();
+    if (!name.ends_with(".txt")) continue;
     if (text)
       fail_with(ErrorCategory::argument, folder.string(), ": there are several vocabularies, ",
                 (std::min)(text->filename().string(), name), " and ",
                 (std::max)(text->filename().string(), name), "; name one");
     text = at->path();
   }
-  return text ? text : json;
+  return text ? text : web ? web : json;
 }
 #endif
 #endif

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The official vocabulary file of the World tokenizer: UTF-8, one token per line,
 //   <id> <Python str or bytes literal> <length in bytes>
+// Blank lines, and blanks behind the length, are what editors leave.
 // Read as published, written with bytes literals.
 #pragma once
 
@@ -44,7 +45,8 @@ namespace detail {
     const std::size_t end = (std::min)(text.find('\n'), text.size());
     std::string_view line = text.substr(0, end);
     text.remove_prefix((std::min)(end + 1, text.size()));
-    if (line.ends_with('\r')) line.remove_suffix(1);
+    line = line.substr(0, line.find_last_not_of(" \t\r") + 1);
+    if (line.empty()) continue;
     if (const std::string problem = detail::add_line(vocabulary, line); !problem.empty())
       fail_with(ErrorCategory::format, source, ": line ", number, ": ", problem);
   }
