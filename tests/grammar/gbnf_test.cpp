@@ -37,6 +37,15 @@ TEST_CASE("characters are those of UTF-8") {
   CHECK_FALSE(g.matches("Z\xc3!€😀A"));
 }
 
+TEST_CASE("a byte order mark, both line ends, and line ends within literals and sets") {
+  for (const char* text :
+       {"\xef\xbb\xbfroot ::= a\na ::= \"x\"", "\xef\xbb\xbf# c\r\nroot ::= a\r\na ::= \"x\"\r\n"})
+    CHECK(Grammar::from_gbnf(text).matches("x"));
+  const auto g = Grammar::from_gbnf("root ::= \"a\nb\" [c\n]+");
+  CHECK(g.matches("a\nbc\n"));
+  CHECK_FALSE(g.matches("ab"));
+}
+
 TEST_CASE("repetitions") {
   const auto exactly =
       Grammar::from_gbnf(R"G(root ::= ("ab" | "c"){2} "d"{1,} "e"{0,2} "f"? "g"{0})G");
@@ -116,6 +125,11 @@ TEST_CASE("mistakes are named, with their line") {
   refused("root = \"a\"", "line 1: rule root: \"::=\" is missing");
   refused("root ::= \"a\n", "line 1: this literal is never closed");
   refused("\nroot ::= [a", "line 2: a set is never closed");
+  refused("\nroot ::= \"a\n\nb", "line 2: this literal is never closed");
+  for (const char* token : {"<think>", "<[1000]>", "!<think>"})
+    check_error(ErrorCategory::unsupported, "g.gbnf: line 1: tokens", [&] {
+      (void)Grammar::from_gbnf("root ::= \"a\" " + std::string(token), "g.gbnf");
+    });
   refused("root ::= (\"a\"", "a group is never closed");
   refused("root ::= \"a\")", "')' is not expected here");
   refused("root ::= \"\\q\"", "unknown escape");

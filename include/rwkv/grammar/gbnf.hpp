@@ -63,6 +63,7 @@ class GbnfCompiler {
   // Reading.
 
   void parse() {
+    if (text_.starts_with("\xef\xbb\xbf")) at_ = 3;  // a byte order mark
     skip(true);
     while (at_ < text_.size()) {
       const std::string name = rule_name();
@@ -164,6 +165,10 @@ class GbnfCompiler {
   std::size_t item(bool nested) {
     if (at_ == text_.size()) return none;
     const char c = text_[at_];
+    opened_ = line_;
+    if (c == '<' || c == '!')
+      fail_with(ErrorCategory::unsupported, source_, ": line ", line_,
+                ": tokens (<name>, <[id]>) are not supported: a grammar is about characters");
     if (c == '"') {
       ++at_;
       std::vector<std::size_t> parts;
@@ -258,8 +263,12 @@ class GbnfCompiler {
   }
 
   std::uint32_t one_character(const char* unclosed) {
-    if (at_ == text_.size() || text_[at_] == '\n') refuse(unclosed);
+    if (at_ == text_.size()) {
+      line_ = opened_;
+      refuse(unclosed);
+    }
     const auto lead = static_cast<unsigned char>(text_[at_++]);
+    if (lead == '\n') ++line_;
     if (lead == '\\') return escape();
     if (lead < 0x80) return lead;
     const unsigned more = lead >= 0xf0 ? 3 : lead >= 0xe0 ? 2 : lead >= 0xc2 ? 1 : 0;
@@ -636,6 +645,7 @@ class GbnfCompiler {
   const std::string& source_;
   std::size_t at_ = 0;
   std::size_t line_ = 1;
+  std::size_t opened_ = 1;  // the line in which a literal or set begins
   std::size_t depth_ = 0;
   std::vector<Node> nodes_;
   std::map<std::string, std::uint32_t> numbers_;
