@@ -251,6 +251,25 @@ TEST_CASE("low-rank maps and the table can be adapted") {
   CHECK(distance(got, logits(merged)) < 1e-4);
 }
 
+TEST_CASE("low-rank maps are adapted and replaced as they are stored too, if the shapes say so") {
+  const Checkpoint base = base_model();
+  Checkpoint merged = base;
+  Checkpoint file = adapter_file();
+  const Numbers a = numbers(rank * 8, 1);
+  const Numbers b = numbers(64 * rank, 2);
+  write_official(file, "blocks.1.att.w1", a, b, {rank, 8}, {64, rank});
+  merge(merged, "blocks.1.att.w1", b, a, 1.0);
+  const Numbers g1 = numbers(64 * 7, 3);
+  add(file, "blocks.0.att.g1", {7, 64}, g1);  // as nn.Linear has it
+  add(merged, "blocks.0.att.g1", {7, 64}, g1);
+  auto& turned = merged.tensors["blocks.0.att.g1"];
+  turned = turned.transposed();
+  add(file, "best_loss", {}, {0.5f});  // what training noted down
+  const Numbers got = logits(base, with({make_adapter(file)}));
+  CHECK(distance(got, logits(base)) > 1e-3);
+  CHECK(distance(got, logits(merged)) < 1e-4);
+}
+
 TEST_CASE("several adapters add up, each with its scale; PiSSA takes out what it began with") {
   const Checkpoint base = base_model();
   Checkpoint merged = base_model();

@@ -103,6 +103,8 @@ TEST_CASE("web-rwkv's adapters get the names and orientation of lora_A and lora_
   auto stored_b = b;
   stored_b.name = "blocks.0.att.key.weight.lora.1";
   CHECK(test::difference(Stored({stored_a, stored_b}).checkpoint, {a, b}) == "");
+  CHECK(test::difference(Stored(renamed({stored_a, stored_b}, "model.")).checkpoint,
+                         renamed({a, b}, "model.")) == "");
 }
 
 namespace {
@@ -214,6 +216,64 @@ TEST_CASE("low-rank matrices of nn.Linear lie as their shapes say, or else as nn
   CHECK(test::difference(Stored(test::with_fla_names(squares, false)).checkpoint, squares) == "");
 }
 
+TEST_CASE("dimensions of 1 around matrices, and the six x_* in one tensor of any such shape") {
+  const auto model = test::sample_model();
+  for (const auto& [before, behind] : {std::pair(1, 0), std::pair(2, 0), std::pair(0, 2)}) {
+    auto file = model;
+    for (SampleTensor& t : file) {
+      if (t.shape.size() != 2 || (behind > 0 && t.name.ends_with("r_k"))) continue;
+      t.shape.insert(t.shape.begin(), static_cast<std::size_t>(before), 1);
+      t.shape.insert(t.shape.end(), static_cast<std::size_t>(behind), 1);
+    }
+    CHECK(test::difference(Stored(file).checkpoint, model) == "");
+  }
+  for (const std::vector<std::size_t>& shape :
+       {std::vector<std::size_t>{6, 8}, {6, 1, 8}, {1, 6, 8}, {1, 1, 6, 8}, {6, 1, 1, 8}})
+    for (const char* name : {"x_x", "x_rwkvag"}) {
+      std::vector<SampleTensor> file;
+      for (const SampleTensor& t : model) {
+        if (t.name.find("att.x_") == std::string::npos) {
+          file.push_back(t);
+          continue;
+        }
+        if (t.name.ends_with("x_r"))
+          file.push_back({t.name.substr(0, t.name.size() - 3) + name, shape, {}});
+        const auto& values = t.values;
+        file.back().values.insert(file.back().values.end(), values.begin(), values.end());
+      }
+      CHECK(test::difference(Stored(file).checkpoint, model) == "");
+    }
+}
+
+TEST_CASE("r_k without heads is divided as the file says, else into those of released models") {
+  const auto flat = [](std::vector<SampleTensor> model, std::vector<std::size_t> before) {
+    for (SampleTensor& t : model)
+      if (t.name.ends_with("r_k")) {
+        t.shape = before;
+        t.shape.push_back(t.values.size());
+      }
+    return model;
+  };
+  const auto read = [](const std::vector<SampleTensor>& file, const char* key, const char* size) {
+    const test::Bytes bytes = test::to_safetensors(file);
+    Checkpoint checkpoint = rwkv::io::read_safetensors(bytes, "file");
+    if (key != nullptr) checkpoint.metadata[key] = size;
+    return test::difference(to_official_names(checkpoint), test::sample_model());
+  };
+  for (const std::vector<std::size_t>& before : {std::vector<std::size_t>{}, {1, 1}}) {
+    const auto file = flat(test::sample_model(), before);
+    CHECK(read(file, "config.head_dim", "4") == "");
+    CHECK(read(file, "config.head_size", "4") == "");
+    CHECK_THROWS_WITH_AS((void)read(file, nullptr, nullptr),
+                         doctest::Contains("r_k\" of shape [8] does not say"), Error);
+    CHECK_THROWS_WITH_AS((void)read(file, "config.head_dim", "3"), doctest::Contains("says 3"),
+                         Error);
+    CHECK_THROWS_AS((void)read(file, "config.head_dim", "0"), Error);
+  }
+  const auto released = test::sample_model({.embed = 128, .head_size = 64});
+  CHECK(test::difference(Stored(flat(released, {})).checkpoint, released) == "");
+}
+
 TEST_CASE("what training keeps beside a model is left out") {
   const auto model = test::sample_model();
   auto file = renamed(model, "module.");
@@ -226,6 +286,12 @@ TEST_CASE("what training keeps beside a model is left out") {
   for (SampleTensor& t : file)
     if (t.name.starts_with("ema.")) t.name.insert(0, "optimizer.");
   CHECK(test::difference(Stored(file).checkpoint, model) == "");
+  for (const char* note : {"best_loss", "module.global_step", "version"})
+    file.push_back(tensor(note, {1}));
+  file.push_back(tensor("buffer", {0, 3}));
+  CHECK(test::difference(Stored(file).checkpoint, model) == "");
+  file.push_back(tensor("step", {2}));  // no single number
+  CHECK(Stored(file).checkpoint.find("step") != nullptr);
 }
 
 TEST_CASE("two models in one file are refused, a running average beside one is not chosen") {

@@ -310,6 +310,9 @@ TEST_CASE("the configuration beside the weights") {
   for (const auto& path :
        {directory.path(), directory / "model.safetensors", directory / "config.json"})
     CHECK(read_checkpoint(path).metadata.at("config.hidden_size") == "8");
+  config(R"({"model_type":"RWKV7","hidden_size":8})");
+  for (const auto& path : {directory.path(), directory / "model.safetensors"})
+    CHECK(read_checkpoint(path).metadata.at("config.hidden_size") == "8");
   config(R"({"model_type":"llama"})");
   CHECK(mentions(outcome(directory.path()),
                  "config.json: this is the configuration of a model of "

@@ -243,6 +243,9 @@ TEST_CASE("headers that are not safetensors are refused with the reason") {
   CHECK(mentions(refusal(R"({"__metadata__":{"a":{}}})"), "an object"));
   CHECK(refusal(R"({"__metadata__":{},"x":{"dtype":"F32","shape":[],"data_offsets":[0,4]}})", 4) ==
         "accepted");
+  CHECK(refusal(R"({"__metadata__":null,"x":{"dtype":"F32","shape":[],"data_offsets":[0,4]}})",
+                4) == "accepted");
+  CHECK(mentions(refusal(R"({"__metadata__":{"a":null}})"), "null"));
   CHECK(mentions(refusal(R"({"__metadata__":{"a":"1","a":"2"}})"), "twice"));
   CHECK(mentions(refusal(R"({"__metadata__":"a"})"), "a string"));
   CHECK(mentions(refusal(R"({"__metadata__":{"a":["b"]}})"), "an array"));

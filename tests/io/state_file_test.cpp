@@ -73,10 +73,13 @@ std::vector<SampleTensor> chat_rwkv() {
   return tensors;
 }
 
-/// As torch.save writes a list of tensors, a tuple, or a dictionary with numbers.
-Bytes numbered_pth(char kind) {
+/// As torch.save writes a list of tensors, a tuple, or a dictionary with numbers; also under a key,
+/// beside another tensor.
+Bytes numbered_pth(char kind, bool under_key = false) {
   test::PickleWriter pickle;
   test::ZipWriter zip;
+  if (under_key)
+    pickle.op("}(").text("logits").tensor("FloatStorage", "0", 8, 0, {2}, {1}).text("state");
   pickle.op(kind == 'l' ? "](" : kind == 'd' ? "}(" : "(");
   const auto tensors = chat_rwkv();
   for (std::size_t i = 0; i < tensors.size(); ++i) {
@@ -86,6 +89,7 @@ Bytes numbered_pth(char kind) {
                   rwkv::io::c_order(tensors[i].shape));
   }
   pickle.op(kind == 'l' ? "e" : kind == 'd' ? "u" : "t");
+  if (under_key) pickle.op("u");
   zip.add("a/data.pkl", pickle.finish());
   for (std::size_t i = 0; i < tensors.size(); ++i)
     zip.add("a/data/" + std::to_string(i), test::encode(tensors[i].values, DType::f32));
@@ -153,12 +157,24 @@ TEST_CASE("a tuned state behind a prefix") {
   }
 }
 
+TEST_CASE("a tuned state beside what training notes down") {
+  const Files files;
+  const std::vector<std::int64_t> step{5};
+  std::vector<rwkv::io::NamedTensor> tensors{
+      rwkv::io::named_tensor<std::int64_t>("step", {}, step)};
+  const auto state = tuned();
+  for (const SampleTensor& t : state)
+    tensors.push_back(rwkv::io::named_tensor<float>(t.name, t.shape, t.values));
+  CHECK(files.read("s", rwkv::io::serialize_safetensors(tensors)) == expected(false));
+}
+
 TEST_CASE("states of ChatRWKV and rwkv.cpp") {
   const Files files;
   CHECK(files.read("s", test::to_safetensors(chat_rwkv())) == expected(true));
   CHECK(files.read("s.pth", test::to_pth(chat_rwkv())) == expected(true));
   for (const char kind : {'l', 't', 'd'}) {
     CAPTURE(kind);
+    CHECK(files.read("s.pth", numbered_pth(kind, true)) == expected(true));
     CHECK(files.read("s.pth", numbered_pth(kind)) == expected(true));
     const auto list = rwkv::io::read_checkpoint(files.directory / "s.pth");
     CHECK(mentions(rwkv::io::describe(list), "the state of a sequence"));

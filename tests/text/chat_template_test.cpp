@@ -189,6 +189,7 @@ TEST_CASE("templates in jinja are recognised") {
         "classic");
   CHECK(name("{{ 'User✿' + message.content + '✿\\n' }}{{ 'Bot✿<think' }}") == "native");
   CHECK(name("{{ 'User\\u273f' + message.content }}{{ 'Bot\\u273f<think' }}") == "native");
+  CHECK(name("{{ 'User\\u273F' + message.content }}{{ 'Bot\\u273F<think' }}") == "native");
   CHECK(name("{{ '### User\\n' }} {{ '### Assistant\\n' }}") == "sections");
   CHECK(name("{{ '<|im_start|>' + role }}") == "none");
   CHECK(name("") == "none");

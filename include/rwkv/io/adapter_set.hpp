@@ -332,16 +332,17 @@ class AdapterSet::Reader {
       refuse(ErrorCategory::format, pair.name, " is one half of an adapter whose other half (lora_",
              a == nullptr ? "A" : "B", ") is not there");
     const Tensor& w = base.get(official.name);
-    Tensor first = *a;
-    Tensor second = *b;
-    if (first.shape.size() == 2 && second.shape.size() == 2 &&
-        official.transposed != pair.embedding) {  // (B A)^T = A^T B^T
-      first = b->transposed();
-      second = a->transposed();
-    }
-    if (w.shape.size() != 2 || first.shape.size() != 2 || second.shape.size() != 2 ||
-        first.shape[0] != second.shape[1] || first.shape[0] == 0 || first.shape[1] != w.shape[1] ||
-        second.shape[0] != w.shape[0])
+    Tensor first, second;
+    const auto fits = [&](bool turned) {  // (B A)^T = A^T B^T
+      first = turned ? b->transposed() : *a;
+      second = turned ? a->transposed() : *b;
+      return w.shape.size() == 2 && first.shape.size() == 2 && second.shape.size() == 2 &&
+             first.shape[0] == second.shape[1] && first.shape[0] > 0 &&
+             first.shape[1] == w.shape[1] && second.shape[0] == w.shape[0];
+    };
+    // Low-rank maps are adapted as nn.Linear has them, or as they are stored.
+    const bool turned = official.transposed != pair.embedding;
+    if (!fits(turned) && !(is_low_rank(official) && fits(!turned)))
       refuse(ErrorCategory::shape, pair.name, ": A ", to_string(a->shape), " and B ",
              to_string(b->shape), " do not make a change of ", official.name, " ",
              to_string(w.shape));
@@ -373,6 +374,8 @@ class AdapterSet::Reader {
 
   void whole(const std::string& name, const std::string& module, const Tensor& tensor) {
     const auto official = detail::adapted_tensor(base, module);
+    if (!official && (!is_float(tensor.dtype) || (tensor.size() <= 1 && detail::is_note(name))))
+      return;  // what training noted down
     if (!official || official->fused)
       refuse(ErrorCategory::format, name, " is neither part of an adapter nor of the model ",
              base.source);
@@ -381,6 +384,7 @@ class AdapterSet::Reader {
              std::string(name_of(tensor.dtype)));
     const Tensor& w = base.get(official->name);
     Tensor mine = official->transposed ? tensor.transposed() : tensor;
+    if (mine.shape != w.shape && is_low_rank(*official)) mine = mine.transposed();
     if (w.shape.size() == 3) mine = detail::as_row(std::move(mine));
     if (mine.size() != w.size() ||
         (mine.shape != w.shape && w.shape.size() == 2 && w.shape[0] != 1 && w.shape[1] != 1))
@@ -390,6 +394,11 @@ class AdapterSet::Reader {
       to.changes_[official->name] = {std::move(mine), {}};
     else
       append(official->name, {Kind::mixture, std::move(mine), {}, scale, from.source});
+  }
+
+  [[nodiscard]] static bool is_low_rank(const OfficialName& official) {
+    const auto block = detail::split_block(official.name, "blocks.");
+    return block && detail::is_low_rank(block->second);
   }
 
   void append(const std::string& name, Change change) {

@@ -5,12 +5,14 @@
 #include <rwkv/io/name_schemes.hpp>
 #include <rwkv/io/pickle.hpp>
 
+#include <algorithm>
+
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail::pickle {
 
 /// What was found.
 struct StateDict {
-  std::optional<Dict> dict;  ///< nothing if no dictionary holds tensors
-  bool is_model = false;     ///< it has tensors with names of RWKV
+  std::optional<Value> value;  ///< a dictionary, a list or a tuple; nothing if none holds tensors
+  bool is_model = false;       ///< it has tensors with names of RWKV
 };
 
 /// Looks into everything that the pickle's value holds, level by level, each thing once.
@@ -27,12 +29,16 @@ class StateDictFinder {
     for (std::size_t i = 0; i < queue_.size(); ++i) {
       const Place place = queue_[i];
       if (const auto* tuple = std::get_if<Tuple>(&place.value)) {
-        for (const Value& value : machine_.tuples()[*tuple]) visit(value, place);
+        const auto values = machine_.tuples()[*tuple];
+        if (!place.arguments)
+          rate(place, 0,
+               static_cast<std::size_t>(std::count_if(values.begin(), values.end(), holds)));
+        for (const Value& value : values) visit(value, place);
         continue;
       }
       const Dict dict = std::get<Dict>(place.value);
       rate(dict, place);
-      for (const auto& [key, value] : machine_.items(dict)) visit(value, below(place, key));
+      for (const auto& [key, value] : machine_.items(dict)) visit(value, below(place, key, dict));
     }
     return best_;
   }
@@ -44,6 +50,7 @@ class StateDictFinder {
     bool training = false;   // an optimiser's
     bool average = false;    // running averages of the weights
     bool customary = false;  // the last key is one that training programs use for the weights
+    bool arguments = false;  // what an object is made of
   };
 
   // What the best dictionary is better by, the most important first.
@@ -59,8 +66,9 @@ class StateDictFinder {
     }
   };
 
-  [[nodiscard]] static Place below(Place place, const Value& key) {
+  [[nodiscard]] Place below(Place place, const Value& key, Dict dict) const {
     place.customary = false;
+    place.arguments = machine_.is_object(dict);
     const auto* name = std::get_if<std::string_view>(&key);
     constexpr std::size_t longest = 64;  // a key that says something is short
     if (name == nullptr || name->size() > longest) return place;
@@ -86,21 +94,30 @@ class StateDictFinder {
     queue_.push_back(place);
   }
 
+  [[nodiscard]] static bool holds(const Value& value) noexcept {
+    return std::holds_alternative<TensorRef>(value);
+  }
+
   void rate(Dict dict, const Place& place) {
-    std::size_t tensors = 0;
+    std::size_t named = 0;
+    std::size_t unnamed = 0;  // of a list, or by number
     std::size_t known = 0;
     for (const auto& [key, value] : machine_.items(dict)) {
+      if (!holds(value)) continue;
       const auto* name = std::get_if<std::string_view>(&key);
-      if (name == nullptr || !std::holds_alternative<TensorRef>(value)) continue;
-      ++tensors;
-      known += is_of_model(*name);
+      ++(name != nullptr ? named : unnamed);
+      known += name != nullptr && is_of_model(*name);
     }
+    rate(place, known, named > 0 ? named : unnamed);
+  }
+
+  void rate(const Place& place, std::size_t known, std::size_t tensors) {
     if (tensors == 0) return;
     const bool model = known > 0 && !place.training;
     const int kind = model ? (place.average ? 2 : 3) : place.training ? 0 : 1;
     const Rating rating{kind, model ? known : tensors, place.customary};
-    if (best_.dict && !rating.better_than(best_rating_)) return;
-    best_ = {dict, model};
+    if (best_.value && !rating.better_than(best_rating_)) return;
+    best_ = {place.value, model};
     best_rating_ = rating;
   }
 
@@ -130,7 +147,8 @@ class StateDictFinder {
 /// The dictionary in `root` with the most tensors that have names of RWKV, whatever it is under;
 /// weights before their running averages, and these before anything else. Among equals the one
 /// under a customary key (`state_dict`, `model_state_dict`, `model`, `module`), then the outermost,
-/// then the first. Without such names, the one with the most tensors. Time O(pickle).
+/// then the first. Without such names, the dictionary, list or tuple with the most tensors. Time
+/// O(pickle).
 [[nodiscard]] inline StateDict find_state_dict(const Machine& machine, const Value& root) {
   return StateDictFinder(machine).find(root);
 }

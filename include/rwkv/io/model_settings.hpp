@@ -21,9 +21,9 @@ inline constexpr std::string_view embedding_norm_key = "rwkv.embedding_norm";
 
 /// What `c`, which has official names, says about the mathematics, put under this library's keys;
 /// and what it leaves out, filled in as it is meant: a head that is the table, norms without
-/// biases. `fla`: the file has fla's names, whose norm per head has an epsilon of head size times
-/// norm_eps. Throws `Error` (unsupported) for a setting that makes another model of it, (format)
-/// for contradictions.
+/// biases, the heads of an r_k in one dimension. `fla`: the file has fla's names, whose norm per
+/// head has an epsilon of head size times norm_eps. Throws `Error` (unsupported) for a setting that
+/// makes another model of it, (format) for contradictions.
 RWKV_FUNCTION void state_settings(Checkpoint& c, bool fla);
 
 /// The settings of the norms.

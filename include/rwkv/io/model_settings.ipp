@@ -115,6 +115,25 @@ inline void refuse_other_mathematics(const Checkpoint& c) {
         refuse(*said, ", which is another recurrence than RWKV-7's");
 }
 
+/// Heads for an r_k that has one dimension: of the size that the file says, else of that of all
+/// released models.
+inline void divide_into_heads(Checkpoint& c) {
+  std::optional<std::uint64_t> size;
+  for (const char* key : {"head_dim", "head_size", "head_size_a"})
+    if (const auto said = stated(c, key); said && !size) size = number<std::uint64_t>(c, *said);
+  for (auto& [name, tensor] : c.tensors) {
+    if (!name.ends_with(".att.r_k") || tensor.shape.size() != 1) continue;
+    const std::size_t n = static_cast<std::size_t>(size.value_or(64));
+    if (n == 0 || tensor.shape[0] % n != 0)
+      refuse_tensor(ErrorCategory::format, c.source, name, " of shape ", to_string(tensor.shape),
+                    " does not say how long its heads are; ",
+                    size ? "config.json says " + std::to_string(n)
+                         : "head_dim in a config.json beside it would");
+    tensor.shape = {tensor.shape[0] / n, n};
+    tensor.stride = {tensor.stride[0] * n, tensor.stride[0]};
+  }
+}
+
 /// Norms without biases: zeros in their places, if all norms of the kind are without.
 inline void fill_biases(Checkpoint& c, bool per_head) {
   constexpr std::string_view weight = ".weight";
@@ -139,6 +158,7 @@ inline void fill_biases(Checkpoint& c, bool per_head) {
 
 RWKV_FUNCTION void state_settings(Checkpoint& c, bool fla) {
   detail::refuse_other_mathematics(c);
+  detail::divide_into_heads(c);
   const auto is = [&](const char* key, std::string_view value) {
     const auto said = detail::stated(c, key);
     return said && said->value == value;

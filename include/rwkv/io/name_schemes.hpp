@@ -98,7 +98,7 @@ inline constexpr std::array<Words, 4> channel_mix_words{
 [[nodiscard]] inline std::optional<OfficialName> official_in_attention(std::string_view name) {
   const std::string att = "att." + std::string(name);
   if (find_block_tensor(att) != nullptr || name == "time_state") return OfficialName{att};
-  if (name == "x_x") return OfficialName{.name = "att.", .fused = true};
+  if (name == "x_x" || name == "x_rwkvag") return OfficialName{.name = "att.", .fused = true};
   const auto dot = name.find('.');
   if (dot == std::string_view::npos) return std::nullopt;
   const std::string_view word = name.substr(0, dot);
@@ -212,6 +212,15 @@ inline constexpr std::array<Words, 4> channel_mix_words{
     if (dot == std::string_view::npos) return false;
     name.remove_prefix(dot + 1);
   }
+}
+
+/// True for the names of numbers that training notes down: "global_step", "best_loss".
+[[nodiscard]] inline bool is_note(std::string_view name) {
+  name.remove_prefix(name.find_last_of("._") + 1);  // npos + 1 is 0
+  for (const std::string_view word : {"step", "steps", "epoch", "epochs", "iter", "iteration",
+                                      "loss", "lr", "rate", "seed", "version"})
+    if (name == word) return true;
+  return false;
 }
 
 /// True for running averages of the weights, which are a second model beside the first.

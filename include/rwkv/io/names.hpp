@@ -42,6 +42,8 @@ class ModelNames {
   }
 
   [[nodiscard]] const std::vector<Entry>& entries() const noexcept { return entries_; }
+  /// Whether any name belongs to RWKV-7.
+  [[nodiscard]] bool found() const noexcept { return found_; }
   /// Whether there is an RWKV-7 model, not only a state or an adapter.
   [[nodiscard]] bool is_model() const noexcept { return is_model_; }
   [[nodiscard]] bool is_fla() const noexcept { return is_model_ && is_fla_; }
@@ -192,7 +194,7 @@ inline void turn_low_rank(Checkpoint& checkpoint, const Names& by_name) {
 [[nodiscard]] inline OfficialName official_adapter(const std::string& name) {
   constexpr std::string_view lora_a = ".lora.0";
   constexpr std::string_view lora_b = ".lora.1";
-  if (!split_block(name, "blocks.")) return {name};
+  if (last_numbered(name, "blocks") == std::string::npos) return {name};
   if (name.ends_with(lora_a))
     return {name.substr(0, name.size() - lora_a.size()) + ".lora_A", true};
   if (name.ends_with(lora_b)) return {name.substr(0, name.size() - lora_b.size()) + ".lora_B"};
@@ -204,10 +206,11 @@ inline void turn_low_rank(Checkpoint& checkpoint, const Names& by_name) {
 /// `checkpoint` under official names: the schemes of io/name_schemes.hpp and RWKV-X are recognised
 /// behind any prefix and mapped, vectors become [1, 1, C], and nothing is copied. The sparse blocks
 /// of RWKV-X keep their `moba.<j>.` names, as do names that belong to no scheme (states, optimiser
-/// data); beside a model, gradients, moments and tensors of integers are left out. Weights in
-/// floats of 8 bits are widened, which does copy. Throws `Error` (format) when names collide or
-/// orientations contradict each other, (unsupported) for a tensor in a file with `layers.` that
-/// RWKV-7 does not have, and for two models in one file.
+/// data); beside a model, gradients and moments are left out, and beside anything of RWKV-7,
+/// tensors of integers, of no elements, and single numbers called after steps, losses and the like.
+/// Weights in floats of 8 bits are widened, which does copy. Throws `Error` (format) when names
+/// collide or orientations contradict each other, (unsupported) for a tensor in a file with
+/// `layers.` that RWKV-7 does not have, and for two models in one file.
 ///
 /// What the file leaves out is filled in as it is meant: a head that is the table, norms without
 /// biases. What its metadata says about the mathematics is put under this library's own keys (see
@@ -238,8 +241,10 @@ inline void turn_low_rank(Checkpoint& checkpoint, const Names& by_name) {
       }
       continue;
     }
-    const bool weight = is_float(tensor.dtype) || is_block(tensor.dtype);
-    if (names.is_model() && (!weight || detail::is_of_training(entry.stored))) continue;
+    const bool weight = (is_float(tensor.dtype) || is_block(tensor.dtype)) && tensor.size() > 0 &&
+                        !(tensor.size() == 1 && detail::is_note(entry.stored));
+    if (names.found() && !weight) continue;
+    if (names.is_model() && detail::is_of_training(entry.stored)) continue;
     if (names.is_strict() && names.behind_prefix(entry.stored))
       detail::refuse_tensor(ErrorCategory::unsupported, checkpoint.source, entry.stored,
                             " is not part of an RWKV-7 model");

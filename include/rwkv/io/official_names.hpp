@@ -40,12 +40,6 @@ struct OfficialName {
   return spec != nullptr && spec->role == TensorRole::low_rank;
 }
 
-/// True for the parameters within a block that are vectors of shape [1, 1, C] in official files.
-[[nodiscard]] constexpr bool is_vector(std::string_view name) noexcept {
-  const TensorSpec* const spec = find_block_tensor(name);
-  return spec != nullptr && spec->rank == 3;
-}
-
 /// A tensor with at most one dimension that is not 1, as [1, 1, C]; others as they are.
 [[nodiscard]] inline Tensor as_row(Tensor tensor) {
   std::size_t length = 1;
@@ -58,6 +52,19 @@ struct OfficialName {
   }
   tensor.shape = {1, 1, length};
   tensor.stride = {length * stride, length * stride, stride};
+  return tensor;
+}
+
+/// A matrix without the dimensions of 1 that some programs leave around it. An `r_k` that is left
+/// as one row says nothing about its heads: it has one dimension then.
+[[nodiscard]] inline Tensor as_matrix(Tensor tensor, bool heads) {
+  const auto drop = [&](std::size_t d) {
+    tensor.shape.erase(tensor.shape.begin() + static_cast<std::ptrdiff_t>(d));
+    tensor.stride.erase(tensor.stride.begin() + static_cast<std::ptrdiff_t>(d));
+  };
+  const std::size_t least = heads && tensor.shape.size() > 2 ? 1 : 2;
+  while (tensor.shape.size() > least && tensor.shape.front() == 1) drop(0);
+  while (tensor.shape.size() > 2 && tensor.shape.back() == 1) drop(tensor.shape.size() - 1);
   return tensor;
 }
 
@@ -77,7 +84,14 @@ struct OfficialName {
 
 /// Puts `tensor` into `checkpoint` under its official name and in its official shape.
 inline void add_official(Checkpoint& checkpoint, const OfficialName& official,
-                         const Tensor& tensor) {
+                         const Tensor& stored) {
+  const auto block = split_block(official.name, "blocks.");
+  const TensorSpec* const spec = block ? find_block_tensor(block->second) : nullptr;
+  const bool matrix = official.fused || official.name == "emb.weight" ||
+                      official.name == "head.weight" || (spec != nullptr && spec->rank == 2);
+  const Tensor tensor = matrix && stored.shape.size() > 2
+                            ? as_matrix(stored, block && block->second == "att.r_k")
+                            : stored;
   if (official.fused) {
     constexpr std::string_view order = "rwkvag";
     if (tensor.shape.size() < 2 || tensor.shape[0] != order.size())
@@ -90,8 +104,7 @@ inline void add_official(Checkpoint& checkpoint, const OfficialName& official,
   if (official.transposed && tensor.shape.size() != 2)
     refuse_tensor(ErrorCategory::format, checkpoint.source, official.name, " has shape ",
                   to_string(tensor.shape), " and is no matrix");
-  const auto block = split_block(official.name, "blocks.");
-  const bool vector = block && is_vector(block->second);
+  const bool vector = spec != nullptr && spec->rank == 3;
   const auto [entry, fresh] = checkpoint.tensors.try_emplace(official.name);
   if (!fresh)
     refuse_tensor(ErrorCategory::format, checkpoint.source, official.name, " occurs twice");

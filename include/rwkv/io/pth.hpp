@@ -54,19 +54,25 @@ class PthReader {
       if (!checkpoint.tensors.emplace(name, tensor).second)
         refuse_tensor(ErrorCategory::format, source_, name, " occurs twice");
     };
-    if (found.dict) {
-      for (const auto& [key, value] : machine.items(*found.dict))
-        if (const auto* name = std::get_if<std::string_view>(&key)) add(*name, value);
-    } else if (outermost != nullptr) {  // a list, or a dictionary with numbers for keys
-      std::int64_t number = 0;
-      for (const auto& [key, value] : machine.items(*outermost)) {
+    const auto chosen = found.value.value_or(root);
+    if (const auto* dict = std::get_if<pickle::Dict>(&chosen)) {
+      const auto& items = machine.items(*dict);
+      const bool named = std::any_of(items.begin(), items.end(), [](const auto& item) {
+        return std::holds_alternative<std::string_view>(item.first) &&
+               std::holds_alternative<pickle::TensorRef>(item.second);
+      });
+      std::int64_t number = 0;  // of a list; a dictionary may have numbers for keys
+      for (const auto& [key, value] : items) {
         const auto* own = std::get_if<std::int64_t>(&key);
-        add(std::to_string(own != nullptr ? *own : number), value);
+        if (const auto* name = std::get_if<std::string_view>(&key))
+          add(*name, value);
+        else if (!named)
+          add(std::to_string(own != nullptr ? *own : number), value);
         ++number;
       }
     } else {
       std::size_t number = 0;
-      for (const pickle::Value& value : machine.tuples()[std::get<pickle::Tuple>(root)])
+      for (const pickle::Value& value : machine.tuples()[std::get<pickle::Tuple>(chosen)])
         add(std::to_string(number++), value);
     }
     if (!found.is_model && outermost != nullptr && machine.is_object(*outermost))
@@ -158,8 +164,8 @@ class PthReader {
 /// Reads a file written by torch.save, whose content is `bytes`, which must outlive the result: the
 /// dictionary in it that looks most like a model (`find_state_dict`), at any depth and under any
 /// key. Whatever else there is (step counts, optimiser states, objects of any class) is left out
-/// and not looked at. Without such a dictionary, the tensors of an outermost list, tuple or
-/// dictionary with numbers for keys are called "0", "1", ... Views keep their strides, and tensors
+/// and not looked at. Without names of RWKV, that is the dictionary, list or tuple with the most
+/// tensors; those without names are called "0", "1", ... Views keep their strides, and tensors
 /// that share a storage keep sharing it. Throws `Error` (format) for a damaged file and
 /// (unsupported) for compressed entries, for weights that are no plain tensors, and for the format
 /// before torch 1.6. Time and memory O(pickle + entries).

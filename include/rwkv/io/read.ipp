@@ -100,7 +100,8 @@ inline void add_config(Checkpoint& checkpoint, const std::filesystem::path& file
   const MappedFile config(file);
   Metadata metadata = read_model_config(config.bytes(), file.string());
   const auto type = metadata.find("config.model_type");
-  if (type != metadata.end() && type->second.find("rwkv") == std::string::npos) {
+  if (type != metadata.end() && type->second.find("wkv") == std::string::npos &&
+      type->second.find("WKV") == std::string::npos) {
     if (!insist) return;
     fail_with(ErrorCategory::unsupported, file.string(),
               ": this is the configuration of a model of type ", printable(type->second),

@@ -60,6 +60,12 @@ class SafetensorsHeaderEvents final : public JsonEvents {
     return true;
   }
 
+  bool null() override {  // instead of no metadata
+    if (depth_ != 1 || !in_metadata_) return refuse("null");
+    in_metadata_ = false;
+    return true;
+  }
+
   bool end_object() override {
     --depth_;
     if (depth_ == 0 || in_metadata_) {
