@@ -314,6 +314,12 @@ TEST_CASE("hyper-parameters that make no sense are refused") {
   CHECK(contains(refusal([](auto& c) { c.window = 0; }), "window 0"));
   CHECK(contains(refusal([](auto& c) { c.window = 24; }), "window 24"));
   CHECK(contains(refusal([](auto& c) { c.min_cache = 40; }), "min 40"));
+  CHECK(refusal([](auto& c) { c.window = 16; }).empty());
+  CHECK(contains(refusal([](auto& c) { c.window = 17; }),
+                 "window 17, min 24, max 40 where 0 < window < min and min + window <= max"));
+  CHECK(refusal([](auto& c) {
+          c.window = 17, c.semantics = rwkv::HybridSemantics::package;
+        }).empty());
   CHECK(refusal([](auto& c) { c.max_cache = 0, c.window = 0; }).empty());
 
   HybridConfig c;

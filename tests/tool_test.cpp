@@ -599,7 +599,7 @@ TEST_CASE("samples with prompts, any vocabulary, adapters: the model carries wha
   std::string samples;
   for (int i = 0; i < 40; ++i)
     samples +=
-        i % 2 ? "{\"prompt\": \"ab\", \"completion\": \"ba\"}\n" : "{\"text\": \"abba\"}\n\n";
+        i % 2 ? "{\"prompt\": \"ab\", \"completion\": \"ba\"}\n" : "{\"text\": \"abba\"}\r\n \r\n";
   spit(shell.path("samples.jsonl"), samples);
   spit(shell.path("vocab.json"), R"({"1": "a", "2": "b", "3": [97, 98]})");
   const std::string small = "--steps 20 --batch 4 --rate 1e-2 --threads 1 --seed 3 ";
@@ -701,6 +701,16 @@ TEST_CASE("training refuses what is damaged or empty and resumes a finished run"
   // Resuming a finished run has nothing to do; a damaged checkpoint is refused and changes nothing.
   const std::string finished = slurp(shell.path("a.safetensors"));
   CHECK(shell.run(train + "--out a.safetensors --checkpoint run.ckpt --resume").status == 0);
+  // But for the model itself, which is in the checkpoint, unless an earlier one was better.
+  const auto lost = shell.run(train + "--out lost.safetensors --checkpoint run.ckpt --resume");
+  check_refused(lost);
+  CHECK(lost.err.find("lost.safetensors is not there") != std::string::npos);
+  const std::string plain =
+      "train --text text.txt --layers 1 --embed 16 --head-size 16 --batch 2 --length 16 --steps 2 "
+      "--threads 1 --checkpoint plain.ckpt ";
+  REQUIRE(shell.run(plain + "--out plain.safetensors").status == 0);
+  REQUIRE(shell.run(plain + "--out again.safetensors --resume").status == 0);
+  CHECK(slurp(shell.path("again.safetensors")) == slurp(shell.path("plain.safetensors")));
   spit(shell.path("run.ckpt"), slurp(shell.path("run.ckpt")).substr(0, 1000));
   check_refused(shell.run(train + "--out a.safetensors --checkpoint run.ckpt --resume"));
   CHECK(slurp(shell.path("a.safetensors")) == finished);
@@ -1142,6 +1152,57 @@ TEST_CASE("numbers are numbers, from end to end and in range") {
        {"--rate nan", "--rate 1e99", "--steps 0", "--steps -1", "--ranks 1,2,-3,4", "--ffn -1",
         "--warm-up -1", "--clip inf", "--seed x"})
     CHECK(shell.run("train --text t --out o " + std::string(wrong)).status == 2);
+}
+
+TEST_CASE("options that would be ignored or name nothing are wrong usage") {
+  const Shell shell;
+  for (const char* wrong :
+       {"generate --state-layout official", "generate --prompt-file ''", "generate --state-in ''",
+        "generate --state-out ''", "generate --vocab ''", "generate --grammar ''",
+        "generate --draft ''", "generate --stop ''", "logits m --tokens t --out o --positions ''",
+        "chat m --state-layout official", "train --text t --out o --init m --layers 3",
+        "train --text t --out o --init m --ranks 1,2,3,4",
+        "train --text t --out o --init m --eigenvalues extended",
+        "train --samples s --out o --length 8", "train --text t --out o --lora-rank 2",
+        "train --text t --out o --init m --mode lora --weight-decay 0.1",
+        "train --text t --out o --init m --mode state --type f32",
+        "train --text t --out o --validate-every 5",
+        "train --text t --out o --checkpoint c --other-options"}) {
+    CAPTURE(wrong);
+    CHECK(shell.run(wrong).status == 2);
+  }
+}
+
+TEST_CASE("what is read is not written over, and standard input is read once") {
+  const TrainedShell shell;
+  spit(shell.path("tokens.txt"), "1 2 3 4");
+  const std::string before = slurp(shell.path("a.safetensors"));
+  for (const char* over :
+       {"logits a.safetensors --tokens tokens.txt --out ./a.safetensors",
+        "logits a.safetensors --tokens tokens.txt --out tokens.txt",
+        "logits a.safetensors --tokens tokens.txt --out o.npy --state-out a.safetensors",
+        "generate a.safetensors --tokens 2 --state-out a.safetensors",
+        "generate a.safetensors --tokens 2 --prompt-file tokens.txt --state-out tokens.txt",
+        "gradients a.safetensors --tokens tokens.txt --out a.safetensors"}) {
+    CAPTURE(over);
+    const auto o = shell.run(over);
+    check_refused(o);
+    CHECK(o.err.find("are the same file") != std::string::npos);
+  }
+  spit(shell.path("script.txt"), "the cat\n/save a.safetensors\n");
+  const auto chat = shell.run("chat a.safetensors --tokens 2 < script.txt");
+  CHECK(chat.status == 1);
+  CHECK(chat.err.find("the model and /save are the same file") != std::string::npos);
+  CHECK(slurp(shell.path("a.safetensors")) == before);
+  CHECK(slurp(shell.path("tokens.txt")) == "1 2 3 4");
+
+  spit(shell.path("schema.json"), R"({"type": "boolean"})");
+  const auto both =
+      shell.run("generate a.safetensors --json-schema - --prompt-file - < schema.json");
+  check_refused(both);
+  CHECK(both.err.find("for one thing only") != std::string::npos);
+  check_refused(shell.run("chat a.safetensors --tools - < script.txt"));
+  check_refused(shell.run("logits a.safetensors --tokens tokens.txt --out o.npy --positions ,"));
 }
 
 TEST_CASE("training looks at its paths before the first step") {

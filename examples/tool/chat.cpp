@@ -66,7 +66,7 @@ class Session {
  public:
   Session(const Model& model, const State& start, Work& work, const rwkv::Tokenizer& tokenizer,
           const rwkv::ChatSettings& settings, const rwkv::GenerateOptions& options,
-          rwkv::ThreadPool& pool, Feeding& feeding)
+          rwkv::ThreadPool& pool, Feeding& feeding, std::string source)
       : model_(model),
         start_(start),
         work_(work),
@@ -74,6 +74,7 @@ class Session {
         options_(options),
         pool_(pool),
         feeding_(feeding),
+        source_(std::move(source)),
         talk_(model, start, tokenizer, settings) {}
 
   /// Until the end of the input.
@@ -117,7 +118,8 @@ class Session {
       talk_ = rwkv::Conversation<Model, State>(model_, start_, tokenizer_, std::move(settings));
       drafts_follow_ = false;
     } else if (command == "/save") {
-      talk_.save(file_named(rest));
+      require_not_over({"/save", file_named(rest)}, {{"the model", source_}});
+      talk_.save(rest);
     } else if (command == "/load") {
       talk_.load(file_named(rest));
       drafts_follow_ = false;
@@ -187,6 +189,7 @@ class Session {
   rwkv::GenerateOptions options_;
   rwkv::ThreadPool& pool_;
   Feeding& feeding_;
+  std::string source_;         // the model's file
   bool drafts_follow_ = true;  // the draft has read what the conversation has
   rwkv::Conversation<Model, State> talk_;
   const bool terminal_ = isatty(STDIN_FILENO) == 1;
@@ -224,6 +227,8 @@ void run(const Chat& options) {
                                                  : chat::mode_named(*settings.form, options.think);
   settings.think = mode.think;
   settings.system = options.system;
+  if (options.tools == "-")
+    rwkv::fail(rwkv::ErrorCategory::argument, "--tools -: standard input is the conversation");
   if (!options.tools.empty()) {
     settings.tools = trimmed(read_all(options.tools));
     (void)chat::tool_names(settings.tools, options.tools);
@@ -233,18 +238,19 @@ void run(const Chat& options) {
   generate.any_vocabulary = !options.vocab.empty();  // there was a warning
   generate.sampler =
       sampler_options(options.sampling, chat::recommended_sampling(mode, !settings.tools.empty()));
-  with_model(checkpoint, options.hybrid, pool, load_options(options),
-             [&](const auto& model, auto state, const auto& make_workspace) {
-               const auto tokenizer =
-                   tokenizer_for(options.vocab, checkpoint, model.shape().vocab());
-               if (model.shape().vocab() == 256) generate.stop_tokens.clear();  // 0 is a byte
-               if (!options.state_in.empty())
-                 state = model.load_state(options.state_in, state_options(options.state_layout));
-               auto work = make_workspace(128, 128);
-               Feeding feeding(options.drafting, model, tokenizer, pool, true);
-               generate.feeder = feeding.feeder();
-               Session(model, state, work, tokenizer, settings, generate, pool, feeding).run();
-             });
+  with_model(
+      checkpoint, options.hybrid, pool, load_options(options),
+      [&](const auto& model, auto state, const auto& make_workspace) {
+        const auto tokenizer = tokenizer_for(options.vocab, checkpoint, model.shape().vocab());
+        if (model.shape().vocab() == 256) generate.stop_tokens.clear();  // 0 is a byte
+        if (!options.state_in.empty())
+          state = model.load_state(options.state_in, state_options(options.state_layout));
+        auto work = make_workspace(128, 128);
+        Feeding feeding(options.drafting, model, tokenizer, pool, true);
+        generate.feeder = feeding.feeder();
+        Session(model, state, work, tokenizer, settings, generate, pool, feeding, checkpoint.source)
+            .run();
+      });
 }
 
 }  // namespace tool

@@ -27,6 +27,7 @@
 #include <string>
 #include <system_error>
 #include <unistd.h>
+#include <utility>
 #include <vector>
 
 namespace tool {
@@ -168,6 +169,13 @@ inline void require_apart(const std::vector<std::pair<const char*, std::filesyst
     }
 }
 
+/// Throws Error (argument) if a file would be written over one that is read.
+inline void require_not_over(
+    const std::pair<const char*, std::filesystem::path>& written,
+    const std::vector<std::pair<const char*, std::filesystem::path>>& read) {
+  for (const auto& file : read) require_apart({file, written});
+}
+
 /// Throws Error (io) now if a file could not be written there after long work. "" is no file.
 inline void check_writable(const std::string& path) {
   std::error_code ignored;
@@ -179,7 +187,13 @@ inline void check_writable(const std::string& path) {
 
 /// Everything in a file, or on standard input for "-".
 inline std::string read_all(const std::string& path) {
-  if (path == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
+  if (path == "-") {
+    static bool read = false;
+    if (std::exchange(read, true))
+      rwkv::fail(rwkv::ErrorCategory::argument,
+                 "standard input (-) can be read for one thing only");
+    return {std::istreambuf_iterator<char>(std::cin), {}};
+  }
   std::ifstream in = open_file(path);
   std::string text{std::istreambuf_iterator<char>(in), {}};
   if (in.bad()) rwkv::fail_with(rwkv::ErrorCategory::io, path, ": cannot be read");

@@ -108,6 +108,9 @@ void run(const Generate& options) {
   const auto grammar = grammar_of(options);  // before anything that takes time
   rwkv::ThreadPool pool(options.threads);
   const auto checkpoint = rwkv::io::read_checkpoint(options.model);
+  require_not_over({"--state-out", options.state_out}, {{"the model", checkpoint.source},
+                                                        {"--vocab", options.vocab},
+                                                        {"--prompt-file", options.prompt_file}});
   with_model(checkpoint, options.hybrid, pool, load_options(options), options.device,
              [&](const auto& model, auto state, const auto& make_workspace) {
                const auto tokenizer =

@@ -73,6 +73,9 @@ void run(const Gradients& o) {
   rwkv::ThreadPool pool(o.threads);
   const io::Checkpoint checkpoint =
       with_adapters(io::read_checkpoint(o.model), read_adapters(o.adapters));
+  require_not_over(
+      {"--out", o.out},
+      {{"the model", checkpoint.source}, {"--tokens", o.tokens}, {"--state-in", o.state_in}});
   const train::Parameters parameters = train::read_parameters(checkpoint);
   rwkv::State initial(parameters.shape());
   if (!o.state_in.empty())

@@ -25,6 +25,8 @@ std::vector<std::size_t> parse_positions(const std::string& text, std::size_t to
                         " tokens");
       positions.push_back(p);
     }
+    if (positions.empty())
+      rwkv::fail_with(rwkv::ErrorCategory::argument, "--positions: \"", text, "\" names none");
   }
   return positions;
 }
@@ -136,6 +138,11 @@ void run(const LogitsOptions& options) {
   check_writable(options.state_out);
   rwkv::ThreadPool pool(options.threads);
   const auto checkpoint = rwkv::io::read_checkpoint(options.model);
+  require_not_over({"--out", options.out}, {{"the model", checkpoint.source},
+                                            {"--tokens", options.tokens},
+                                            {"--state-in", options.state_in}});
+  require_not_over({"--state-out", options.state_out},
+                   {{"the model", checkpoint.source}, {"--tokens", options.tokens}});
   with_model(checkpoint, options.hybrid, pool, load_options(options), options.device,
              [&](const auto& model, auto state, const auto& make_workspace) {
                const auto tokens = parse_tokens(read_all(options.tokens), options.tokens);

@@ -160,11 +160,13 @@ void add_inputs(CLI::App* app, rwkv::kernels::Inputs& inputs) {
       ->excludes(exact);
 }
 
-void add_state_layout(CLI::App* app, std::string& layout) {
+void add_state_in(CLI::App* app, std::string& file, std::string& layout, const char* description) {
+  auto* state = app->add_option("--state-in", file, description);
   app->add_option(
          "--state-layout", layout,
          "of a tuned state: official, or web-rwkv (transposed); default: web-rwkv for *.st")
-      ->check(CLI::IsMember({"official", "web-rwkv"}));
+      ->check(CLI::IsMember({"official", "web-rwkv"}))
+      ->needs(state);
 }
 
 /// `defaults` are shown behind the descriptions, in the order of the options.
@@ -215,6 +217,17 @@ void add_hybrid(CLI::App* app, tool::Hybrid& hybrid) {
                   "attn_mode, cache; default: the model file's");
 }
 
+/// Throws where the value of an option that names something is empty: the "$FILE" of a script that
+/// has none would pass for an option that was not given.
+void refuse_empty(const CLI::App& app) {
+  const std::set<std::string> texts{"--prompt", "--regex", "--system", "--separator", "PATTERN"};
+  for (const CLI::App* command_line : app.get_subcommands())
+    for (const CLI::Option* option : command_line->get_options())
+      for (const std::string& value : option->results())
+        if (value.empty() && !texts.contains(option->get_name()))
+          throw CLI::ValidationError(option->get_name(), "is given and empty");
+}
+
 int parse_and_run(int argc, char** argv) {
   CLI::App app("RWKV language models on the command line");
   app.name("rwkv");
@@ -253,8 +266,7 @@ int parse_and_run(int argc, char** argv) {
   add_quantise(sub, logits.quantise);
   add_device(sub, logits.device);
   add_threads(sub, logits.threads);
-  sub->add_option("--state-in", logits.state_in, "start from this state file");
-  add_state_layout(sub, logits.state_layout);
+  add_state_in(sub, logits.state_in, logits.state_layout, "start from this state file");
   sub->add_option("--state-out", logits.state_out, "write the final state to this file");
   sub->add_option("--out", logits.out, "result: float32 [positions, vocabulary]")->required();
 
@@ -294,8 +306,8 @@ int parse_and_run(int argc, char** argv) {
                   "regular expression that the text must match as a whole")
       ->excludes(schema)
       ->excludes(grammar);
-  sub->add_option("--state-in", generate.state_in, "start from this state file (or tuned state)");
-  add_state_layout(sub, generate.state_layout);
+  add_state_in(sub, generate.state_in, generate.state_layout,
+               "start from this state file (or tuned state)");
   sub->add_option("--state-out", generate.state_out, "write the final state to this file");
   add_sampling(sub, generate.sampling, {"1", "0.85", "0", "0", "0", "0", "0.996"});
   add_drafting(sub, generate.drafting);
@@ -333,8 +345,8 @@ int parse_and_run(int argc, char** argv) {
       "--tools", chat.tools,
       "JSON file: a list of functions, {\"name\", \"description\", \"parameters\"} each; "
       "answers are calls of them, as JSON");
-  sub->add_option("--state-in", chat.state_in, "start from this state file (or tuned state)");
-  add_state_layout(sub, chat.state_layout);
+  add_state_in(sub, chat.state_in, chat.state_layout,
+               "start from this state file (or tuned state)");
   sub->add_option("--tokens", chat.tokens, "how many tokens an answer has at most")
       ->check(whole(1, whole_limit))
       ->capture_default_str();
@@ -479,8 +491,7 @@ int parse_and_run(int argc, char** argv) {
       ->check(whole(1, 1 << 20))
       ->capture_default_str();
   add_adapters(sub, gradients.adapters);
-  sub->add_option("--state-in", gradients.state_in, "initial state of every row");
-  add_state_layout(sub, gradients.state_layout);
+  add_state_in(sub, gradients.state_in, gradients.state_layout, "initial state of every row");
   sub->add_flag("--l2wrap", gradients.l2wrap, "add the official guard's gradient");
   sub->add_option("--out", gradients.out, "safetensors file with loss, grad.* and grad_state0.*")
       ->required();
@@ -514,11 +525,11 @@ int parse_and_run(int argc, char** argv) {
   tool::Train train;
   sub = add(app, "train", "train a model, its LoRA or only its initial state", train);
   auto* text = sub->add_option("--text", train.text, "train on this text");
-  sub->add_option("--samples", train.samples,
-                  "train on JSON lines: {\"text\"} or {\"prompt\", \"completion\"}")
-      ->excludes(text);
-  sub->add_option("--validation", train.validation,
-                  "held-out file of the same kind; the best model is kept");
+  auto* samples = sub->add_option("--samples", train.samples,
+                                  "train on JSON lines: {\"text\"} or {\"prompt\", \"completion\"}")
+                      ->excludes(text);
+  auto* validation = sub->add_option("--validation", train.validation,
+                                     "held-out file of the same kind; the best model is kept");
   sub->add_option("--vocab", train.vocab, "vocabulary file; default: bytes");
   auto* init =
       sub->add_option("--init", train.init, "start from this model instead of a random one");
@@ -528,9 +539,11 @@ int parse_and_run(int argc, char** argv) {
                   "with --mode lora: the adapters alone, for --adapter; --out has them merged in");
   auto* checkpoint =
       sub->add_option("--checkpoint", train.checkpoint, "file to save the run to, and resume from");
-  sub->add_flag("--resume", train.resume, "continue the run in --checkpoint")->needs(checkpoint);
+  auto* resume = sub->add_flag("--resume", train.resume, "continue the run in --checkpoint")
+                     ->needs(checkpoint);
   sub->add_flag("--other-options", train.other_options,
-                "resume although schedule, data or optimizer differ");
+                "resume although schedule, data or optimizer differ")
+      ->needs(resume);
   sub->add_option("--log", train.log, "one JSON line per step");
   sub->add_option("--mode", train.mode, "full, lora, or state: only the initial state")
       ->check(CLI::IsMember({"full", "lora", "state"}))
@@ -583,18 +596,31 @@ int parse_and_run(int argc, char** argv) {
       ->check(whole(0, std::uint64_t(-1)))
       ->capture_default_str();
   add_threads(sub, train.threads);
+  // What would be ignored is refused.
+  for (const char* of_a_new_model :
+       {"--layers", "--embed", "--head-size", "--ffn", "--ranks", "--deep-embed", "--eigenvalues"})
+    sub->get_option(of_a_new_model)->excludes(init);
+  sub->get_option("--length")->excludes(samples);
+  sub->get_option("--validate-every")->needs(validation);
+  const auto train_has = [sub](const char* option) { return sub->count(option) > 0; };
 
   try {
     if (argc > 1 && argv[1][0] != '-' &&
         app.get_subcommands([&](CLI::App* known) { return known->get_name() == argv[1]; }).empty())
       throw CLI::ValidationError("\"" + std::string(argv[1]) + "\" is no command");
     app.parse(argc, argv);
+    refuse_empty(app);
     if (app.got_subcommand("train") && train.text.empty() && train.samples.empty())
       throw CLI::RequiredError("--text or --samples");
     if (app.got_subcommand("train") && train.mode != "full" && train.init.empty())
       throw CLI::RequiredError("--init, for --mode " + train.mode + ",");
-    if (!train.lora_out.empty() && train.mode != "lora")
-      throw CLI::ValidationError("--lora-out", "there is a LoRA with --mode lora alone");
+    for (const auto& [option, mode] :
+         {std::pair{"--lora-out", "lora"}, std::pair{"--lora-rank", "lora"},
+          std::pair{"--lora-alpha", "lora"}, std::pair{"--weight-decay", "full"}})
+      if (train_has(option) && train.mode != mode)
+        throw CLI::ValidationError(option, std::string("is for --mode ") + mode + " alone");
+    if (train_has("--type") && train.mode == "state")
+      throw CLI::ValidationError("--type", "is for models, and states are written as f32");
     if (app.got_subcommand("convert")) {
       if (!convert.shape.empty()) std::swap(convert.model, convert.out);  // OUT stands alone
       if (convert.out.empty()) throw CLI::RequiredError("OUT");

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common.hpp"
+#include <rwkv/core/parse.hpp>
 #include <rwkv/io/vocabulary_file.hpp>
 #include <rwkv/io/vocabulary_text.hpp>
 #include <rwkv/train.hpp>
@@ -31,7 +32,7 @@ std::vector<train::SampleList::Item> read_samples(const std::string& path,
   std::size_t number = 0;
   for (std::string line; std::getline(lines, line);) {
     ++number;
-    if (line.empty()) continue;
+    if (line.find_first_not_of(" \t\r") == line.npos) continue;
     const auto wrong = [&](const char* why) {
       rwkv::fail_with(rwkv::ErrorCategory::format, path, ": line ", number, ": ", why);
     };
@@ -206,9 +207,11 @@ void run_training(const Train& o, train::Parameters start, Source source,
   double best = HUGE_VAL;
   if (o.resume) {
     const auto notes = trainer.resume(o.checkpoint, o.other_options);
-    if (const auto it = notes.find(best_note); it != notes.end()) best = std::stod(it->second);
+    if (const auto it = notes.find(best_note); it != notes.end())
+      best = rwkv::internal::parse<double>(it->second).value_or(best);
   }
-  Log log(o.log, trainer.steps(), o.resume);
+  const std::uint64_t begun_with = trainer.steps();
+  Log log(o.log, begun_with, o.resume);
   const bool terminal = isatty(STDERR_FILENO) == 1;
 
   rwkv::io::Metadata metadata;
@@ -273,6 +276,13 @@ void run_training(const Train& o, train::Parameters start, Source source,
     log.add(line);
   }
   if (terminal) std::fputs("\r\033[K", stderr);
+  if (o.resume && begun_with == trainer.steps()) {  // there was nothing to do
+    if (!validation)
+      write();
+    else if (!std::filesystem::exists(o.out))
+      rwkv::fail_with(rwkv::ErrorCategory::argument, o.checkpoint, ": this run is finished, and ",
+                      o.out, " is not there: the best model is not kept in a checkpoint");
+  }
 }
 
 /// What is written must be writable, and nothing that is read but the model to start from.

@@ -162,7 +162,7 @@ RWKV_FUNCTION void Generation::stop(std::size_t tokens, std::span<const float> l
   if (!count(tokens)) return cancel();
   result_.tokens.resize(fed_);  // one may have been drawn that nobody fed
   ended_ = true;
-  end(logits);
+  end(input_.empty() && fed_ == 0 ? options_->logits : logits);
 }
 
 RWKV_FUNCTION bool Generation::take_forced(std::size_t known, std::size_t rows, const Show& show) {
@@ -172,10 +172,10 @@ RWKV_FUNCTION bool Generation::take_forced(std::size_t known, std::size_t rows, 
     if (token >= known)
       fail_with(ErrorCategory::argument, "the constraint forces token ", token,
                 ", which is outside the model's vocabulary of ", known);
+    wanted_ = show_if_any(stream_.push(token), show);
+    if (stream_.reason() == StopReason::stop_token) break;  // it is not part of the text
     constraint.accept(token);
     sampler().observe(token);
-    wanted_ = show_if_any(stream_.push(token), show);
-    if (stream_.reason() == StopReason::stop_token) break;
     result_.tokens.push_back(token);
     if (stream_.reason() != StopReason::none || !wanted_) break;
   }

@@ -30,7 +30,9 @@ class History {
   [[nodiscard]] const DynamicShape& shape() const noexcept { return shape_; }
   /// Tokens that can be taken back.
   [[nodiscard]] RWKV_FUNCTION std::size_t size() const noexcept;
-  /// As many as can be taken back whatever was fed, once as many were.
+  /// As many as can be taken back once as many were fed one by one. A pass is logged in one place:
+  /// passes of k tokens (guesses, say) leave up to k - 1 places of each log empty, and of one
+  /// longer than `capacity` its last tokens alone can be taken back, and what follows.
   [[nodiscard]] std::size_t reach() const noexcept { return (logs_at_most_ - 1) * capacity_; }
   /// Bytes held; never more than the budget.
   [[nodiscard]] RWKV_FUNCTION std::size_t bytes() const noexcept;

@@ -24,7 +24,8 @@
 //     window vote, each with its softmax over all entries before the window. What is kept stays in
 //     order of time, and chunks are counted anew from the start. This happens after max_cache
 //     tokens and then after every max_cache - min_cache, wherever calls begin or end. The votes are
-//     cast token by token: only one number per entry and head is stored, and there is no pause.
+//     cast token by token: only one number per entry and head is stored, and there is no pause. So
+//     the window must be no longer than max_cache - min_cache.
 //
 // package: what the published package computes, for comparison. **A call is part of the input.**
 //   * Each slot's tokens are one call, and all calls of a batch fit into one pass of the workspace.

@@ -99,10 +99,15 @@ struct HybridConfig {
       fail_with(ErrorCategory::argument, source, ": topk is ", top_k, ", not 1 ... ",
                 largest_top_k);
     if (max_cache == 0) return;
+    // In the paper's semantics the queries of the window vote as they come and are not stored: all
+    // of them must have come since the cache was last thinned out.
+    const bool paper = semantics == HybridSemantics::paper;
     if (max_cache > limit || window == 0 || window >= min_cache ||
-        (semantics == HybridSemantics::paper && min_cache >= max_cache))
+        (paper && (min_cache >= max_cache || window > max_cache - min_cache)))
       fail_with(ErrorCategory::argument, source, ": window ", window, ", min ", min_cache, ", max ",
-                max_cache, " where 0 < window < min < max is needed");
+                max_cache,
+                paper ? " where 0 < window < min and min + window <= max are needed"
+                      : " where 0 < window < min is needed");
   }
 
   friend bool operator==(const HybridConfig&, const HybridConfig&) = default;

@@ -255,8 +255,8 @@ typedef struct rwkv_generate_result {
  * has read exactly the prompt and these tokens. With an empty prompt it goes on where the last call
  * of rwkv_generate or rwkv_eval with this state (not one that was loaded) ended; calls with one
  * sampler then give what one long call gives. `sampler` NULL: a new one with the defaults.
- * `result` may be NULL; set its struct_size before. If a call fails, the state may have read a part
- * of the prompt or of the text. */
+ * `result` may be NULL; set its struct_size before. If a call fails with another error than
+ * RWKV_ERROR_ARGUMENT, the state may have read a part of the prompt or of the text. */
 RWKV_API rwkv_status rwkv_generate(rwkv_state* state, rwkv_sampler* sampler, const char* prompt,
                                    size_t prompt_size, const rwkv_generate_options* options,
                                    rwkv_on_text on_text, void* user, rwkv_generate_result* result);

@@ -258,8 +258,8 @@ class Feeder final : public AnyFeeder {
 /// One step of a batch in which every sequence is fed by its own feeder, with its own guesses, and
 /// keeps as many of them as are right: afterwards every request has its logits. Those whose tokens
 /// were guessed before take no part in a pass; if all were, there is none. Before a state is used
-/// for anything else, `Feeder::settle` makes it that of the tokens that were fed. Throws as
-/// `Model::forward`; no request has logits then.
+/// for anything else, `Feeder::settle` makes it that of the tokens that were fed. Throws
+/// Error (argument, shape) as `Model::forward`, before anything has changed.
 template <class Model, class Work>
 void feed(const Model& model, std::span<Feeder::Request> requests, Work& work,
           ExecutorRef exec = {}) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <rwkv/core/argmax.hpp>
+#include <rwkv/shape_difference.hpp>
 #include <rwkv/speculate.hpp>
 
 #include <algorithm>
@@ -353,10 +354,18 @@ RWKV_FUNCTION void Feeder::feed(std::span<Request> requests, const Forward& forw
                 requests[i].feeder == nullptr  ? "feeder"
                 : requests[i].state == nullptr ? "state"
                                                : "tokens");
+    // Here, because the first of several passes may have fed other states when a model says so.
+    const DynamicShape& shape = requests[i].feeder->shape_;
+    internal::check_state(shape, *requests[i].state, "the state of request ", i);
+    for (std::size_t t = 0; t < requests[i].tokens.size(); ++t)
+      if (requests[i].tokens[t] >= shape.vocab())
+        fail_with(ErrorCategory::argument, "request ", i, ": token ", requests[i].tokens[t],
+                  " at position ", t, " is outside the vocabulary of ", shape.vocab());
     for (std::size_t j = 0; j < i; ++j)
-      if (requests[j].feeder == requests[i].feeder)
-        fail_with(ErrorCategory::argument, "requests ", j, " and ", i,
-                  " have the same feeder: each sequence has its own");
+      if (requests[j].feeder == requests[i].feeder || requests[j].state == requests[i].state)
+        fail_with(ErrorCategory::argument, "requests ", j, " and ", i, " have the same ",
+                  requests[j].feeder == requests[i].feeder ? "feeder" : "state",
+                  ": each sequence has its own");
   }
   Pass all, last;
   bool guessed = false;

@@ -163,6 +163,9 @@ check(tool == b"The king" + text + b"\n", f"{tool} is what the tool says, {text}
 check((result.reason, result.prompt_tokens, result.tokens) == (1, 8, 60), "the result")
 halves, sampler = made(lib.rwkv_state_new, model), new_sampler(model, 7)
 first, _ = generate(halves, sampler, b"The king", 30)
+nothing = GenerateOptions(max_tokens=30, stop_strings=(c_char_p * 1)(b""), stop_string_count=1)
+refused(lib.rwkv_generate(halves, sampler, b"", 0, byref(nothing), OnText(), None, None), ARGUMENT,
+        "a stop string is empty")  # and the text can go on all the same
 second, _ = generate(halves, sampler, b"", 30)
 check(first + second == text, "30 tokens and 30 are 60")
 check(state_bytes(halves) == state_bytes(state), "the states agree")
@@ -352,6 +355,9 @@ refused(lib.rwkv_open(MODEL.encode(), byref(OpenOptions(matrix_type=b"q9")), byr
         ARGUMENT, "q9")
 refused(lib.rwkv_open_memory(b"abc", 3, None, byref(handle)), FORMAT, "no model file")
 refused(lib.rwkv_state_new(None, byref(handle)), ARGUMENT, "model is NULL")
+handle = c_void_p(1)
+refused(lib.rwkv_state_from_bytes(model, None, 5, byref(handle)), ARGUMENT, "data is NULL")
+check(not handle, "what could not be made is NULL")
 refused(lib.rwkv_eval(state, (c_uint32 * 1)(256), 1, None, None), ARGUMENT, "token 256")
 refused(lib.rwkv_eval(state, tokens, 0, None, None), ARGUMENT, "no tokens")
 refused(lib.rwkv_eval(None, tokens, 1, None, None), ARGUMENT, "NULL")

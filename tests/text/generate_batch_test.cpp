@@ -149,6 +149,8 @@ TEST_CASE("a sequence goes on from logits, with a sampler of the caller's") {
   auto tokens = batch.ended(number) ? batch.take(number) : GenerateResult();
   thirty.logits = tokens.logits;
   number = batch.add(state, "", thirty, {}, &sampler);
+  CHECK(batch.take(number).logits == tokens.logits);  // before the first step
+  number = batch.add(state, "", thirty, {}, &sampler);
   thirty.logits = {};  // it has a copy
   batch.run(work);
   const auto more = batch.take(number);

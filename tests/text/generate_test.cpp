@@ -445,6 +445,15 @@ TEST_CASE("a constraint decides what may be written") {
     CHECK(r.reason == StopReason::max_tokens);
     CHECK_FALSE(r.satisfied);
   }
+  SUBCASE("a stop token that is forced ends the text before it, and is none of the instance") {
+    options.constraint = constraint("12!");
+    options.stop_tokens = tokenizer.encode("!");
+    const GenerateResult r = run(wants("x"), options, work);
+    CHECK(r.text == "12");
+    CHECK(r.reason == StopReason::stop_token);
+    CHECK_FALSE(r.satisfied);
+    CHECK(rwkv::Constraint(r.constraint).forced() == "!");
+  }
   SUBCASE("a vocabulary that lacks what must follow is an error") {
     rwkv::io::Vocabulary letters(1);
     letters.emplace_back("a");

@@ -222,6 +222,27 @@ TEST_CASE("a cancelled prompt leaves what was before it") {
   CHECK(state == path.states[2]);
 }
 
+TEST_CASE("how far back it reaches, by the length of passes") {
+  const Model<> model = test::model_of_type(DType::f32, tiny);
+  rwkv::Workspace work(model.shape());
+  constexpr std::size_t capacity = 17;
+  for (std::size_t length = 1; length <= 2 * capacity; length += length < 4 ? 1 : 5) {
+    CAPTURE(length);
+    History history(model.shape(), budget(model, 8, capacity));
+    REQUIRE(history.capacity() == capacity);
+    REQUIRE(history.reach() == 7 * capacity);
+    Feeder feeder(model.shape(), {.history = &history});
+    State<> state = model.initial_state();
+    const std::vector<Token> text(length, 3);
+    const std::size_t least = length > capacity ? capacity : 7 * (capacity - length + 1);
+    for (std::size_t fed = 0; fed < 4 * history.reach(); fed += length) {
+      CHECK(history.size() >= (std::min)(fed, least));
+      feed(model, feeder, state, text, work);
+      if (length > capacity) CHECK(history.size() == capacity);
+    }
+  }
+}
+
 TEST_CASE("budgets") {
   const Model<> model = test::model_of_type(DType::f32, tiny);
   const std::size_t least = 2 * RowLog::bytes_for(model.shape(), 1);

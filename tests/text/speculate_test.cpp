@@ -477,7 +477,24 @@ TEST_CASE("wrong drafts get a sentence or do no harm") {
   refuse({{&feeder, &own_state, {}}}, "request 0 has no tokens");
   refuse({{&feeder, &own_state, some}, {&feeder, &own_state, some}}, "have the same feeder");
   const std::vector<Token> outside{1, 40};
-  refuse({{&feeder, &own_state, outside}}, "token 40 at position 1 is outside");
+  refuse({{&feeder, &own_state, outside}}, "request 0: token 40 at position 1 is outside");
+
+  // Also where an earlier pass would have fed the one before: inputs longer than a log.
+  History short_history(model.shape(), 2 * rwkv::RowLog::bytes_for(model.shape(), 2));
+  Feeder logging(model.shape(), {.history = &short_history});
+  State<> other_state = model.initial_state();
+  State<> larger_state(test::model_of_type(DType::f32, larger).shape());
+  REQUIRE(short_history.capacity() < prompt.size());
+  refuse({{&logging, &own_state, some}, {&feeder, &other_state, outside}}, "request 1: token 40");
+  refuse({{&logging, &own_state, some}, {&feeder, &own_state, some}}, "have the same state");
+  const std::vector<Token> late{1, 2, 3, 4, 40};
+  refuse({{&logging, &own_state, late}}, "token 40 at position 4");
+  std::vector<Feeder::Request> foreign_state{{&logging, &own_state, some},
+                                             {&feeder, &larger_state, some}};
+  test::check_error(rwkv::ErrorCategory::shape,
+                    "the state of request 1 belongs to a model of another",
+                    [&] { rwkv::feed(model, std::span(foreign_state), own_work); });
+  CHECK(own_state == model.initial_state());
 
   const rwkv::HybridModel hybrid(test::sample_hybrid());
   rwkv::HybridState state(hybrid.shape());

@@ -118,12 +118,43 @@ TEST_CASE("options of a trainer that make no sense") {
     if (bad != std::numeric_limits<double>::infinity())
       CHECK(refused({.batch = 1, .optimizer = {.clip = bad}}, "clip"));
   }
+  // No floats: a number without gradient would become 0 / 0.
+  for (const double bad : {1e-46, 1e300})
+    CHECK(refused({.batch = 1, .optimizer = {.epsilon = bad}}, "epsilon"));
   CHECK(refused({.batch = 1, .optimizer = {.beta1 = 1.0}}, "beta1"));
   CHECK(refused({.batch = 1, .optimizer = {.beta2 = 1.5}}, "beta2"));
   for (const float bad : {nan_f, 0.0f, -2.0f, std::numeric_limits<float>::infinity()})
     CHECK(refused({.mode = Mode::lora, .batch = 1, .lora = {.alpha = bad}}, "alpha"));
   for (const std::size_t bad : {std::size_t{0}, dimensions().embed + 1, most, most / 32})
     CHECK(refused({.mode = Mode::lora, .batch = 1, .lora = {.rank = bad}}, "rank"));
+}
+
+TEST_CASE("samples that were moved away") {
+  TextWindows windows(text(400), 20, 1);
+  SampleList list(std::vector<SampleList::Item>{{text(12), {}}}, 1);
+  lose(windows);
+  lose(list);
+  const auto refused = [](auto& source) {
+    Sample sample;
+    CHECK(source.largest_token() == 0);
+    return refuses([&] { source.next(std::span(&sample, 1)); }, "these samples were moved away");
+  };
+  CHECK(refused(windows));
+  CHECK(refused(list));
+}
+
+TEST_CASE("a model with numbers that its type cannot hold is not written") {
+  const test::TemporaryDirectory directory;
+  for (const auto& [bad, type] :
+       {std::pair{nan_f, rwkv::DType::f32}, std::pair{nan_f, rwkv::DType::bf16},
+        std::pair{-HUGE_VALF, rwkv::DType::f32}, std::pair{3.4e38f, rwkv::DType::bf16},
+        std::pair{-65520.0f, rwkv::DType::f16}, std::pair{nan_f, rwkv::DType::f16}}) {
+    Parameters p(tiny());
+    p.globals().ln0.bias[1] = bad;
+    CHECK(refuses([&, type = type] { write_model(directory / "m", p, type); },
+                  "tensor blocks.0.ln0.bias contains"));
+    CHECK_FALSE(std::filesystem::exists(directory / "m"));
+  }
 }
 
 TEST_CASE("parameters and layouts that are not there") {

@@ -476,9 +476,9 @@ rwkv_status rwkv_state_to_bytes(const rwkv_state* state, void* data, size_t capa
 rwkv_status rwkv_state_from_bytes(const rwkv_model* model, const void* data, size_t size,
                                   rwkv_state** state) {
   return guarded([&] {
-    const auto bytes = range(static_cast<const std::byte*>(data), size, "data");
-    return make_state(model, state,
-                      [&](const rwkv::AnyModel& m) { return m.state_from_bytes(bytes); });
+    return make_state(model, state, [&](const rwkv::AnyModel& m) {
+      return m.state_from_bytes(range(static_cast<const std::byte*>(data), size, "data"));
+    });
   });
 }
 
@@ -632,7 +632,6 @@ rwkv_status rwkv_generate(rwkv_state* state, rwkv_sampler* sampler, const char* 
     std::unique_ptr<rwkv_sampler> own;
     if (sampler == nullptr)
       own = std::make_unique<rwkv_sampler>(rwkv_sampler{rwkv::make_sampler({}, tokenizer), 0, 0});
-    // Unless all goes well, nobody knows what the state has read.
     std::unique_ptr<Drafting> drafting = drafting_for(s, given);
     rwkv::FeederCounts before;
     if (drafting != nullptr) {
@@ -640,15 +639,24 @@ rwkv_status rwkv_generate(rwkv_state* state, rwkv_sampler* sampler, const char* 
       before = drafting->feeder.counts();
     }
     const Lease work(*s.core, tokens.size());
-    const std::vector<float> logits = std::exchange(s.logits, {});
+    // Arguments are refused before the state reads anything. What fails later leaves a state of
+    // which nobody knows what it has read.
+    std::vector<float> logits = std::exchange(s.logits, {});
     how.logits = logits;
-    auto text = rwkv::generate(
-        s.core->opened.model, s.state, *work, tokenizer, std::span<const rwkv::Token>(tokens),
-        (sampler == nullptr ? own.get() : sampler)->sampler, how,
-        [&](std::string_view piece) {
-          return on_text == nullptr || on_text(piece.data(), piece.size(), user) == 0;
-        },
-        *s.core->pool);
+    rwkv::GenerateResult text;
+    try {
+      text = rwkv::generate(
+          s.core->opened.model, s.state, *work, tokenizer, std::span<const rwkv::Token>(tokens),
+          (sampler == nullptr ? own.get() : sampler)->sampler, how,
+          [&](std::string_view piece) {
+            return on_text == nullptr || on_text(piece.data(), piece.size(), user) == 0;
+          },
+          *s.core->pool);
+    } catch (const rwkv::Error& error) {
+      if (error.category() == ErrorCategory::argument && !how.constraint)
+        s.logits = std::move(logits);
+      throw;
+    }
     s.logits = std::move(text.logits);
     const rwkv::FeederCounts after = drafting == nullptr ? before : drafting->feeder.counts();
     s.drafting = std::move(drafting);

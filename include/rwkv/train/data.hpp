@@ -56,9 +56,11 @@ class EpochOrder {
     begin_epoch();
   }
 
-  /// Calls on_epoch(random) whenever a new epoch begins.
+  /// Calls on_epoch(random) whenever a new epoch begins. Throws `Error` (argument) if the order was
+  /// moved away.
   template <class OnEpoch>
   std::size_t next(OnEpoch on_epoch) {
+    if (order_.empty()) fail(ErrorCategory::argument, "these samples were moved away");
     if (position_.next == order_.size()) {
       ++position_.epoch;
       position_.next = 0;
@@ -120,7 +122,9 @@ class TextWindows {
     order_.restore(position, [this](Random& r) { draw_offset(r); });
   }
   [[nodiscard]] Token largest_token() const noexcept {
-    return *std::max_element(tokens_.begin(), tokens_.end());
+    Token largest = 0;
+    for (const Token t : tokens_) largest = (std::max)(largest, t);
+    return largest;
   }
   [[nodiscard]] std::uint64_t fingerprint() const noexcept {
     detail::Fingerprint f;

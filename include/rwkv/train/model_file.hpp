@@ -15,8 +15,8 @@ namespace rwkv::inline RWKV_ABI::train::inline RWKV_ISA {
 /// Writes a model file: safetensors, official names and shapes (of a hybrid model with the prefixes
 /// of the published ones, and its hyper-parameters), `dtype` f32, f16 or bf16 (rounded
 /// to nearest), atomically. `metadata` is added to what the library itself needs to know about the
-/// model. Throws `Error` (argument) for another type or when a number does not fit f16, (io) when
-/// the file cannot be written.
+/// model. Throws `Error` (argument) for another type, or for a number that it cannot hold, or NaN,
+/// (io) when the file cannot be written.
 RWKV_FUNCTION void write_model(const std::filesystem::path& path, const Parameters& p,
                                DType dtype = DType::f32, io::Metadata metadata = {});
 

@@ -82,15 +82,18 @@ RWKV_FUNCTION void write_model(const std::filesystem::path& path, const Paramete
   if (dtype != DType::f32 && dtype != DType::f16 && dtype != DType::bf16)
     fail_with(ErrorCategory::argument, "models are not written as ",
               std::string(rwkv::name_of(dtype)));
+  // What rounds to infinity from here on; a model that holds NaN is none either.
+  const float limit = dtype == DType::f16    ? 65520.0f
+                      : dtype == DType::bf16 ? 0x1.ffp127f
+                                             : HUGE_VALF;
   const bool hybrid = p.layout().sparse().blocks > 0;
   std::vector<std::vector<std::byte>> storage;
   std::vector<io::NamedTensor> tensors;
   for (const TensorInfo& t : p.layout().tensors()) {
-    if (dtype == DType::f16)
-      for (const float v : p.values(t))
-        if (std::abs(v) >= 65520.0f)
-          fail_with(ErrorCategory::argument, path.string(), ": tensor ", t.name, " contains ", v,
-                    ", which f16 cannot hold");
+    for (const float v : p.values(t))
+      if (!(std::abs(v) < limit))
+        fail_with(ErrorCategory::argument, path.string(), ": tensor ", t.name, " contains ", v,
+                  ", which ", std::string(rwkv::name_of(dtype)), " cannot hold");
     storage.push_back(detail::converted(p.values(t), dtype));
     const bool prefixed = hybrid && !t.name.starts_with("moba.");
     tensors.push_back({(prefixed ? "rwkv." : "") + t.name, dtype, t.shape, storage.back()});

@@ -40,8 +40,9 @@ RWKV_FUNCTION Parameters TrainerBase::checked(Parameters&& model, const TrainerO
   const AdamW::Options& adam = options.optimizer;
   check(adam.beta1 >= 0.0 && adam.beta1 < 1.0, "beta1", adam.beta1, "from 0 to below 1");
   check(adam.beta2 >= 0.0 && adam.beta2 < 1.0, "beta2", adam.beta2, "from 0 to below 1");
-  check(std::isfinite(adam.epsilon) && adam.epsilon > 0.0, "epsilon", adam.epsilon,
-        "a number above 0");
+  // In float, as it is added: 0 / 0 where there is no gradient otherwise.
+  check(static_cast<float>(adam.epsilon) > 0.0f && std::isfinite(static_cast<float>(adam.epsilon)),
+        "epsilon", adam.epsilon, "a float above 0");
   natural(adam.weight_decay, "weight_decay");
   check(adam.clip >= 0.0, "clip", adam.clip, "a number from 0 up");
   return std::move(model);
