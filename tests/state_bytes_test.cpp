@@ -9,6 +9,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <limits>
@@ -69,6 +70,18 @@ TEST_CASE("the bytes of a state are those of its file, and are checked as such")
   const float nan = std::numeric_limits<float>::quiet_NaN();
   std::memcpy(bytes.data() + bytes.size() - 4, &nan, 4);
   refused(ErrorCategory::numeric, "not finite", [&] { (void)model.state_from_bytes(bytes); });
+
+  // Nor is such a state written.
+  state.wkv(1)[7] = nan;
+  const char* const why = "the state has nan in blocks.1.att.wkv";
+  refused(ErrorCategory::numeric, why, [&] { (void)model.state_to_bytes(state); });
+  refused(ErrorCategory::numeric, why, [&] { model.save_state(directory / "broken", state); });
+  CHECK_FALSE(std::filesystem::exists(directory / "broken"));
+  const rwkv::HybridModel hybrid(test::sample_hybrid());
+  rwkv::HybridState both = hybrid.initial_state();
+  both.sparse_ffn_x_prev(1)[0] = -HUGE_VALF;
+  refused(ErrorCategory::numeric, "the state has -inf in moba.1.ffn.x_prev",
+          [&] { (void)hybrid.state_to_bytes(both); });
 }
 
 TEST_CASE("states of static shape and of hybrid models as bytes") {
@@ -129,6 +142,12 @@ TEST_CASE("states are averaged number by number") {
           [&] { (void)rwkv::weighted_sum<DynamicShape>(all, infinite); });
   refused(ErrorCategory::argument, "weighted by nan",
           [&] { (void)rwkv::interpolate(a, b, std::numeric_limits<float>::quiet_NaN()); });
+  const float huge[] = {0.0f, 3e38f, 3e38f};
+  rwkv::State<> ones = a;
+  std::fill_n(ones.values().data(), ones.values().size(), 1.0f);
+  const rwkv::State<>* const large[] = {&a, &ones, &ones};
+  refused(ErrorCategory::numeric, "the sum of these states is not finite",
+          [&] { (void)rwkv::weighted_sum<DynamicShape>(large, huge); });
   const rwkv::State<>* const missing[] = {&a, nullptr};
   refused(ErrorCategory::argument, "state 1 is missing",
           [&] { (void)rwkv::average<DynamicShape>(missing); });

@@ -147,11 +147,14 @@ class GenerateBatch {
   }
 
   void draw(Sequence& sequence, std::size_t rows) {
+    if (std::exchange(sequence.ended, true)) return;  // it stays so if something throws
     if (!std::exchange(sequence.begun, true)) sequence.text.begin(rows, sequence.on_text);
-    if (!sequence.ready) return;
-    const auto logits = logits_of(sequence);
-    sequence.ready = false;
-    sequence.text.fed(sequence.tokens.size(), logits, rows, sequence.on_text);
+    if (sequence.ready) {
+      const auto logits = logits_of(sequence);
+      sequence.ready = false;
+      sequence.text.fed(sequence.tokens.size(), logits, rows, sequence.on_text);
+    }
+    sequence.ended = false;
   }
 
   [[nodiscard]] std::span<const float> logits_of(const Sequence& sequence) const {

@@ -111,7 +111,8 @@ class HybridModel {
   }
 
   /// Writes a state of this model to `path`, as a whole or not at all; `notes` are further
-  /// metadata. Throws Error (io), and (shape, argument) for a state of another shape or none.
+  /// metadata. Throws Error (io), (shape, argument) for a state of another shape or none, and
+  /// (numeric) for one with numbers that are not finite.
   void save_state(const std::filesystem::path& path, const HybridState& state,
                   const io::Metadata& notes = {}) const {
     const std::uint64_t fingerprint = weights().fingerprint();

@@ -39,19 +39,23 @@ template <class Shape, class Weight>
   }
   State<Shape> result = *states[0];
   const std::span<float> values = result.values();
+  bool finite = true;
   for (std::size_t i = 0; i < values.size(); ++i) {
     double sum = 0;
     for (std::size_t s = 0; s < states.size(); ++s)
       sum += weight(s) * double{states[s]->values()[i]};
     values[i] = static_cast<float>(sum / divisor);
+    finite = finite && std::isfinite(values[i]);
   }
+  if (!finite) fail(ErrorCategory::numeric, "the sum of these states is not finite");
   return result;
 }
 
 }  // namespace detail
 
 /// The mean of states of one shape; of equal states it has their bits. Throws Error: (argument) for
-/// no states or a null one, (shape) for states of different shapes.
+/// no states or a null one, (shape) for states of different shapes, (numeric) for a result that is
+/// not finite.
 template <class Shape>
 [[nodiscard]] State<Shape> average(std::span<const State<Shape>* const> states) {
   return detail::sum_of(

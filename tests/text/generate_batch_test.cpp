@@ -185,6 +185,7 @@ TEST_CASE("what is taken early, cancelled or thrown out of does not disturb the 
       more = batch.step(work);
     } catch (const std::runtime_error&) {
       ++thrown;
+      CHECK(batch.ended(throwing));  // at once
     }
     if (++steps == 12) taken = batch.take(early);
   }

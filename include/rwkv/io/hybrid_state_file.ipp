@@ -85,6 +85,7 @@ auto with_tensors(const HybridState& state, std::uint64_t fingerprint, const Met
       tensors.push_back(
           named_tensor(sparse_name(j, "votes"), {cache.heads(), cache.past()}, cache.votes()));
   }
+  require_finite(tensors);
   Metadata metadata = state_metadata(fingerprint);
   add_hybrid_config(metadata, state.shape().config());
   metadata.insert(notes.begin(), notes.end());

@@ -30,7 +30,8 @@ struct StateOptions {
 };
 
 /// The bytes of the file of a state: what `save_state` writes. `fingerprint` is that of the model
-/// (StoredWeights::fingerprint); `notes` are further metadata.
+/// (StoredWeights::fingerprint); `notes` are further metadata. Throws Error (numeric) for a state
+/// with numbers that are not finite, which could not be read again.
 [[nodiscard]] RWKV_FUNCTION std::vector<std::byte> state_to_bytes(const State<>& state,
                                                                   std::uint64_t fingerprint,
                                                                   const Metadata& notes = {});
@@ -51,7 +52,7 @@ struct StateOptions {
                                                      const std::string& source);
 
 #if !defined(RWKV_NO_FILES)
-/// Writes the state to `path`, as a whole or not at all. Throws Error (io).
+/// Writes the state to `path`, as a whole or not at all. Throws Error (io), and (numeric) as above.
 RWKV_FUNCTION void save_state(const std::filesystem::path& path, const State<>& state,
                               std::uint64_t fingerprint, const Metadata& notes = {});
 

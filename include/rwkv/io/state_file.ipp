@@ -19,7 +19,9 @@ RWKV_FUNCTION std::vector<std::byte> state_to_bytes(const State<>& state, std::u
   std::vector<std::vector<float>> matrices;
   Metadata metadata = detail::state_metadata(fingerprint);
   metadata.insert(notes.begin(), notes.end());
-  return serialize_safetensors(detail::state_tensors(state, matrices), metadata);
+  const std::vector<NamedTensor> tensors = detail::state_tensors(state, matrices);
+  detail::require_finite(tensors);
+  return serialize_safetensors(tensors, metadata);
 }
 
 namespace detail {
@@ -159,7 +161,9 @@ RWKV_FUNCTION void save_state(const std::filesystem::path& path, const State<>& 
   std::vector<std::vector<float>> matrices;
   Metadata metadata = detail::state_metadata(fingerprint);
   metadata.insert(notes.begin(), notes.end());
-  write_safetensors(path, detail::state_tensors(state, matrices), metadata);
+  const std::vector<NamedTensor> tensors = detail::state_tensors(state, matrices);
+  detail::require_finite(tensors);
+  write_safetensors(path, tensors, metadata);
 }
 
 RWKV_FUNCTION State<> read_state(const std::filesystem::path& path, const DynamicShape& shape,

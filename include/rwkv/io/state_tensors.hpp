@@ -65,6 +65,19 @@ inline std::vector<NamedTensor> state_tensors(const State<>& state,
   return tensors;
 }
 
+/// Throws Error (numeric) for a state whose file `state_values` would refuse to read: all numbers
+/// are floats.
+inline void require_finite(std::span<const NamedTensor> tensors) {
+  for (const NamedTensor& t : tensors)
+    for (std::size_t at = 0; at < t.bytes.size(); at += sizeof(float)) {
+      float value = 0;
+      std::memcpy(&value, t.bytes.data() + at, sizeof value);
+      if (!std::isfinite(value))
+        fail_with(ErrorCategory::numeric, "the state has ", value, " in ", t.name,
+                  ": what is not finite is not saved");
+    }
+}
+
 inline Metadata state_metadata(std::uint64_t fingerprint) {
   return {{"rwkv.kind", "state"},
           {"rwkv.state_version", std::string(state_version)},

@@ -138,6 +138,7 @@ RWKV_FUNCTION void TrainerBase::write_state(const std::filesystem::path& path) c
     tensors.push_back(io::named_tensor<float>("blocks." + std::to_string(i) + ".att.time_state",
                                               {heads, n, n}, matrices.back()));
   }
+  io::detail::require_finite(tensors);
   io::write_safetensors(path, tensors, {{"rwkv.kind", "tuned state"}});
 }
 
