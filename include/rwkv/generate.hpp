@@ -16,6 +16,7 @@
 
 #include <concepts>
 #include <functional>
+#include <memory>
 #include <type_traits>
 
 namespace rwkv::inline RWKV_ABI {
@@ -42,6 +43,23 @@ class AnyFeeder {
   virtual void settle(State<DynamicShape>& state, ExecutorRef exec) = 0;
   /// The last `feed` was abandoned: the state is as it was before.
   virtual void abandon() = 0;
+
+  /// A call of `feed`, as one of several.
+  struct Request {
+    AnyFeeder* feeder = nullptr;
+    State<DynamicShape>* state = nullptr;
+    std::span<const Token> tokens{};
+    std::size_t expected = 0;
+    std::span<const float> logits{};  ///< out: valid until the feeder's next call
+  };
+  /// Answers a request of this feeder whose tokens were all read before, as guesses: true. Nothing
+  /// has changed otherwise.
+  virtual bool feed_ahead(Request& request) = 0;
+  /// Answers requests of several feeders of this kind, as many as possible in one pass.
+  virtual void feed_together(std::span<Request> requests, const Forward& forward,
+                             ExecutorRef exec) = 0;
+  /// Another one of this kind, without guesses.
+  [[nodiscard]] virtual std::unique_ptr<AnyFeeder> plain() const = 0;
 };
 
 struct GenerateOptions {
@@ -171,6 +189,15 @@ void forward_recurrent(const Model& model, std::span<const Slot<DynamicShape>> s
   }
 }
 
+/// Throws Error (unsupported) for a feeder of something that is no such state.
+inline void require_way_back(const AnyFeeder* feeder, const State<DynamicShape>* state) {
+  if (feeder != nullptr && state == nullptr)
+    fail(
+        ErrorCategory::unsupported,
+        "only RWKV-7 models on the processor, with shapes known at run time, can be fed by guesses "
+        "or rewound: the caches of RWKV-X, for one, have no way back");
+}
+
 /// Throws Error (cancelled) if the executor has abandoned the pass before: there are no logits.
 inline void require_whole_pass(ExecutorRef exec) {
   if (!exec.proceed())
@@ -283,11 +310,7 @@ GenerateResult generate(const Model& model, State& state, Work& work, const Toke
                         std::span<const Token> prompt, Sampler* sampler,
                         const GenerateOptions& options, OnText& on_text, ExecutorRef exec) {
   rwkv::State<DynamicShape>* const fed = recurrent_state(state);
-  if (options.feeder != nullptr && fed == nullptr)
-    fail(
-        ErrorCategory::unsupported,
-        "only RWKV-7 models on the processor, with shapes known at run time, can be fed by guesses "
-        "or rewound: the caches of RWKV-X, for one, have no way back");
+  require_way_back(options.feeder, fed);
   const auto feed = [&](std::span<const Token> tokens, std::size_t expected,
                         ExecutorRef runner) -> std::span<const float> {
     if (options.feeder == nullptr) return model.forward(state, tokens, work, runner);

@@ -8,13 +8,16 @@
 //     rwkv::GenerateResult result = batch.take(first);
 //
 // Every text is what `generate` makes of the same sequence alone, bit for bit. (Not with the
-// semantics of the published RWKV-X package, where the cut of a prompt is part of the input.)
+// semantics of the published RWKV-X package, where the cut of a prompt is part of the input.) Each
+// may have a feeder of its own (speculate.hpp), which guesses how it goes on or records the way back:
+// a step goes through all the guesses that were right, and reads new ones together.
 #pragma once
 
 #include <rwkv/forward.hpp>
 #include <rwkv/generate.hpp>
 
 #include <map>
+#include <utility>
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 
@@ -32,25 +35,27 @@ class GenerateBatch {
 
   /// Adds a sequence, which goes on from `state` as `generate` would, with a `sampler` of the
   /// caller's or (null) one of its own. Nothing is fed before the next step. Returns its number.
-  /// Throws as `generate` does before anything has changed; Error also for a feeder (unsupported)
-  /// and for a state that another sequence here still feeds (argument).
+  /// Throws as `generate` does before anything has changed; Error (argument) also for a state or a
+  /// feeder that another sequence here still has. A state with a feeder may be ahead of its text
+  /// until the sequence has ended or is taken (or its feeder settles it); both must live until then.
   std::size_t add(State& state, std::span<const Token> prompt, const GenerateOptions& options = {},
                   OnText on_text = {}, Sampler* sampler = nullptr) {
-    for (const auto& [number, sequence] : sequences_)
-      if (sequence.state == &state && !sequence.ended)
-        fail_with(ErrorCategory::argument, "sequence ", number,
-                  " of this batch has this state already");
+    for (const auto& [number, sequence] : sequences_) {
+      const bool same_state = sequence.state == &state;
+      if (sequence.ended ||
+          !(same_state || (options.feeder != nullptr && sequence.feeder == options.feeder)))
+        continue;
+      fail_with(ErrorCategory::argument, "sequence ", number, " of this batch has this ",
+                same_state ? "state" : "feeder", " already");
+    }
     auto kept =
         std::make_unique<Kept>(Kept{options, {options.logits.begin(), options.logits.end()}});
     kept->options.logits = kept->logits;
-    if (options.feeder != nullptr)
-      fail(ErrorCategory::unsupported,
-           "sequences of a GenerateBatch share their passes; rwkv::feed (speculate.hpp) feeds a "
-           "batch by guesses");
+    detail::require_way_back(options.feeder, detail::recurrent_state(state));
     detail::Generation text(model_->shape().vocab(), tokenizer_, prompt, kept->options, sampler);
     if (!on_text) on_text = [](std::string_view) { return true; };
-    sequences_.emplace(next_,
-                       Sequence{&state, std::move(text), std::move(on_text), std::move(kept)});
+    sequences_.emplace(next_, Sequence{&state, std::move(text), std::move(on_text), std::move(kept),
+                                       options.feeder, detail::recurrent_state(state)});
     return next_++;
   }
   std::size_t add(State& state, std::string_view prompt, const GenerateOptions& options = {},
@@ -59,16 +64,21 @@ class GenerateBatch {
                std::move(on_text), sampler);
   }
 
-  /// One pass: draws a token for every sequence whose logits are there, then feeds what all of them
-  /// want; prompts share the rows that are left. False once nothing is wanted any more. If a
-  /// callback or a sampler throws, its sequence has ended, and the others go on with the next step;
-  /// if the model throws, nothing was fed. Throws Error (cancelled) if `exec` abandons the pass
-  /// (see Executor); the states of the sequences are then none.
+  /// One pass: draws a token for every sequence whose logits are there, or several if they were
+  /// guessed, then feeds what all of them want; prompts share the rows that are left. False once
+  /// nothing is wanted any more. If a callback or a sampler throws, its sequence has ended, and the
+  /// others go on with the next step; if the model throws, nothing was fed. Throws Error (cancelled)
+  /// if `exec` abandons the pass (see Executor); the states of the sequences are then none.
   template <class Work>
   bool step(Work& work, ExecutorRef exec = {}) {
-    for (auto& [number, sequence] : sequences_) draw(sequence, work.rows());
-    gather(work.rows());
+    for (auto& [number, sequence] : sequences_) draw(sequence, work.rows(), exec);
+    gather(work.rows(), exec);
     if (fed_.empty()) return false;
+    for (const Sequence* const sequence : fed_)
+      if (sequence->feeder != nullptr) {
+        feed_together(*sequence->feeder, work, exec);
+        return true;
+      }
     using Slot = decltype(slot_of(std::declval<State&>(), std::span<const Token>()));
     std::vector<Slot> slots;
     std::size_t asked = 0;
@@ -86,11 +96,11 @@ class GenerateBatch {
     model_->forward(std::span<const Slot>(slots), asked > 0 ? Logits::chosen : Logits::none,
                     asked > 0 ? Outputs(std::span<float>(logits_)) : Outputs(), work, exec);
     detail::require_whole_pass(exec);
-    for (Sequence* const sequence : fed_) {
-      sequence->ready = sequence->asked;
-      if (!sequence->asked)
-        sequence->text.fed(sequence->tokens.size(), {}, work.rows(), sequence->on_text);
-    }
+    for (Sequence* const sequence : fed_)
+      was_fed(*sequence,
+              std::span<const float>(logits_).subspan(sequence->row * vocab,
+                                                      sequence->asked ? vocab : 0),
+              work.rows());
     return true;
   }
 
@@ -111,7 +121,9 @@ class GenerateBatch {
   GenerateResult take(std::size_t number) {
     const auto it = find(number);
     Sequence& sequence = it->second;
-    sequence.text.stop(sequence.ready ? sequence.tokens.size() : 0, logits_of(sequence));
+    sequence.text.stop(sequence.ready ? sequence.tokens.size() : 0,
+                       sequence.ready ? sequence.logits : std::span<const float>());
+    sequence.settle({});
     GenerateResult result = std::move(sequence.text).result();
     sequences_.erase(it);
     return result;
@@ -127,13 +139,22 @@ class GenerateBatch {
     detail::Generation text;
     OnText on_text;
     std::unique_ptr<Kept> kept;
-    std::span<const Token> tokens{};  // fed in the last pass
-    std::size_t last = 0;             // of these
-    std::size_t row = 0;              // of the logits after them
-    bool asked = false;               // for these
-    bool ready = false;               // they are there, and nothing has been drawn from them yet
+    AnyFeeder* feeder = nullptr;
+    rwkv::State<DynamicShape>* recurrent = nullptr;  // the state, if it is such a one
+    std::unique_ptr<AnyFeeder> plain{};  // to share passes with those that have a feeder
+    std::span<const Token> tokens{};     // fed in the last pass
+    std::size_t last = 0;                // of these
+    std::size_t row = 0;                 // of the logits after them
+    std::span<const float> logits{};     // there
+    bool asked = false;                  // for these
+    bool ready = false;                  // nothing has been drawn from them yet
     bool begun = false;
     bool ended = false;
+
+    // In the end: the state becomes that of the text, and the feeder is free for another one.
+    void settle(ExecutorRef exec) {
+      if (AnyFeeder* const mine = std::exchange(feeder, nullptr)) mine->settle(*recurrent, exec);
+    }
   };
 
   [[nodiscard]] auto find(std::size_t number) const { return find_in(sequences_, number); }
@@ -146,25 +167,68 @@ class GenerateBatch {
     return it;
   }
 
-  void draw(Sequence& sequence, std::size_t rows) {
+  // What it wants, as a request.
+  [[nodiscard]] AnyFeeder::Request request_of(Sequence& sequence, AnyFeeder& feeder) const {
+    return {.feeder = &feeder,
+            .state = sequence.recurrent,
+            .tokens = sequence.tokens,
+            .expected = sequence.text.expected()};
+  }
+
+  void draw(Sequence& sequence, std::size_t rows, ExecutorRef exec) {
     if (std::exchange(sequence.ended, true)) return;  // it stays so if something throws
+    struct Settled {
+      Sequence& sequence;
+      ExecutorRef exec;
+      ~Settled() {
+        if (sequence.ended) sequence.settle(exec);
+      }
+    } const settled{sequence, exec};
     if (!std::exchange(sequence.begun, true)) sequence.text.begin(rows, sequence.on_text);
-    if (sequence.ready) {
-      const auto logits = logits_of(sequence);
-      sequence.ready = false;
-      sequence.text.fed(sequence.tokens.size(), logits, rows, sequence.on_text);
+    while (std::exchange(sequence.ready, false)) {
+      sequence.text.fed(sequence.tokens.size(), sequence.logits, rows, sequence.on_text);
+      if (sequence.feeder == nullptr || sequence.text.reads_prompt()) break;
+      sequence.tokens = sequence.text.wanted(rows);
+      auto request = request_of(sequence, *sequence.feeder);
+      if (!sequence.feeder->feed_ahead(request)) break;
+      sequence.logits = request.logits;
+      sequence.ready = true;
     }
     sequence.ended = false;
   }
 
-  [[nodiscard]] std::span<const float> logits_of(const Sequence& sequence) const {
-    const std::size_t vocab = model_->shape().vocab();
-    if (!sequence.ready) return {};
-    return std::span<const float>(logits_).subspan(sequence.row * vocab, vocab);
+  // The sequence's tokens were, and these are the logits after them if they were asked for.
+  void was_fed(Sequence& sequence, std::span<const float> logits, std::size_t rows) {
+    sequence.logits = logits;
+    sequence.ready = sequence.asked;
+    if (!sequence.asked) sequence.text.fed(sequence.tokens.size(), {}, rows, sequence.on_text);
+  }
+
+  /// A pass in which some sequences are read ahead.
+  template <class Work>
+  void feed_together(AnyFeeder& any, Work& work, ExecutorRef exec) {
+    std::vector<AnyFeeder::Request> requests;
+    for (Sequence* const sequence : fed_) {
+      AnyFeeder* feeder = sequence->feeder;
+      if (feeder == nullptr && sequence->plain == nullptr) sequence->plain = any.plain();
+      requests.push_back(request_of(*sequence, feeder != nullptr ? *feeder : *sequence->plain));
+      sequence->asked = sequence->text.needs_logits(sequence->tokens.size());
+    }
+    any.feed_together(
+        requests,
+        [&](std::span<const Slot<DynamicShape>> slots, Logits which, std::span<float> logits) {
+          detail::forward_recurrent(*model_, slots, which, logits, work, exec);
+        },
+        exec);
+    if (!exec.proceed())
+      for (const AnyFeeder::Request& request : requests) request.feeder->abandon();
+    detail::require_whole_pass(exec);
+    for (std::size_t i = 0; i < fed_.size(); ++i)
+      was_fed(*fed_[i], requests[i].logits, work.rows());
   }
 
   /// Those that want something, and what: first whoever is past the prompt.
-  void gather(std::size_t rows) {
+  void gather(std::size_t rows, ExecutorRef exec) {
     fed_.clear();
     std::size_t used = 0;
     for (const bool prompts : {false, true})
@@ -173,7 +237,10 @@ class GenerateBatch {
         const std::size_t room = rows > used ? rows - used : 1;
         sequence.tokens = sequence.text.wanted(prompts ? room : rows);
         sequence.ended = sequence.tokens.empty();
-        if (sequence.ended) continue;
+        if (sequence.ended) {
+          sequence.settle(exec);
+          continue;
+        }
         used += sequence.tokens.size();
         fed_.push_back(&sequence);
       }

@@ -176,7 +176,9 @@ namespace detail {
 /// rows, and guesses, took.
 class DraftLength {
  public:
-  [[nodiscard]] RWKV_FUNCTION std::size_t choose(std::size_t most);
+  /// In a pass that has `rows` rows without these guesses, and brings `beside` other texts a token.
+  [[nodiscard]] RWKV_FUNCTION std::size_t choose(std::size_t most, std::size_t rows,
+                                                 std::size_t beside);
   /// Of `guessed` tokens the first `right` were right.
   RWKV_FUNCTION void judged(std::size_t guessed, std::size_t right);
   RWKV_FUNCTION void took(std::size_t rows, double seconds);
@@ -216,6 +218,10 @@ class Feeder final : public AnyFeeder {
                                             ExecutorRef exec) override;
   RWKV_FUNCTION void settle(State<>& state, ExecutorRef exec) override;
   RWKV_FUNCTION void abandon() override;
+  RWKV_FUNCTION bool feed_ahead(AnyFeeder::Request& request) override;
+  RWKV_FUNCTION void feed_together(std::span<AnyFeeder::Request> requests, const Forward& forward,
+                                   ExecutorRef exec) override;
+  [[nodiscard]] RWKV_FUNCTION std::unique_ptr<AnyFeeder> plain() const override;
 
   /// What `feed` does, for several sequences in one pass: see `rwkv::feed`.
   struct Request {
@@ -231,9 +237,11 @@ class Feeder final : public AnyFeeder {
  private:
   // Takes the request's tokens from what was read ahead; true if that is all of them.
   bool take(Request& request);
-  // What the next pass reads, and where it is logged.
-  [[nodiscard]] Slot<> begin(Request& request, const Forward& forward, ExecutorRef exec);
-  void guess(std::size_t expected);
+  // What the next pass reads, and where it is logged. Without guesses it has `rows` rows, for
+  // `beside` other texts, too.
+  [[nodiscard]] Slot<> begin(Request& request, std::size_t rows, std::size_t beside,
+                             const Forward& forward, ExecutorRef exec);
+  void guess(std::size_t expected, std::size_t rows, std::size_t beside);
   void forget() noexcept;
   [[nodiscard]] std::size_t most_guesses() const noexcept;
   // After the token of this index in `read_`.

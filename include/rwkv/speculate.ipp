@@ -196,13 +196,14 @@ RWKV_FUNCTION double DraftLength::expected_seconds(std::size_t rows) const {
   return (std::min)(seconds, least * static_cast<double>(rows));
 }
 
-RWKV_FUNCTION std::size_t DraftLength::choose(std::size_t most) {
+RWKV_FUNCTION std::size_t DraftLength::choose(std::size_t most, std::size_t rows,
+                                              std::size_t beside) {
   std::size_t best = 0;
   double best_rate = 0;
-  double expected = 1;  // tokens per pass
+  double expected = 1 + static_cast<double>(beside);  // tokens per pass
   double power = 1;
   for (std::size_t guesses = 0; guesses <= most; ++guesses) {
-    const double seconds = expected_seconds(guesses + 1) + static_cast<double>(guesses) * guess_;
+    const double seconds = expected_seconds(rows + guesses) + static_cast<double>(guesses) * guess_;
     if (expected > best_rate * seconds) {
       best = guesses;
       best_rate = expected / seconds;
@@ -253,6 +254,9 @@ RWKV_FUNCTION void DraftLength::guessing_took(std::size_t guesses, double second
 /// Longer inputs are read without guesses: every row of a pass with guesses has logits.
 inline constexpr std::size_t longest_with_guesses = 8;
 
+/// Passes of so many rows tell how long others will take.
+inline constexpr std::size_t most_rows_timed = 128;
+
 }  // namespace detail
 
 RWKV_FUNCTION Feeder::Feeder(const DynamicShape& shape, const FeederOptions& options)
@@ -276,7 +280,8 @@ RWKV_FUNCTION bool Feeder::take(Request& request) {
   return request.tokens.empty();
 }
 
-RWKV_FUNCTION Slot<> Feeder::begin(Request& request, const Forward& forward, ExecutorRef exec) {
+RWKV_FUNCTION Slot<> Feeder::begin(Request& request, std::size_t rows, std::size_t beside,
+                                   const Forward& forward, ExecutorRef exec) {
   if (!read_.empty()) length_.judged(read_.size() - known_, taken_ - known_);
   settle(*request.state, exec);
 
@@ -285,7 +290,7 @@ RWKV_FUNCTION Slot<> Feeder::begin(Request& request, const Forward& forward, Exe
   std::span<const Token> tokens = request.tokens;
   if (options_.draft != nullptr && request.expected > 0 &&
       tokens.size() <= detail::longest_with_guesses) {
-    guess(request.expected);
+    guess(request.expected, rows, beside);
     counts_.passes += 1;
     counts_.tokens += tokens.size();
     counts_.guessed += read_.size() - tokens.size();
@@ -318,14 +323,14 @@ RWKV_FUNCTION std::size_t Feeder::most_guesses() const noexcept {
   return options_.draft_tokens > 0 ? options_.draft_tokens : options_.most_draft_tokens;
 }
 
-RWKV_FUNCTION void Feeder::guess(std::size_t expected) {
+RWKV_FUNCTION void Feeder::guess(std::size_t expected, std::size_t rows, std::size_t beside) {
   const std::size_t tokens = read_.size();
   std::size_t most = (std::min)(expected, most_guesses());
   if (options_.history != nullptr) {
     const std::size_t capacity = options_.history->capacity();
     most = (std::min)(most, capacity - (std::min)(tokens, capacity));
   }
-  if (options_.draft_tokens == 0) most = length_.choose(most);
+  if (options_.draft_tokens == 0) most = length_.choose(most, rows, beside);
   if (most == 0) return;
   const double start = detail::seconds_now();
   options_.draft->propose(most, read_);
@@ -368,7 +373,7 @@ RWKV_FUNCTION void Feeder::feed(std::span<Request> requests, const Forward& forw
                   ": each sequence has its own");
   }
   Pass all, last;
-  bool guessed = false;
+  std::size_t known = 0;
   for (Request& request : requests) {
     request.logits = {};
     Feeder& feeder = *request.feeder;
@@ -378,7 +383,13 @@ RWKV_FUNCTION void Feeder::feed(std::span<Request> requests, const Forward& forw
       continue;
     }
     last.requests.push_back(&request);
-    last.slots.push_back(feeder.begin(request, forward, exec));
+    known += request.tokens.size();
+  }
+  bool guessed = false;
+  for (Request* const request : last.requests) {
+    Feeder& feeder = *request->feeder;
+    last.slots.push_back(feeder.begin(*request, known, last.requests.size() - 1, forward, exec));
+    known += feeder.read_.size() - feeder.known_;
     guessed = guessed || feeder.known_ < feeder.read_.size();
   }
   // A pass has the logits of all its rows, or the last ones. Of long inputs the last are enough.
@@ -397,11 +408,12 @@ RWKV_FUNCTION void Feeder::feed(std::span<Request> requests, const Forward& forw
   }
   for (Pass* const pass : {&all, &last}) {
     if (pass->requests.empty()) continue;
-    std::size_t rows = 0;
+    std::size_t rows = 0, read = 0;
     for (std::size_t i = 0; i < pass->slots.size(); ++i) {
       Feeder& feeder = *pass->requests[i]->feeder;
       feeder.rows_ = pass == &last ? 1 : pass->slots[i].tokens.size();
       rows += feeder.rows_;
+      read += pass->slots[i].tokens.size();
     }
     Feeder& first = *pass->requests.front()->feeder;
     const std::size_t vocab = first.shape_.vocab();
@@ -410,11 +422,12 @@ RWKV_FUNCTION void Feeder::feed(std::span<Request> requests, const Forward& forw
     const double start = detail::seconds_now();
     forward(std::span<const Slot<>>(pass->slots), pass == &last ? Logits::last : Logits::all,
             logits);
-    if (pass->slots.size() == 1 && pass->slots[0].tokens.size() <= 2 * detail::longest_with_guesses)
-      first.length_.took(pass->slots[0].tokens.size(), detail::seconds_now() - start);
+    const double seconds = detail::seconds_now() - start;
     std::size_t row = 0;
     for (Request* const request : pass->requests) {
       Feeder& feeder = *request->feeder;
+      if (feeder.options_.draft != nullptr && read <= detail::most_rows_timed)
+        feeder.length_.took(read, seconds);
       if (row > 0) {
         const auto own = logits.subspan(row * vocab, feeder.rows_ * vocab);
         feeder.logits_.assign(own.begin(), own.end());
@@ -432,6 +445,36 @@ RWKV_FUNCTION std::span<const float> Feeder::feed(State<>& state, std::span<cons
   Request request{.feeder = this, .state = &state, .tokens = tokens, .expected = expected};
   feed(std::span(&request, 1), forward, exec);
   return request.logits;
+}
+
+RWKV_FUNCTION bool Feeder::feed_ahead(AnyFeeder::Request& request) {
+  const auto ahead = std::span<const Token>(read_).subspan(taken_);
+  const std::size_t n = request.tokens.size();
+  if (n == 0 || n > ahead.size() ||
+      !std::equal(request.tokens.begin(), request.tokens.end(), ahead.begin()))
+    return false;
+  if (options_.draft != nullptr) options_.draft->append(request.tokens);
+  Request taken{.feeder = this, .state = request.state, .tokens = request.tokens};
+  (void)take(taken);
+  request.logits = logits_of(taken_ - 1);
+  return true;
+}
+
+RWKV_FUNCTION void Feeder::feed_together(std::span<AnyFeeder::Request> requests,
+                                         const Forward& forward, ExecutorRef exec) {
+  std::vector<Request> mine;
+  mine.reserve(requests.size());
+  for (const AnyFeeder::Request& request : requests)
+    mine.push_back({.feeder = static_cast<Feeder*>(request.feeder),
+                    .state = request.state,
+                    .tokens = request.tokens,
+                    .expected = request.expected});
+  feed(mine, forward, exec);
+  for (std::size_t i = 0; i < mine.size(); ++i) requests[i].logits = mine[i].logits;
+}
+
+RWKV_FUNCTION std::unique_ptr<AnyFeeder> Feeder::plain() const {
+  return std::make_unique<Feeder>(shape_, FeederOptions{});
 }
 
 RWKV_FUNCTION void Feeder::settle(State<>& state, ExecutorRef exec) {

@@ -114,6 +114,163 @@ TEST_CASE("a batch whose sequences come and go gives what each gives alone") {
   }
 }
 
+TEST_CASE("sequences that are guessed or can be taken back are what each is alone") {
+  struct Running {
+    std::string prompt;
+    GenerateOptions options;
+    Alone want;
+    rwkv::State<> state = tales().initial_state();
+    std::string shown{};
+    std::unique_ptr<rwkv::Draft> draft{};
+    std::unique_ptr<rwkv::History> history{};
+    std::unique_ptr<rwkv::Feeder> feeder{};
+  };
+  std::size_t accepted = 0, taken_early = 0;
+  for (const std::size_t rows : {1u, 5u, 64u}) {
+    test::Random random(static_cast<std::uint32_t>(7 * rows));
+    rwkv::Workspace work(tales().shape(), rows);
+    std::map<std::size_t, Running> running;  // outlives the batch
+    GenerateBatch<rwkv::Model<>, rwkv::State<>> batch(tales(), Tokenizer::bytes());
+    std::size_t added = 0;
+    while (added < 12 || batch.size() > 0) {
+      while (added < 12 && random.below(3) == 0) {
+        const std::string prompt = std::string("The ") + static_cast<char>('a' + added);
+        const GenerateOptions options = random_options(random, added);
+        Running& r =
+            running.emplace(added, Running{prompt, options, alone(prompt, options)}).first->second;
+        if (added % 4 == 1) r.draft = std::make_unique<rwkv::NgramDraft>();
+        if (added % 4 >= 2) {  // right for the most part
+          auto text = Tokenizer::bytes().encode(prompt);
+          text.insert(text.end(), r.want.result.tokens.begin(), r.want.result.tokens.end());
+          for (std::size_t t = 9; t < text.size(); t += 9) text[t] ^= 1;
+          r.draft = std::make_unique<rwkv::FixedDraft>(text);
+        }
+        if (added % 3 == 2)
+          r.history = std::make_unique<rwkv::History>(tales().shape(), std::size_t{1} << 23);
+        if (added % 4 != 0 || r.history != nullptr)
+          r.feeder = std::make_unique<rwkv::Feeder>(
+              tales().shape(), rwkv::FeederOptions{.draft = r.draft.get(),
+                                                   .draft_tokens = added % 4 == 3 ? 4u : 0u,
+                                                   .history = r.history.get()});
+        r.options.feeder = r.feeder.get();
+        REQUIRE(batch.add(r.state, prompt, r.options, [&r](std::string_view piece) {
+          r.shown += piece;
+          return true;
+        }) == added);
+        ++added;
+      }
+      batch.step(work);
+      for (auto it = running.begin(); it != running.end();) {
+        auto& [number, r] = *it;
+        const bool ended = batch.ended(number);
+        if (!ended && random.below(40) > 0) {
+          ++it;
+          continue;
+        }
+        CAPTURE(rows);
+        CAPTURE(number);
+        const auto result = batch.take(number);
+        if (ended) {
+          check_same(result, r.want.result);
+          CHECK(r.state == r.want.state);
+          CHECK(r.shown == r.want.shown);
+        } else {  // the state has read what the result says
+          ++taken_early;
+          auto read = Tokenizer::bytes().encode(r.prompt);
+          read.resize(result.prompt_tokens);
+          read.insert(read.end(), result.tokens.begin(), result.tokens.end());
+          rwkv::State replayed = tales().initial_state();
+          if (!read.empty()) (void)tales().forward(replayed, read, work);
+          CHECK(r.state == replayed);
+        }
+        if (r.history != nullptr && r.history->size() > 0) {
+          const std::size_t back = (std::min)(r.history->size(), std::size_t{5});
+          auto read = Tokenizer::bytes().encode(r.prompt);
+          read.resize(result.prompt_tokens);
+          read.insert(read.end(), result.tokens.begin(), result.tokens.end());
+          REQUIRE(back <= read.size());
+          read.resize(read.size() - back);
+          r.history->rewind(r.state, back);
+          rwkv::State replayed = tales().initial_state();
+          if (!read.empty()) (void)tales().forward(replayed, read, work);
+          CHECK(r.state == replayed);
+        }
+        if (r.feeder != nullptr) accepted += r.feeder->counts().accepted;
+        it = running.erase(it);
+      }
+    }
+  }
+  CHECK(accepted > 100);
+  CHECK(taken_early > 2);
+}
+
+TEST_CASE("guesses that are right save steps") {
+  const GenerateOptions options{.max_tokens = 60, .stop_tokens = {}};
+  const std::string prompts[] = {"The king", "A fox", "Once upon"};
+  rwkv::Workspace work(tales().shape());
+  std::vector<Alone> want;
+  std::vector<std::unique_ptr<rwkv::FixedDraft>> drafts;
+  std::vector<std::unique_ptr<rwkv::Feeder>> feeders;
+  for (const std::string& prompt : prompts) {
+    want.push_back(alone(prompt, options));
+    auto text = Tokenizer::bytes().encode(prompt);
+    text.insert(text.end(), want.back().result.tokens.begin(), want.back().result.tokens.end());
+    drafts.push_back(std::make_unique<rwkv::FixedDraft>(std::move(text)));
+    feeders.push_back(std::make_unique<rwkv::Feeder>(
+        tales().shape(), rwkv::FeederOptions{.draft = drafts.back().get(), .draft_tokens = 5}));
+  }
+  std::vector<rwkv::State<>> states(3, tales().initial_state());
+  {
+    GenerateBatch<rwkv::Model<>, rwkv::State<>> batch(tales(), Tokenizer::bytes());
+    for (std::size_t s = 0; s < 3; ++s) {
+      GenerateOptions mine = options;
+      mine.feeder = feeders[s].get();
+      (void)batch.add(states[s], prompts[s], mine);
+    }
+    std::size_t steps = 0;
+    while (batch.step(work)) ++steps;
+    CHECK(steps == 11);  // the prompts, and six tokens at a time
+    for (std::size_t s = 0; s < 3; ++s) {
+      check_same(batch.take(s), want[s].result);
+      CHECK(states[s] == want[s].state);
+    }
+  }
+  // The feeder of a sequence that has ended may go on with another one.
+  {
+    std::vector<rwkv::State<>> two(2, tales().initial_state());
+    GenerateBatch<rwkv::Model<>, rwkv::State<>> batch(tales(), Tokenizer::bytes());
+    GenerateOptions mine = options;
+    mine.feeder = feeders[1].get();
+    drafts[1]->reset();
+    const auto ended = batch.add(two[0], prompts[1], mine);
+    batch.run(work);
+    drafts[1]->reset();
+    const auto next = batch.add(two[1], prompts[1], mine);
+    for (int i = 0; i < 3; ++i) batch.step(work);
+    check_same(batch.take(ended), want[1].result);
+    batch.run(work);
+    check_same(batch.take(next), want[1].result);
+    CHECK(two[0] == want[1].state);
+    CHECK(two[1] == want[1].state);
+  }
+  // A batch that goes away in the middle leaves states that feeders know to settle.
+  states[0] = tales().initial_state();
+  {
+    GenerateBatch<rwkv::Model<>, rwkv::State<>> batch(tales(), Tokenizer::bytes());
+    drafts[0]->reset();
+    GenerateOptions mine = options;
+    mine.feeder = feeders[0].get();
+    (void)batch.add(states[0], prompts[0], mine);
+    for (int i = 0; i < 3; ++i) CHECK(batch.step(work));
+  }
+  feeders[0]->settle(states[0], {});
+  auto read = Tokenizer::bytes().encode(prompts[0]);
+  read.insert(read.end(), want[0].result.tokens.begin(), want[0].result.tokens.begin() + 7);
+  rwkv::State replayed = tales().initial_state();
+  (void)tales().forward(replayed, read, work);
+  CHECK(states[0] == replayed);
+}
+
 TEST_CASE("all at once, with models of any kind") {
   const rwkv::AnyModel model(tales());
   std::vector<rwkv::AnyState> states(3, model.initial_state());
@@ -224,8 +381,9 @@ TEST_CASE("what is taken early, cancelled or thrown out of does not disturb the 
   rwkv::Feeder feeder(tales().shape(), {.draft = &draft});
   GenerateOptions fed = options;
   fed.feeder = &feeder;
-  test::check_error(ErrorCategory::unsupported, "share their passes",
-                    [&] { batch.add(states[1], "A dog", fed); });
+  (void)batch.add(states[1], "A dog", fed);
+  test::check_error(ErrorCategory::argument, "sequence 6 of this batch has this feeder already",
+                    [&] { batch.add(states[2], "A dog", fed); });
   rwkv::Cancellable stopping(rwkv::ExecutorRef(), [] { return true; });
   test::check_error(ErrorCategory::cancelled, "has abandoned a pass",
                     [&] { batch.step(work, stopping); });
