@@ -91,13 +91,26 @@ struct InPairs {
   RWKV_INLINE static L add(L sum, Weights w, Weights x) noexcept { return Pairs::dot(sum, w, x); }
 };
 
+/// So many rows are multiplied at the speed of memory, nearly as a lone one.
+inline constexpr std::size_t rows_as_one = 4;
+
+/// What is asked for while panels are multiplied with more rows: `count` pairs of panels from `at`
+/// on, for the same inputs.
+template <class T>
+struct PairsAhead {
+  const T* at = nullptr;
+  std::size_t count = 0;
+};
+
 /// y[m][o] (+)= sum over i in inputs of W[o][i] x[m][i], for Rows rows and Panels panels of
 /// outputs, whose columns are `stride` apart. Continues from y unless inputs.begin is 0. `ahead` as
 /// in ProductInputs.
 template <class Op, std::size_t Rows, std::size_t Panels>
 RWKV_INLINE void tile(const typename Op::Weight* const (&w)[Panels], std::size_t stride,
                       Range inputs, const typename Op::Input* x, std::size_t ldx, float* y,
-                      std::size_t ldy, [[maybe_unused]] std::size_t ahead) noexcept {
+                      std::size_t ldy, [[maybe_unused]] std::size_t ahead,
+                      [[maybe_unused]] PairsAhead<typename Op::Weight> next,
+                      [[maybe_unused]] std::size_t cols) noexcept {
   using L = typename Op::Lanes;
   constexpr std::size_t per_panel = panel_rows / L::width;
   constexpr std::size_t vectors = Panels * per_panel;
@@ -116,6 +129,12 @@ RWKV_INLINE void tile(const typename Op::Weight* const (&w)[Panels], std::size_t
         RWKV_UNROLL
         for (std::size_t p = 0; p < Panels; p += 2)
           simd::prefetch<bytes>(reinterpret_cast<const std::byte*>(w[p] + i * stride) + ahead);
+      }
+    if constexpr (Rows > rows_as_one)
+      for (std::size_t n = 0; n < next.count; ++n) {
+        constexpr std::size_t pair = 2 * panel_rows;
+        simd::prefetch_far<Op::inputs * pair * sizeof(typename Op::Weight)>(next.at +
+                                                                            (n * cols + i) * pair);
       }
     typename Op::Weights weight[vectors];
     RWKV_UNROLL
@@ -179,8 +198,17 @@ RWKV_INNER_LOOP void row_blocks(const PanelMatrix<typename Op::Weight>& w, Range
         std::memset(elsewhere, 0, sizeof elsewhere);
         if (inputs.begin > 0) copy_rows(at, ldy, to, ld, Rows, exist);
       }
+      // A processor does not read ahead of what it computes much with; the rows behind the first ones
+      // have their panels in the cache.
+      PairsAhead<typename Op::Weight> next;
+      if (Rows > rows_as_one && m == 0) {
+        const std::size_t begin = p + Panels + (p + Panels) % 2;  // of pairs, all of them whole
+        const std::size_t end = p + 2 * Panels + (p + 2 * Panels) % 2;
+        if (begin < end && end <= panels_for(w.rows))
+          next = {w.data + place(begin - p).first, (end - begin) / 2};
+      }
       tile<Op, Rows, Panels>(panel, Panels > 1 ? 2 * panel_rows : place(0).stride, inputs,
-                             x + m * ldx, ldx, to, ld, ahead);
+                             x + m * ldx, ldx, to, ld, ahead, next, w.cols);
       if (exist < all) copy_rows(to, ld, at, ldy, Rows, exist);
     }
   if constexpr (Rows > 1) {
@@ -230,7 +258,7 @@ void matmul(const PanelMatrix<typename Op::Weight>& w, Range panels, const typen
   if (rows == 1)
     return blocks.template operator()<1, B::template panels_of_lone_row<typename Op::Weight>>();
   if constexpr (B::panels > 1)  // few rows, one stream: little more than for a lone one
-    if (rows <= 4) return blocks.template operator()<4, B::panels_of_row>();
+    if (rows <= rows_as_one) return blocks.template operator()<4, B::panels_of_row>();
   blocks.template operator()<B::rows, B::panels>();
 }
 

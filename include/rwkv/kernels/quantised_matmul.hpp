@@ -178,11 +178,26 @@ static_assert(
     }(),
     "a block type's layout has no kernel");
 
+/// Memory that is asked for while something else is computed with, a piece at a time.
+struct AskedFor {
+  const std::byte* at = nullptr;
+  const std::byte* end = nullptr;
+  std::size_t piece = 0;
+
+  RWKV_INLINE void ask() noexcept {
+    if (at == end) return;
+    const std::byte* const next = static_cast<std::size_t>(end - at) > piece ? at + piece : end;
+    for (; at < next; at += alignment) simd::prefetch_far<1>(at);
+    at = next;
+  }
+};
+
 /// Panels [panels.begin, panels.end), at most V, for rows [first, first + Rows); beyond `end`, the
 /// last one again.
 template <class L, unsigned Bits, std::size_t Parts, std::size_t Rows, std::size_t V>
 void quantised_block(const QuantisedMatrix& w, Range panels, const QuantisedActivations& x,
-                     std::size_t first, std::size_t end, float* y, std::size_t ldy) noexcept {
+                     std::size_t first, std::size_t end, float* y, std::size_t ldy,
+                     AskedFor next = {}) noexcept {
   const QuantisedLayout layout = with_constants<Bits, Parts>(w.layout);
   RWKV_ASSERT(layout == w.layout);
   const std::size_t panel_bytes = layout.bytes_per_panel(w.cols);
@@ -198,6 +213,7 @@ void quantised_block(const QuantisedMatrix& w, Range panels, const QuantisedActi
     for_each_tile(
         layout, w.data + panels.begin * panel_bytes, w.cols,
         [&](const std::byte* group, const std::byte* tile, std::size_t t) RWKV_INLINE_LAMBDA {
+          next.ask();
           add_tile<L, Bits, Parts, Rows, V>(layout, group, tile, apart, lanes, row, t, sum);
         });
     RWKV_UNROLL
@@ -239,18 +255,26 @@ void quantised_panels(const QuantisedMatrix& w, Range panels, const QuantisedAct
       return;
     }
   }
+  // A processor does not read ahead of what it computes much with: each block of rows asks for a part
+  // of the panels that come next.
+  const std::size_t panel_bytes = w.layout.bytes_per_panel(w.cols);
+  const std::size_t steps = (w.cols / tile_cols) * (panel_rows / L::width);
   for (std::size_t p = panels.begin; p < panels.end; p += V) {
     const std::size_t left = panels.end - p;
     const Range some{p, p + (left < V ? left : V)};
+    const std::byte* const after = w.data + some.end * panel_bytes;
+    const std::size_t bytes = (left - (some.end - p) < V ? left - (some.end - p) : V) * panel_bytes;
     for (std::size_t first = 0; first < rows;) {
       const std::size_t rest = rows - first;
-      if (most == last || rest > 2 * last || (rest > last && rest <= most)) {
-        quantised_block<L, Bits, Parts, most, V>(w, some, x, first, rows, y, ldy);
-        first += most;
-      } else {
-        quantised_block<L, Bits, Parts, last, V>(w, some, x, first, rows, y, ldy);
-        first += last;
-      }
+      const bool many = most == last || rest > 2 * last || (rest > last && rest <= most);
+      const std::size_t done = rest > (many ? most : last) ? first + (many ? most : last) : rows;
+      AskedFor next{after + bytes * first / rows, after + bytes * done / rows};
+      if (bytes > 0) next.piece = static_cast<std::size_t>(next.end - next.at) / steps + 1;
+      if (many)
+        quantised_block<L, Bits, Parts, most, V>(w, some, x, first, rows, y, ldy, next);
+      else
+        quantised_block<L, Bits, Parts, last, V>(w, some, x, first, rows, y, ldy, next);
+      first = done;
     }
   }
 }
