@@ -185,7 +185,7 @@ class DraftLength {
   RWKV_FUNCTION void guessing_took(std::size_t guesses, double seconds);
 
  private:
-  [[nodiscard]] double expected_seconds(std::size_t rows) const;
+  [[nodiscard]] double expected_seconds(std::size_t rows, bool alone) const;
 
   double right_ = 0.7;              // share
   double guess_ = 0;                // seconds

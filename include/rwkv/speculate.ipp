@@ -168,11 +168,13 @@ RWKV_FUNCTION void ModelDraft::propose(std::size_t most, std::vector<Token>& gue
 
 namespace detail {
 
-/// A row more, as a share of a pass of one, as long as nothing was measured.
-inline constexpr double row_share = 0.2;
+/// A row more, as a share of a pass of one, as long as nothing was measured: of a text alone, which
+/// waits for memory, or of one of several, which may compute as long.
+inline constexpr double row_share = 0.2, row_share_of_several = 1;
 
-RWKV_FUNCTION double DraftLength::expected_seconds(std::size_t rows) const {
-  const auto guessed = [](std::size_t n) { return 1 + row_share * static_cast<double>(n - 1); };
+RWKV_FUNCTION double DraftLength::expected_seconds(std::size_t rows, bool alone) const {
+  const double share = alone ? row_share : row_share_of_several;
+  const auto guessed = [&](std::size_t n) { return 1 + share * static_cast<double>(n - 1); };
   const auto measured = [&](std::size_t n) { return n < seconds_.size() && seconds_[n] > 0; };
   std::size_t below = rows;
   while (below > 0 && !measured(below)) --below;
@@ -203,7 +205,8 @@ RWKV_FUNCTION std::size_t DraftLength::choose(std::size_t most, std::size_t rows
   double expected = 1 + static_cast<double>(beside);  // tokens per pass
   double power = 1;
   for (std::size_t guesses = 0; guesses <= most; ++guesses) {
-    const double seconds = expected_seconds(rows + guesses) + static_cast<double>(guesses) * guess_;
+    const double seconds =
+        expected_seconds(rows + guesses, beside == 0) + static_cast<double>(guesses) * guess_;
     if (expected > best_rate * seconds) {
       best = guesses;
       best_rate = expected / seconds;
