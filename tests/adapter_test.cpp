@@ -210,6 +210,20 @@ TEST_CASE("a LoRA is W + f B A, whatever its tensors are called") {
       add(lora.file, std::string(name) + ".alpha", {}, {6.8f});
     check(lora, 1.0f);
   }
+  SUBCASE("an alpha that is an integer, and factors with dimensions of 1 around them") {
+    Lora lora(4.0, [](auto& c, auto& module, auto& a, auto& b, auto sa, auto sb) {
+      sa.insert(sa.end(), {1, 1});
+      sb.insert(sb.end(), {1, 1});
+      write_official(c, module, a, b, sa, sb);
+    });
+    auto sixteen = std::make_shared<const std::int64_t>(16);
+    for (const char* name : {"blocks.1.att.key", "blocks.1.att.output", "blocks.0.ffn.key",
+                             "blocks.0.ffn.value", "head"})
+      lora.file.tensors[std::string(name) + ".alpha"] = {
+          DType::i64, {}, {}, std::as_bytes(std::span(sixteen.get(), 1))};
+    lora.file.storage.push_back(std::move(sixteen));
+    check(lora, 1.0f);
+  }
   SUBCASE("PEFT's settings: alpha, its patterns, and the stabilised root") {
     Lora lora(factor, write_official);
     lora.file.metadata = {{"peft.lora_alpha", "6.8"}, {"peft.use_rslora", "false"}};
@@ -268,6 +282,18 @@ TEST_CASE("low-rank maps are adapted and replaced as they are stored too, if the
   const Numbers got = logits(base, with({make_adapter(file)}));
   CHECK(distance(got, logits(base)) > 1e-3);
   CHECK(distance(got, logits(merged)) < 1e-4);
+}
+
+TEST_CASE("the factors of a LoRA of rank 1 may have one dimension") {
+  const Checkpoint base = base_model();
+  Checkpoint merged = base;
+  Checkpoint file = adapter_file();
+  const Numbers a = numbers(64, 1);
+  const Numbers b = numbers(96, 2);
+  write_official(file, "blocks.0.ffn.key", a, b, {64}, {96});
+  file.metadata["rwkv.lora_alpha"] = "3";
+  merge(merged, "blocks.0.ffn.key.weight", b, a, 3.0, 1);
+  CHECK(distance(logits(base, with({make_adapter(file)})), logits(merged)) < 1e-4);
 }
 
 TEST_CASE("several adapters add up, each with its scale; PiSSA takes out what it began with") {
@@ -372,7 +398,8 @@ TEST_CASE("whole tensors replace the model's, or move towards themselves") {
   const Numbers head = numbers(50 * 64, 5);
   add(file, "blocks.1.ln2.weight", {64}, norm);
   add(file, "base_model.model.blocks.0.att.x_k", {64}, mu);
-  add(file, "base_model.model.head.modules_to_save.default.weight", {50, 64}, head);
+  add(file, "base_model.model.head.modules_to_save.style.weight", {50, 64}, head);
+  add(file, "base_model.model.head.original_module.weight", {50, 64}, numbers(50 * 64, 6));
   for (const float scale : {1.0f, 0.25f}) {
     Checkpoint merged = base_model();
     merge(merged, "blocks.0.att.key.weight", b, a, double{scale});

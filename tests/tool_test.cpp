@@ -1075,7 +1075,7 @@ TEST_CASE("output that does not arrive is an error of every command") {
   CHECK(slurp(shell.path("err.txt")) == "");
 }
 
-TEST_CASE("an exported model does not overwrite a part of itself, or what it was made of") {
+TEST_CASE("nothing is written over a part of itself, or what it was made of") {
   const TrainedShell shell;
   const std::string before = slurp(shell.path("a.safetensors"));
   using Case = std::pair<std::string, const char*>;
@@ -1090,6 +1090,19 @@ TEST_CASE("an exported model does not overwrite a part of itself, or what it was
     check_refused(o);
     CHECK(o.err.find(one.second) != std::string::npos);
   }
+  spit(shell.path("t"), "1 2");
+  for (const char* command :
+       {"logits a.safetensors --tokens t --out ./a.safetensors",
+        "logits a.safetensors --tokens t --out t",
+        "logits a.safetensors --tokens t --out o.npy --state-out a.safetensors",
+        "gradients a.safetensors --tokens t --out a.safetensors",
+        "generate a.safetensors --tokens 1 --state-out a.safetensors"}) {
+    CAPTURE(command);
+    const auto o = shell.run(command);
+    check_refused(o);
+    CHECK(o.err.find(" are the same file") != std::string::npos);
+  }
+  CHECK(slurp(shell.path("t")) == "1 2");
   CHECK(slurp(shell.path("a.safetensors")) == before);
   CHECK_FALSE(std::filesystem::exists(shell.path("x.bin")));
   CHECK_FALSE(std::filesystem::exists(shell.path("x.hpp")));

@@ -104,6 +104,7 @@ bool print(std::string_view text) {
 }
 
 void run(const Generate& options) {
+  require_apart({{"the model", options.model}, {"--state-out", options.state_out}});
   check_writable(options.state_out);
   const auto grammar = grammar_of(options);  // before anything that takes time
   rwkv::ThreadPool pool(options.threads);

@@ -69,6 +69,7 @@ void write(const std::string& path, double loss, const train::Parameters& gradie
 }  // namespace
 
 void run(const Gradients& o) {
+  require_apart({{"the model", o.model}, {"--tokens", o.tokens}, {"--out", o.out}});
   check_writable(o.out);
   rwkv::ThreadPool pool(o.threads);
   const io::Checkpoint checkpoint =

@@ -134,7 +134,10 @@ void write_logits(const LogitsOptions& options, const Model& model, State& state
 }  // namespace
 
 void run(const LogitsOptions& options) {
-  require_apart({{"--out", options.out}, {"--state-out", options.state_out}});
+  require_apart({{"the model", options.model},
+                 {"--tokens", options.tokens},
+                 {"--out", options.out},
+                 {"--state-out", options.state_out}});
   check_writable(options.state_out);
   rwkv::ThreadPool pool(options.threads);
   const auto checkpoint = rwkv::io::read_checkpoint(options.model);

@@ -245,6 +245,35 @@ TEST_CASE("dimensions of 1 around matrices, and the six x_* in one tensor of any
     }
 }
 
+TEST_CASE("DeepEmbed behind wrappers, in every scheme of names, and in files that web-rwkv made") {
+  auto model = test::sample_model();
+  const std::size_t ffn = test::find(model, "blocks.0.ffn.key.weight").shape[0];
+  for (const std::string block : {"blocks.0.ffn.", "blocks.1.ffn."}) {
+    model.push_back(tensor(block + "s_emb.weight", {10, 4}));
+    model.push_back(tensor(block + "s_emb_x.weight", {4, 8}));
+    model.push_back(tensor(block + "s1", {8, 2}));
+    model.push_back(tensor(block + "s2", {2, ffn}));
+    model.push_back(tensor(block + "s0", {ffn}));
+  }
+  for (const char* prefix : prefixes)
+    CHECK(test::difference(Stored(renamed(model, prefix)).checkpoint, model) == "");
+  auto fla = test::with_fla_names(model, false);
+  for (SampleTensor& t : fla)
+    if (const auto at = t.name.find("s_embeddings"); at != std::string::npos)
+      t.name.replace(at, 12, "s_emb");
+  CHECK(find_in(fla, "model.layers.1.ffn.s_emb_x.weight") != nullptr);
+  CHECK(test::difference(Stored(fla).checkpoint, model) == "");
+  CHECK(test::difference(Stored(test::with_web_rwkv_layout(model)).checkpoint, model) == "");
+  auto linear = test::with_linear_names(model, true);
+  CHECK(test::difference(Stored(linear).checkpoint, model) == "");
+  for (SampleTensor& t : linear)
+    if (t.name.ends_with(".s1") || t.name.ends_with(".s2")) {
+      t = test::transposed(t);
+      t.name += ".weight";
+    }
+  CHECK(test::difference(Stored(linear).checkpoint, model) == "");
+}
+
 TEST_CASE("r_k without heads is divided as the file says, else into those of released models") {
   const auto flat = [](std::vector<SampleTensor> model, std::vector<std::size_t> before) {
     for (SampleTensor& t : model)
@@ -345,8 +374,11 @@ TEST_CASE("the RWKV-7 part of a hybrid model gets official names") {
     model->push_back(tensor("moba.0.att.key.weight", {8, 8}));
     model->push_back(tensor("moba.0.ffn.x_k", {1, 1, 8}));
   }
+  file[file.size() - 2].shape = {1, 8, 8};
   for (const char* wrapper : {"", "module.", "_forward_module.model."})
     CHECK(test::difference(Stored(renamed(file, wrapper)).checkpoint, expected) == "");
+  file.back().name = "moba.0._fsdp_wrapped_module.ffn.x_k";
+  CHECK(test::difference(Stored(file).checkpoint, expected) == "");
   file.push_back(tensor("emb.weight", {10, 8}));
   CHECK_THROWS_WITH_AS(Stored{file}, doctest::Contains("\"emb.weight\" occurs twice"), Error);
 }

@@ -181,9 +181,14 @@ TEST_CASE("a matrix without elements or with more than two dimensions is damage"
   }
   Checkpoint c = test::sample_checkpoint();
   test::replace(c, "blocks.0.att.r_k", {2, 3}, std::vector<float>(6));
-  const auto refused = refusal(c);
+  auto refused = refusal(c);
   REQUIRE(refused);
   CHECK(refused->names("8 channels cannot be divided into heads of 3"));
+  c = test::sample_checkpoint();
+  test::replace(c, "blocks.1.att.r_k", {4, 2}, std::vector<float>(8));  // has as many numbers
+  refused = refusal(c);
+  REQUIRE(refused);
+  CHECK(refused->names("tensor blocks.1.att.r_k has shape [4, 2] where [2, 4] was expected"));
 }
 
 TEST_CASE("what is not RWKV-7 is called so") {

@@ -26,6 +26,7 @@ enum class AdapterPart : std::uint8_t {
   rows_or_bat,     // RWKV-PEFT: MiSS in two dimensions, Bat in three
   hf_rows_or_bat,  // the same of Hugging Face
   whole,           // a tensor in place of the model's
+  original,        // what a whole tensor is in place of
   refused,
 };
 
@@ -83,12 +84,17 @@ inline constexpr std::array<AdapterWord, 24> adapter_parts{{
       }
     begin = dot + 1;
   }
-  // Whole tensors behind what Hugging Face wraps them in.
+  // Whole tensors behind what Hugging Face wraps them in, perhaps with the adapter's name.
   std::string whole(name);
-  for (const std::string_view wrapper :
-       {".modules_to_save.default", ".modules_to_save", ".base_layer"})
-    if (const std::size_t at = whole.find(wrapper); at != std::string::npos)
-      whole.erase(at, wrapper.size());
+  if (whole.find(".original_module.") != std::string::npos) return {whole, AdapterPart::original};
+  constexpr std::string_view saved = ".modules_to_save", base = ".base_layer";
+  if (const std::size_t at = whole.find(saved); at != std::string::npos) {
+    whole.erase(at, saved.size());
+    const std::size_t next = whole.find('.', at + 1);
+    if (next != std::string::npos) whole.erase(at, next - at);
+  }
+  if (const std::size_t at = whole.find(base); at != std::string::npos)
+    whole.erase(at, base.size());
   return {whole};
 }
 
@@ -188,6 +194,7 @@ class AdapterSet::Reader {
                std::string(parts.refused),
                ", which is not computed here; merge it into its model "
                "where it was trained");
+      if (parts.part == Part::original) continue;
       adapts = adapts || parts.part != Part::whole;
       if (parts.part == Part::whole) {
         whole(name, parts.module, tensor);
@@ -233,6 +240,7 @@ class AdapterSet::Reader {
     if (is("peft.use_dora", "true")) unsupported("is a DoRA (use_dora)");
     if (is("peft.fan_in_fan_out", "true")) unsupported("is of transposed layers (fan_in_fan_out)");
     if (is("peft.lora_bias", "true")) unsupported("has biases (lora_bias)");
+    if (is("peft.use_qalora", "true")) unsupported("pools its inputs (use_qalora)");
     if (const auto it = from.metadata.find("peft.peft_type");
         it != from.metadata.end() && it->second != "LORA" && it->second != "MISS" &&
         it->second != "BONE")
@@ -247,7 +255,7 @@ class AdapterSet::Reader {
   void set_part(Pair& pair, detail::AdapterPart part, const std::string& name,
                 const Tensor& tensor) const {
     using Part = detail::AdapterPart;
-    if (!is_float(tensor.dtype))
+    if (!is_float(tensor.dtype) && part != Part::alpha)
       refuse(ErrorCategory::unsupported, name, " has elements of type ",
              std::string(name_of(tensor.dtype)));
     const auto put = [&](const Tensor*& place) {
@@ -318,9 +326,9 @@ class AdapterSet::Reader {
       }
     if (!alpha) alpha = detail::number_in(from.metadata, "peft.lora_alpha");
     if (!alpha) alpha = detail::number_in(from.metadata, "rwkv.lora_alpha");
-    const auto* a = pair.a != nullptr ? pair.a : pair.b;
+    const auto* a = pair.a;
     if (!alpha || a == nullptr || a->shape.empty() || a->shape[0] == 0) return 1.0f;
-    const auto rank = static_cast<double>(pair.a != nullptr ? a->shape[0] : a->shape.back());
+    const auto rank = static_cast<double>(a->shape.size() == 1 ? 1 : a->shape[0]);
     const auto root = from.metadata.find("peft.use_rslora");
     const bool stabilised = root != from.metadata.end() && root->second == "true";
     return static_cast<float>(*alpha / (stabilised ? std::sqrt(rank) : rank));
@@ -332,10 +340,11 @@ class AdapterSet::Reader {
       refuse(ErrorCategory::format, pair.name, " is one half of an adapter whose other half (lora_",
              a == nullptr ? "A" : "B", ") is not there");
     const Tensor& w = base.get(official.name);
+    const Tensor row = matrix_of(*a, true), column = matrix_of(*b, false);
     Tensor first, second;
     const auto fits = [&](bool turned) {  // (B A)^T = A^T B^T
-      first = turned ? b->transposed() : *a;
-      second = turned ? a->transposed() : *b;
+      first = turned ? column.transposed() : row;
+      second = turned ? row.transposed() : column;
       return w.shape.size() == 2 && first.shape.size() == 2 && second.shape.size() == 2 &&
              first.shape[0] == second.shape[1] && first.shape[0] > 0 &&
              first.shape[1] == w.shape[1] && second.shape[0] == w.shape[0];
@@ -347,6 +356,15 @@ class AdapterSet::Reader {
              to_string(b->shape), " do not make a change of ", official.name, " ",
              to_string(w.shape));
     append(official.name, {Kind::product, std::move(first), std::move(second), f, from.source});
+  }
+
+  // A factor with dimensions of 1 around it, or (of rank 1) without one.
+  [[nodiscard]] static Tensor matrix_of(Tensor t, bool row) {
+    if (t.shape.size() != 1) return detail::as_matrix(std::move(t), false);
+    const std::size_t n = t.shape[0], step = t.stride[0];
+    t.shape = row ? std::vector<std::size_t>{1, n} : std::vector<std::size_t>{n, 1};
+    t.stride = row ? std::vector<std::size_t>{n * step, step} : std::vector<std::size_t>{step, 1};
+    return t;
   }
 
   void block(const OfficialName& official, const Pair& pair) {

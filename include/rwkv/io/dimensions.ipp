@@ -37,6 +37,11 @@ RWKV_FUNCTION Dimensions dimensions_of(const Checkpoint& c) {
   if (d.embed % d.head_size != 0)
     fail_with(ErrorCategory::format, c.source, ": ", d.embed,
               " channels cannot be divided into heads of ", d.head_size);
+  for (std::size_t i = 0; i < d.layers; ++i) {  // nothing but its size is looked at later
+    const std::string name = "blocks." + std::to_string(i) + ".att.r_k";
+    if (const Tensor* r_k = c.find(name); r_k != nullptr && r_k->shape.size() == 2)
+      check_shape(c, name, *r_k, {d.embed / d.head_size, d.head_size});
+  }
   if (d.vocab > 0xffffffffu)
     fail_with(ErrorCategory::unsupported, c.source, ": a vocabulary of ", d.vocab, " tokens");
   if (d.deep_rank > 0x4000)  // whose square many numbers hold

@@ -139,7 +139,10 @@ inline constexpr std::array<Words, 4> channel_mix_words{
   if (mixer == "att") return official_in_attention(part);
   if (mixer != "ffn") return std::nullopt;
   std::string ffn = "ffn." + std::string(part);
-  if (find_block_tensor(ffn) != nullptr) return OfficialName{std::move(ffn)};
+  if (find_block_tensor(ffn) != nullptr || ffn == deep_residual_name)
+    return OfficialName{std::move(ffn)};
+  if (ffn == "ffn.s1.weight" || ffn == "ffn.s2.weight")  // of nn.Linear
+    return OfficialName{ffn.substr(0, 6), true};
   constexpr std::string_view weight = ".weight";
   if (!part.ends_with(weight)) return std::nullopt;
   const auto official = translated(channel_mix_words, part.substr(0, part.size() - weight.size()));

@@ -69,11 +69,11 @@ class ModelNames {
 
   /// `stored` without the model's prefix, or that of the sparse blocks of RWKV-X.
   [[nodiscard]] std::string bare(const std::string& stored) const {
-    if (const auto sparse = last_numbered(stored, "moba"); sparse != std::string::npos)
-      if (is_model_) return stored.substr(sparse);
+    const std::string name = without_wrappers(stored);
+    if (const auto sparse = last_numbered(name, "moba"); sparse != std::string::npos)
+      if (is_model_) return name.substr(sparse);
     if (is_of_training(stored)) return stored;
     if (stored.starts_with(prefix_)) return stored.substr(prefix_.size());
-    const std::string name = without_wrappers(stored);
     return !prefix_.empty() && name.starts_with(prefix_) ? name.substr(prefix_.size()) : stored;
   }
 
@@ -157,7 +157,7 @@ class ModelNames {
   for (const auto& [name, tensor] : checkpoint.tensors) {
     const auto block = split_block(name, "blocks.");
     if (!block || !is_low_rank(block->second) || tensor.shape.size() != 2) continue;
-    if (block->second == "ffn.s2") continue;  // [R, F]: where R = C, it seems to be transposed
+    if (block->second.starts_with("ffn.")) continue;  // see deep_transposed
     const bool first = name.back() == '1';
     const std::size_t outer = tensor.shape[first ? 0 : 1];
     const std::size_t inner = tensor.shape[first ? 1 : 0];
@@ -169,6 +169,20 @@ class ModelNames {
               " is transposed, but ", printable(*official), " is not");
   if (official == nullptr && transposed == nullptr) return std::nullopt;
   return transposed != nullptr;
+}
+
+/// The same of DeepEmbed's ffn.s1 [C, R] or ffn.s2 [R, F] alone: web-rwkv leaves them.
+[[nodiscard]] inline std::optional<bool> deep_transposed(const Checkpoint& checkpoint,
+                                                         std::string_view name,
+                                                         const Tensor& tensor) {
+  const bool first = name.back() == '1';
+  const Tensor* const key =
+      checkpoint.find(std::string(name.substr(0, name.size() - 2)) + "key.weight");  // [F, C]
+  if (key == nullptr || key->shape.size() != 2) return std::nullopt;
+  const std::size_t side = key->shape[first ? 1 : 0];
+  const bool here = tensor.shape[first ? 0 : 1] == side;
+  const bool there = tensor.shape[first ? 1 : 0] == side;
+  return here == there ? std::nullopt : std::optional(there);
 }
 
 /// Turns the low-rank matrices the official way: by their shapes, or, where these do not tell, if
@@ -183,7 +197,10 @@ inline void turn_low_rank(Checkpoint& checkpoint, const Names& by_name) {
       refuse_tensor(ErrorCategory::format, checkpoint.source, name, " has shape ",
                     to_string(tensor.shape), " and is no matrix");
     if (low_rank && tensor.shape.size() == 2) {
-      if (by_shape.value_or(by_name.contains(name))) tensor = tensor.transposed();
+      const bool deep = block->second.starts_with("ffn.");
+      if ((deep ? deep_transposed(checkpoint, name, tensor) : by_shape)
+              .value_or(by_name.contains(name)))
+        tensor = tensor.transposed();
     } else if (block->second == "att.time_state" && by_name.empty() && by_shape.value_or(false)) {
       tensor = tensor.transposed();
     }

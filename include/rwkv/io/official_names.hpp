@@ -40,6 +40,9 @@ struct OfficialName {
   return spec != nullptr && spec->role == TensorRole::low_rank;
 }
 
+/// The second part of a table of DeepEmbed (io/deep_embed.hpp), which is none of a model's tensors.
+inline constexpr std::string_view deep_residual_name = "ffn.s_emb_x.weight";
+
 /// A tensor with at most one dimension that is not 1, as [1, 1, C]; others as they are.
 [[nodiscard]] inline Tensor as_row(Tensor tensor) {
   std::size_t length = 1;
@@ -86,9 +89,11 @@ struct OfficialName {
 inline void add_official(Checkpoint& checkpoint, const OfficialName& official,
                          const Tensor& stored) {
   const auto block = split_block(official.name, "blocks.");
-  const TensorSpec* const spec = block ? find_block_tensor(block->second) : nullptr;
+  const auto any_block = block ? block : split_block(official.name, "moba.");
+  const TensorSpec* const spec = any_block ? find_block_tensor(any_block->second) : nullptr;
   const bool matrix = official.fused || official.name == "emb.weight" ||
-                      official.name == "head.weight" || (spec != nullptr && spec->rank == 2);
+                      official.name == "head.weight" || (spec != nullptr && spec->rank == 2) ||
+                      (block && block->second == deep_residual_name);
   const Tensor tensor = matrix && stored.shape.size() > 2
                             ? as_matrix(stored, block && block->second == "att.r_k")
                             : stored;
@@ -104,7 +109,7 @@ inline void add_official(Checkpoint& checkpoint, const OfficialName& official,
   if (official.transposed && tensor.shape.size() != 2)
     refuse_tensor(ErrorCategory::format, checkpoint.source, official.name, " has shape ",
                   to_string(tensor.shape), " and is no matrix");
-  const bool vector = spec != nullptr && spec->rank == 3;
+  const bool vector = block && spec != nullptr && spec->rank == 3;
   const auto [entry, fresh] = checkpoint.tensors.try_emplace(official.name);
   if (!fresh)
     refuse_tensor(ErrorCategory::format, checkpoint.source, official.name, " occurs twice");
