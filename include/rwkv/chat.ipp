@@ -224,18 +224,19 @@ class CallEvents final : public AnyJson {
   std::optional<std::string> name;
   std::optional<std::size_t> arguments;  // which member of the object they are
 
+  bool boolean(bool) override { return no_arguments(); }
+  bool number_integer(std::int64_t) override { return no_arguments(); }
+  bool number_unsigned(std::uint64_t) override { return no_arguments(); }
+  bool number_float(double) override { return no_arguments(); }
   bool string(std::string& value) override {
     if (depth_ == 1 && key_ == "name") name = std::move(value);
-    return within() && (depth_ > 1 || key_ != "arguments");
+    return no_arguments();
   }
   bool start_object() override {
     if (depth_ == 1 && key_ == "arguments") arguments = members_ - 1;
     return AnyJson::start_object();
   }
-  bool start_array() override {
-    if (depth_ == 0) return false;
-    return AnyJson::start_array();
-  }
+  bool start_array() override { return no_arguments() && AnyJson::start_array(); }
   bool key(std::string& name_of) override {
     if (depth_ != 1) return true;
     ++members_;
@@ -244,6 +245,9 @@ class CallEvents final : public AnyJson {
   }
 
  private:
+  // What stands here, and not as the arguments, which are an object or null.
+  bool no_arguments() { return within() && (depth_ > 1 || key_ != "arguments"); }
+
   std::string key_;
   std::size_t members_ = 0;
 };

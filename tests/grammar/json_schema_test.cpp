@@ -67,6 +67,9 @@ TEST_CASE("strings") {
   check({R"({"type": "string", "pattern": "^[a-z]+(-[0-9])?$"})",
          {"\"abc\"", "\"a-1\""},
          {"\"abc-\"", "\"A\"", "\"\"", "\"a-1 \""}});
+  check({R"s({"type": "string", "pattern": "^(^$|^https?:)"})s",
+         {R"("")", R"("http:")", R"("https:x")"},
+         {R"("x")", R"("xhttp:")"}});
   check({R"({"type": "string", "pattern": "b.d"})",
          {"\"abcd\"", "\"b\\u00e4d\"", R"("\"bad\"")", R"("x\nb\"dy")"},
          {"\"bd\"", R"("b\nd")"}});
@@ -273,6 +276,13 @@ TEST_CASE("calls of tools") {
   CHECK_FALSE(g.matches(R"({"name":"weather","arguments":{"city":""}})"));
   CHECK_FALSE(g.matches(R"({"name":"other","arguments":{}})"));
   CHECK_FALSE(g.matches(R"({"arguments":{},"name":"stop"})"));
+  for (const char* anything : {"{}", "true", "null", R"({"description":"d"})"}) {
+    const Grammar any =
+        Grammar::from_tools(std::string(R"([{"name":"a","parameters":)") + anything + "}]");
+    CHECK(any.matches(R"({"name":"a","arguments":{"x":[1]}})"));
+    for (const char* other : {"[]", "1", "null", "\"\""})
+      CHECK_FALSE(any.matches(std::string(R"({"name":"a","arguments":)") + other + "}"));
+  }
   check_error(ErrorCategory::argument, "/1: a tool needs a \"name\"",
               [] { (void)Grammar::from_tools(R"([{"name":"a"},{"nam":"b"}])"); });
   check_error(ErrorCategory::unsupported, "tools: /0/parameters/if: \"if\" is not supported", [] {

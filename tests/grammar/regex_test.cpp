@@ -16,6 +16,7 @@ TEST_CASE("an expression describes whole texts") {
            Case{"^a$", {"a"}, {"", "aa"}},
            Case{"(^|x)a($|y)", {"a", "xa", "ay", "xay"}, {"x", "aa"}},
            Case{"a^b|c", {"c"}, {"ab"}},
+           Case{"^(^a|b$|(?:^|x){2}y)$$", {"a", "b", "y", "xy", "xxy"}, {"", "ab", "xxxy"}},
            Case{"\\d+(?:\\.\\d*)?", {"1", "12.", "1.5"}, {".5", "a"}},
            Case{"(?<year>\\d{4})-[01]\\d", {"2024-12"}, {"24-12"}},
            Case{".", {"x", "€", "😀"}, {"\n", "\xe2\x82", "xx"}},

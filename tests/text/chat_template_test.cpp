@@ -242,6 +242,9 @@ TEST_CASE("a model file says how to talk with it") {
   spit(folder.path() / "tokenizer_config.json", R"({"chat_template":"### User ### Assistant"})");
   CHECK(choice({}).form == &chat::sections);
   CHECK(choice({}, true).from == (folder.path() / "tokenizer_config.json").string());
+  spit(folder.path() / "chat_template.json", R"({"chat_template":"User✿ Bot✿"})");
+  CHECK(choice({}).form == &chat::native);
+  std::filesystem::remove(folder.path() / "chat_template.json");
   spit(folder.path() / "chat_template.jinja", "");  // says nothing
   CHECK(choice({}).form == &chat::sections);
   spit(folder.path() / "chat_template.jinja", "User✿ Bot✿");

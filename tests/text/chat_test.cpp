@@ -343,8 +343,10 @@ TEST_CASE("calls in text") {
       ToolCall{"f", R"({"y":"\\"})"});
   for (const char* none :
        {"", "[]", "{}", "\"name\"", "{\"name\":1}", "{\"name\":\"\"}",
-        "{\"name\":\"f\",\"arguments\":\"{}\"}", "{\"name\":\"f\",\"name\":\"g\"}",
-        "{\"name\":\"f\"", "{\"name\":\"f\"} and more", "[{\"name\":\"f\"}]", "I call f."}) {
+        "{\"name\":\"f\",\"arguments\":\"{}\"}", "{\"name\":\"f\",\"arguments\":[]}",
+        "{\"name\":\"f\",\"arguments\":5}", "{\"name\":\"f\",\"arguments\":false}",
+        "{\"name\":\"f\",\"name\":\"g\"}", "{\"name\":\"f\"", "{\"name\":\"f\"} and more",
+        "[{\"name\":\"f\"}]", "I call f."}) {
     CAPTURE(none);
     CHECK_FALSE(chat::tool_call_in(none).has_value());
   }

@@ -98,7 +98,12 @@ class SchemaCompiler {
       const bool any = parameters == nullptr || parameters->is(Json::Kind::null);
       if (!any) index_.add(*parameters);
       parameters_of.push_back(any ? &made(make_object("type", make_string("object"))) : parameters);
-      properties.members.emplace_back("arguments", Json{.kind = Json::Kind::object});
+      // An object, also where the tool's schema is {}.
+      Json arguments = make_object("type", make_string("object"));
+      Json all{.kind = Json::Kind::array};
+      all.items.push_back(Json{.kind = Json::Kind::object});
+      arguments.members.emplace_back("allOf", std::move(all));
+      properties.members.emplace_back("arguments", std::move(arguments));
       call.members.emplace_back("properties", std::move(properties));
       Json required{.kind = Json::Kind::array};
       required.items = {make_string("name"), make_string("arguments")};
@@ -109,7 +114,8 @@ class SchemaCompiler {
     const Json& schema = made(std::move(calls));
     for (std::size_t i = 0; i < parameters_of.size(); ++i) {
       const Json& call = schema.members[0].second.items[i];
-      stands_for_[call.find("properties")->find("arguments")] = parameters_of[i];
+      const Json* const arguments = call.find("properties")->find("arguments");
+      stands_for_[&arguments->find("allOf")->items[0]] = parameters_of[i];
     }
     return compile(schema);
   }
@@ -804,13 +810,14 @@ class SchemaCompiler {
     Expressions e(Expressions::Form::json, options_.spelling);
     const PatternParser parsed(pattern.text, where, e);
     const std::size_t any = e.repeat(e.characters(Characters::all()), 0, Expression::unbounded);
-    const std::size_t begin = e.byte(begin_mark);
-    const std::size_t end = e.byte(end_mark);
+    const std::size_t begin = e.repeat(e.byte(begin_mark), 1, Expression::unbounded);
+    const std::size_t end = e.repeat(e.byte(end_mark), 1, Expression::unbounded);
     const std::size_t nothing = e.sequence({});
     const std::size_t found =
         e.sequence({e.choice({e.sequence({begin, any}), nothing}), parsed.root(),
                     e.choice({e.sequence({any, end}), nothing})});
-    const std::size_t whole = e.sequence({begin, any, end});
+    const std::size_t whole = e.sequence({e.repeat(e.byte(begin_mark), marks, marks), any,
+                                          e.repeat(e.byte(end_mark), marks, marks)});
     const ByteDfa searched = compiled(e, found, where);
     const auto both = intersection(searched, compiled(e, whole, where), 4 * most_states);
     if (!both) fail_with(ErrorCategory::argument, where, ": the expression is too large");
@@ -827,8 +834,8 @@ class SchemaCompiler {
         [&](std::uint32_t q, unsigned char byte) -> std::optional<std::uint32_t> {
           if (byte == begin_mark || byte == end_mark) return std::nullopt;
           std::uint32_t to = marked.next(q, byte);
-          if (to == ByteDfa::dead && byte == '"') to = marked.next(q, begin_mark);
-          if (to == ByteDfa::dead && byte == '"') to = marked.next(q, end_mark);
+          if (to == ByteDfa::dead && byte == '"') to = behind_marks(marked, q, begin_mark);
+          if (to == ByteDfa::dead && byte == '"') to = behind_marks(marked, q, end_mark);
           if (to == ByteDfa::dead) return std::nullopt;
           return to;
         },

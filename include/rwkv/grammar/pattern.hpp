@@ -9,9 +9,11 @@
 
 namespace rwkv::inline RWKV_ABI::grammar::inline RWKV_ISA {
 
-// Assertions read one of these, which no text holds.
+// Assertions read one or more of these, which no text holds. A text has several at each end, because
+// several assertions may stand there: ^(^a|b)$.
 inline constexpr unsigned char begin_mark = 0xf8;
 inline constexpr unsigned char end_mark = 0xf9;
+inline constexpr std::size_t marks = 8;
 
 /// Limits of the automata of an expression.
 inline constexpr automata::detail::Limits pattern_limits{60'000, 10'000};
@@ -90,7 +92,7 @@ class PatternParser {
 
   std::size_t mark(unsigned char byte) {
     anchored_ = true;
-    return out_.byte(byte);
+    return out_.repeat(out_.byte(byte), 1, Expression::unbounded);
   }
 
   // {3}, {2,} or {2,5}; anything else in braces stands for itself.
@@ -356,9 +358,16 @@ class PatternParser {
   return ByteDfa(*dfa);
 }
 
-/// An automaton that reads begin_mark first and end_mark last, without them.
+/// Where the marks of one end of a text lead from q.
+[[nodiscard]] inline std::uint32_t behind_marks(const ByteDfa& marked, std::uint32_t q,
+                                                unsigned char mark) noexcept {
+  for (std::size_t i = 0; i < marks && q != ByteDfa::dead; ++i) q = marked.next(q, mark);
+  return q;
+}
+
+/// An automaton that reads begin marks first and end marks last, without them.
 [[nodiscard]] inline ByteDfa without_marks(const ByteDfa& marked) {
-  const std::uint32_t start = marked.empty() ? ByteDfa::dead : marked.next(0, begin_mark);
+  const std::uint32_t start = marked.empty() ? ByteDfa::dead : behind_marks(marked, 0, begin_mark);
   if (start == ByteDfa::dead) return {};
   return *explore(
       start,
@@ -368,7 +377,7 @@ class PatternParser {
         return to;
       },
       [&](std::uint32_t q) {
-        const std::uint32_t end = marked.next(q, end_mark);
+        const std::uint32_t end = behind_marks(marked, q, end_mark);
         return end != ByteDfa::dead && marked.accepting(end) ? 0 : ByteDfa::not_accepting;
       },
       [&] {
@@ -383,13 +392,15 @@ class PatternParser {
   Expressions e(Expressions::Form::utf8);
   const PatternParser parsed(pattern, source, e);
   if (!parsed.anchored()) return compiled(e, parsed.root(), source);
-  // begin? pattern end?, where the marks are those at the ends alone
-  const std::size_t root = e.sequence(
-      {e.repeat(e.byte(begin_mark), 0, 1), parsed.root(), e.repeat(e.byte(end_mark), 0, 1)});
+  // The marks that the pattern does not ask for, at the ends alone.
+  constexpr std::size_t any_number = Expression::unbounded;
+  const std::size_t root = e.sequence({e.repeat(e.byte(begin_mark), 0, any_number), parsed.root(),
+                                       e.repeat(e.byte(end_mark), 0, any_number)});
   const ByteDfa searched = compiled(e, root, source);
   Expressions any(Expressions::Form::utf8);
   const std::size_t texts = any.repeat(any.characters(Characters::all()), 0, Expression::unbounded);
-  const std::size_t marked = any.sequence({any.byte(begin_mark), texts, any.byte(end_mark)});
+  const std::size_t marked = any.sequence({any.repeat(any.byte(begin_mark), marks, marks), texts,
+                                           any.repeat(any.byte(end_mark), marks, marks)});
   const auto both = intersection(searched, compiled(any, marked, source), 20 * 10'000);
   if (!both) fail_with(ErrorCategory::argument, source, ": the expression is too large");
   return without_marks(*both);

@@ -201,7 +201,7 @@ RWKV_FUNCTION Found find_template(const std::filesystem::path& path, const io::M
   if (path.empty()) return {};
   std::error_code ignored;
   const auto folder = std::filesystem::is_directory(path, ignored) ? path : path.parent_path();
-  for (const char* name : {"chat_template.jinja", "tokenizer_config.json"}) {
+  for (const char* name : {"chat_template.jinja", "chat_template.json", "tokenizer_config.json"}) {
     const auto file = folder / name;
     if (!std::filesystem::is_regular_file(file, ignored)) continue;
     if (std::filesystem::file_size(file, ignored) == 0) continue;
