@@ -121,6 +121,11 @@ TEST_CASE("other versions and other models are unsupported") {
   Bytes bytes = test::to_ggmf(model);
   bytes[8] = std::byte{11};
   CHECK(mentions(refusal(bytes), "the header says 11 tokens of 8"));
+  bytes = test::to_ggmf(model);
+  bytes[16] = std::byte{2};
+  CHECK(test::difference(parse(bytes), model) == "");
+  bytes[16] = std::byte{3};
+  CHECK(mentions(refusal(bytes), "the header says 3 layers, and there are 2"));
 }
 
 TEST_CASE("tensors that do not fit are refused") {

@@ -182,6 +182,10 @@ TEST_CASE("states of ChatRWKV and rwkv.cpp") {
   CHECK(files.read("s.bin", rwkv_cpp()) == expected(true));
 
   Bytes bytes = rwkv_cpp();
+  bytes[0] = std::byte{'{'};  // of a number, not of an index
+  CHECK(files.refusal("s.bin", bytes) == "read");
+  CHECK(mentions(files.refusal("s.bin", {bytes.begin(), bytes.end() - 1}), "valid JSON"));
+  bytes = rwkv_cpp();
   bytes.pop_back();
   CHECK(mentions(files.refusal("s.bin", bytes), "should have 384 bytes for this model, not 383"));
   CHECK(mentions(files.refusal("s.bin", Bytes(10)), "not 10"));

@@ -55,7 +55,8 @@ namespace detail {
               " of the rwkv.cpp format is not supported");
   const auto vocab = in.get<std::int32_t>(header);
   const auto embed = in.get<std::int32_t>(header);
-  in.take(8, header);  // layers and overall type follow from the tensors
+  const auto layers = in.get<std::int32_t>(header);  // 0: the file does not say
+  in.take(4, header);                                // the overall type follows from the tensors
 
   Checkpoint checkpoint;
   checkpoint.source = source;
@@ -96,6 +97,11 @@ namespace detail {
                                                   static_cast<std::size_t>(embed)})
     fail_with(ErrorCategory::format, source, ": tensor emb.weight has shape ",
               to_string(embedding.shape), ", the header says ", vocab, " tokens of ", embed);
+  std::int32_t blocks = 0;
+  while (checkpoint.find("blocks." + std::to_string(blocks) + ".att.r_k") != nullptr) ++blocks;
+  if (layers != 0 && layers != blocks)
+    fail_with(ErrorCategory::format, source, ": the header says ", layers,
+              " layers, and there are ", blocks, "; the file may be cut off");
   return checkpoint;
 }
 

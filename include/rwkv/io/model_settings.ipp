@@ -78,8 +78,9 @@ class Agreed {
   for (const char c : lower(type))
     if (c != '-' && c != '_' && c != '.') plain += c;
   static constexpr std::array<std::string_view, 8> known{
-      "rwkv", "rwkv7", "rwkvv7", "rwkv7g1", "rwkv7goose", "rwkv7world", "rwkvx", "rwkv7x"};
-  return std::find(known.begin(), known.end(), plain) != known.end();
+      "rwkv", "rwkv7", "rwkv7a", "rwkvv7", "rwkv7goose", "rwkv7world", "rwkvx", "rwkv7x"};
+  return plain.starts_with("rwkv7g1") ||
+         std::find(known.begin(), known.end(), plain) != known.end();
 }
 
 /// Refuses settings that change what a model computes from what its tensors say.
@@ -205,7 +206,8 @@ RWKV_FUNCTION void state_settings(Checkpoint& c, bool fla) {
   const Tensor* const table = c.find("emb.weight");
   const Tensor* const head = c.find("head.weight");
   if (table == nullptr) return;
-  if (head == nullptr && !is("tie_word_embeddings", "false")) {
+  // A file of rwkv.cpp says nowhere how many tensors it has: one without a head is cut off.
+  if (head == nullptr && !is("tie_word_embeddings", "false") && c.format != "ggmf") {
     if (settings.normalised_table)
       fail_with(ErrorCategory::format, c.source,
                 ": there is no head.weight, and the table cannot serve as the head, because it was "

@@ -70,6 +70,13 @@ void put_layer(const Checkpoint& c, State<>& state, std::size_t layer, bool tran
   std::copy(ffn.begin(), ffn.end(), state.ffn_x_prev(layer).begin());
 }
 
+/// Nothing but numbers? A file of just their size is, also if its first byte is that of an index.
+[[nodiscard]] inline bool is_raw_state(std::span<const std::byte> bytes,
+                                       const DynamicShape& shape) noexcept {
+  return !has_known_format(bytes) ||
+         (bytes.size() == State<>::bytes_for(shape) && bytes[0] == std::byte{'{'});
+}
+
 /// rwkv.cpp's state, of which only the size can be checked.
 [[nodiscard]] inline State<> raw_state(std::span<const std::byte> bytes, const DynamicShape& shape,
                                        const std::string& source, bool transposed) {
@@ -149,7 +156,7 @@ RWKV_FUNCTION State<> state_from(const Checkpoint& c, const DynamicShape& shape,
 RWKV_FUNCTION State<> state_from_bytes(std::span<const std::byte> bytes, const DynamicShape& shape,
                                        std::uint64_t fingerprint, const StateOptions& options,
                                        const std::string& source) {
-  if (!has_known_format(bytes))
+  if (detail::is_raw_state(bytes, shape))
     return detail::raw_state(bytes, shape, source, options.transposed.value_or(false));
   return state_from(read_checkpoint(bytes, source), shape, fingerprint, options);
 }
@@ -171,7 +178,7 @@ RWKV_FUNCTION State<> read_state(const std::filesystem::path& path, const Dynami
   std::error_code ignored;
   if (std::filesystem::is_regular_file(path, ignored)) {
     const MappedFile file(path);
-    if (!has_known_format(file.bytes()))
+    if (detail::is_raw_state(file.bytes(), shape))
       return detail::raw_state(file.bytes(), shape, path.string(),
                                options.transposed.value_or(false));
   }

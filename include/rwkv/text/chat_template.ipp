@@ -88,6 +88,7 @@ RWKV_FUNCTION SamplerOptions recommended_sampling(const Mode& mode, bool functio
 
 RWKV_FUNCTION std::string system_with_tools(std::string_view system, std::string_view tools) {
   std::string text(system);
+  if (tools.starts_with("\xef\xbb\xbf")) tools.remove_prefix(3);  // a byte order mark
   if (tools.empty()) return text;
   if (!text.empty()) text += '\n';
   return text.append("Tools: ").append(tools).append("\nReturn only a JSON function call.");
