@@ -5,14 +5,13 @@
 #include <rwkv/io/name_schemes.hpp>
 #include <rwkv/io/pickle.hpp>
 
-#include <algorithm>
-
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA::detail::pickle {
 
 /// What was found.
 struct StateDict {
   std::optional<Value> value;  ///< a dictionary, a list or a tuple; nothing if none holds tensors
   bool is_model = false;       ///< it has tensors with names of RWKV
+  bool named = false;          ///< its tensors have names
 };
 
 /// Looks into everything that the pickle's value holds, level by level, each thing once.
@@ -29,11 +28,12 @@ class StateDictFinder {
     for (std::size_t i = 0; i < queue_.size(); ++i) {
       const Place place = queue_[i];
       if (const auto* tuple = std::get_if<Tuple>(&place.value)) {
-        const auto values = machine_.tuples()[*tuple];
-        if (!place.arguments)
-          rate(place, 0,
-               static_cast<std::size_t>(std::count_if(values.begin(), values.end(), holds)));
-        for (const Value& value : values) visit(value, place);
+        std::size_t tensors = 0;
+        for (const Value& value : machine_.tuples()[*tuple]) {
+          visit(value, place);
+          tensors += holds(value);
+        }
+        if (!place.arguments) rate(place, 0, tensors, false);
         continue;
       }
       const Dict dict = std::get<Dict>(place.value);
@@ -108,16 +108,16 @@ class StateDictFinder {
       ++(name != nullptr ? named : unnamed);
       known += name != nullptr && is_of_model(*name);
     }
-    rate(place, known, named > 0 ? named : unnamed);
+    rate(place, known, named > 0 ? named : unnamed, named > 0);
   }
 
-  void rate(const Place& place, std::size_t known, std::size_t tensors) {
+  void rate(const Place& place, std::size_t known, std::size_t tensors, bool named) {
     if (tensors == 0) return;
     const bool model = known > 0 && !place.training;
     const int kind = model ? (place.average ? 2 : 3) : place.training ? 0 : 1;
     const Rating rating{kind, model ? known : tensors, place.customary};
     if (best_.value && !rating.better_than(best_rating_)) return;
-    best_ = {place.value, model};
+    best_ = {place.value, model, named};
     best_rating_ = rating;
   }
 

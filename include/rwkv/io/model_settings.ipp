@@ -126,12 +126,13 @@ inline void divide_into_heads(Checkpoint& c) {
     if (!name.ends_with(".att.r_k") || tensor.shape.size() != 1) continue;
     const std::size_t n = static_cast<std::size_t>(size.value_or(64));
     if (n == 0 || tensor.shape[0] % n != 0)
-      refuse_tensor(ErrorCategory::format, c.source, name, " of shape ", to_string(tensor.shape),
-                    " does not say how long its heads are; ",
-                    size ? "config.json says " + std::to_string(n)
-                         : "head_dim in a config.json beside it would");
-    tensor.shape = {tensor.shape[0] / n, n};
-    tensor.stride = {tensor.stride[0] * n, tensor.stride[0]};
+      refuse_tensor(ErrorCategory::format, c.source, name, " has ", tensor.shape[0],
+                    " elements, which are no heads of ", n,
+                    " (head_dim in a config.json beside the model says of how many)");
+    tensor.shape[0] /= n;
+    tensor.shape.push_back(n);
+    tensor.stride.push_back(tensor.stride[0]);
+    tensor.stride[0] *= n;
   }
 }
 

@@ -61,13 +61,15 @@ inline constexpr std::string_view deep_residual_name = "ffn.s_emb_x.weight";
 /// A matrix without the dimensions of 1 that some programs leave around it. An `r_k` that is left
 /// as one row says nothing about its heads: it has one dimension then.
 [[nodiscard]] inline Tensor as_matrix(Tensor tensor, bool heads) {
-  const auto drop = [&](std::size_t d) {
-    tensor.shape.erase(tensor.shape.begin() + static_cast<std::ptrdiff_t>(d));
-    tensor.stride.erase(tensor.stride.begin() + static_cast<std::ptrdiff_t>(d));
-  };
   const std::size_t least = heads && tensor.shape.size() > 2 ? 1 : 2;
-  while (tensor.shape.size() > least && tensor.shape.front() == 1) drop(0);
-  while (tensor.shape.size() > 2 && tensor.shape.back() == 1) drop(tensor.shape.size() - 1);
+  while (tensor.shape.size() > least && tensor.shape.front() == 1) {
+    tensor.shape.erase(tensor.shape.begin());
+    tensor.stride.erase(tensor.stride.begin());
+  }
+  while (tensor.shape.size() > 2 && tensor.shape.back() == 1) {
+    tensor.shape.pop_back();
+    tensor.stride.pop_back();
+  }
   return tensor;
 }
 

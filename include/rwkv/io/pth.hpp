@@ -56,17 +56,12 @@ class PthReader {
     };
     const auto chosen = found.value.value_or(root);
     if (const auto* dict = std::get_if<pickle::Dict>(&chosen)) {
-      const auto& items = machine.items(*dict);
-      const bool named = std::any_of(items.begin(), items.end(), [](const auto& item) {
-        return std::holds_alternative<std::string_view>(item.first) &&
-               std::holds_alternative<pickle::TensorRef>(item.second);
-      });
       std::int64_t number = 0;  // of a list; a dictionary may have numbers for keys
-      for (const auto& [key, value] : items) {
+      for (const auto& [key, value] : machine.items(*dict)) {
         const auto* own = std::get_if<std::int64_t>(&key);
         if (const auto* name = std::get_if<std::string_view>(&key))
           add(*name, value);
-        else if (!named)
+        else if (!found.named)
           add(std::to_string(own != nullptr ? *own : number), value);
         ++number;
       }

@@ -6,7 +6,6 @@
 #include <rwkv/io/checkpoint.hpp>
 #include <rwkv/io/untrusted.hpp>
 
-#include <algorithm>
 #include <array>
 
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
@@ -24,8 +23,9 @@ inline constexpr std::uint64_t max_vocabulary = std::uint64_t{1} << 18;
   // What ends texts is called something, but never made from text.
   constexpr std::array<std::string_view, 5> ends{"<|endoftext|>", "<|rwkv_tokenizer_end_of_text|>",
                                                  "<|end_of_text|>", "<s>", "</s>"};
-  if (id == 0 && (bytes.empty() || std::find(ends.begin(), ends.end(), bytes) != ends.end()))
-    return {};
+  if (id == 0 && bytes.empty()) return {};
+  for (const std::string_view end : ends)
+    if (id == 0 && bytes == end) return {};
   if (bytes.empty()) return "id " + std::to_string(id) + " is an empty string";
   if (id >= vocabulary.size()) vocabulary.resize(static_cast<std::size_t>(id) + 1);
   std::string& entry = vocabulary[static_cast<std::size_t>(id)];
