@@ -236,6 +236,11 @@ TEST_CASE("a LoRA is W + f B A, whatever its tensors are called") {
                           {"peft.alpha_pattern.output", "6.8"},
                           {"peft.alpha_pattern.head", "6.8"}};
     check(lora, 1.0f);
+    lora.file.metadata["peft.alpha_pattern.ffn.key"] = "6.8";
+    check(lora, 1.0f);
+    lora.file.metadata["peft.alpha_pattern.ffn.key"] = "3";
+    CHECK(mentions(refusal(base, {make_adapter(lora.file)}, ErrorCategory::format),
+                   "blocks.0.ffn.key.lora_A\" has several alphas"));
   }
 }
 

@@ -322,7 +322,13 @@ class AdapterSet::Reader {
         const bool whole = module == name;
         const bool end = module.size() > name.size() && module.ends_with(name) &&
                          module[module.size() - name.size() - 1] == '.';
-        if (whole || end) alpha = detail::number_in(from.metadata, key);
+        if (!whole && !end) continue;
+        // PEFT takes the first in the file, which the metadata do not know.
+        if (const auto other = detail::number_in(from.metadata, key); alpha && alpha != other)
+          refuse(ErrorCategory::format, pair.name, " has several alphas: more than one pattern of ",
+                 "alpha_pattern fits it");
+        else
+          alpha = other;
       }
     if (!alpha) alpha = detail::number_in(from.metadata, "peft.lora_alpha");
     if (!alpha) alpha = detail::number_in(from.metadata, "rwkv.lora_alpha");
