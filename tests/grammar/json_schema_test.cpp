@@ -168,6 +168,12 @@ TEST_CASE("numbers") {
   check({R"({"type":"integer"})", {"0", "-5"}, {"1.0", "1e2"}}, plain);
   check({R"({"type":"integer","minimum":0})", {"0", "5"}, {"-0", "1.0", "1e2"}}, plain);
   check({R"({"const":5})", {"5"}, {"5.0", "5e0"}}, plain);
+  check({R"({"type":"number","multipleOf":10})",
+         {"123456789012340", "-20.00"},
+         {"914874703563562390", "1234567890123450"}},  // as doubles they are no multiples
+        plain);
+  check({R"({"type":"number","multipleOf":0.25,"minimum":1e16})", {"10000000000000000.25"}, {}},
+        plain);
 }
 
 TEST_CASE("objects: properties in any order, each at most once") {

@@ -156,6 +156,9 @@ class NumberReader {
   /// `plain`: without exponents, integers without a point, no more digits than a program can use.
   explicit NumberReader(const Numbers& n, bool plain) : n_(n), plain_(plain) {
     if (n.integer) exact_ = n_.multiple_of(1, 0);
+    // What programs divide are doubles, which hold 15 digits.
+    if (n_.step > 1 || n_.scale > 0)
+      most_whole_ = 15 - (std::min)(static_cast<std::size_t>(n_.scale), std::size_t{14});
     // For each sign, between which magnitudes.
     const auto side = [&](bool negative) {
       Side s;

@@ -10,7 +10,7 @@ namespace rwkv::inline RWKV_ABI {
 enum class JsonSpelling : std::uint8_t {
   /// Escapes only where they must be. Integers are digits alone, numbers between bounds have no
   /// exponent; and no more digits than programs can use: 18 before the point, 17 behind it (or what
-  /// bounds need), exponents up to 289.
+  /// bounds need; of multiples, 15 in all), exponents up to 289.
   plain,
   /// Also \u escapes for other characters than those of ASCII; 1.0 and 1e2 are integers.
   usual,

@@ -9,8 +9,8 @@
 
 namespace rwkv::inline RWKV_ABI::grammar::inline RWKV_ISA {
 
-// Assertions read one or more of these, which no text holds. A text has several at each end, because
-// several assertions may stand there: ^(^a|b)$.
+// Assertions read one or more of these, which no text holds. A text has several at each end,
+// because several assertions may stand there: ^(^a|b)$.
 inline constexpr unsigned char begin_mark = 0xf8;
 inline constexpr unsigned char end_mark = 0xf9;
 inline constexpr std::size_t marks = 8;
