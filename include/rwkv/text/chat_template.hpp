@@ -193,9 +193,9 @@ namespace rwkv::inline RWKV_ABI::chat::inline RWKV_ISA {
 
 #if !defined(RWKV_NO_FILES)
 /// What a model says about how to talk with it: in its metadata (`tokenizer.chat_template`), else
-/// in chat_template.jinja, chat_template.json or tokenizer_config.json beside the model's file or in
-/// its folder `path` (not looked for if that is empty). Throws `Error` (format, io) if such a file is
-/// damaged.
+/// in chat_template.jinja, chat_template.json or tokenizer_config.json beside the model's file or
+/// in its folder `path` (not looked for if that is empty). Throws `Error` (format, io) if such a
+/// file is damaged.
 [[nodiscard]] RWKV_FUNCTION Found find_template(const std::filesystem::path& path,
                                                 const io::Metadata& metadata);
 
