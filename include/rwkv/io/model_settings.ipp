@@ -119,12 +119,12 @@ inline void refuse_other_mathematics(const Checkpoint& c) {
 /// Heads for an r_k that has one dimension: of the size that the file says, else of that of all
 /// released models.
 inline void divide_into_heads(Checkpoint& c) {
-  std::optional<std::uint64_t> size;
-  for (const char* key : {"head_dim", "head_size", "head_size_a"})
-    if (const auto said = stated(c, key); said && !size) size = number<std::uint64_t>(c, *said);
   for (auto& [name, tensor] : c.tensors) {
     if (!name.ends_with(".att.r_k") || tensor.shape.size() != 1) continue;
-    const std::size_t n = static_cast<std::size_t>(size.value_or(64));
+    std::optional<Stated> said = stated(c, "head_dim");
+    for (const char* other : {"head_size", "head_size_a"})
+      if (!said) said = stated(c, other);
+    const auto n = said ? static_cast<std::size_t>(number<std::uint64_t>(c, *said)) : 64;
     if (n == 0 || tensor.shape[0] % n != 0)
       refuse_tensor(ErrorCategory::format, c.source, name, " has ", tensor.shape[0],
                     " elements, which are no heads of ", n,
