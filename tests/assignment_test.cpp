@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// Assigning a state or a cache when memory runs out, wherever it does: nothing has changed then.
-// Every operator new is replaced by one that can refuse.
-#define RWKV_NO_IO
+// What is assigned, fed, said or saved when memory runs out, wherever it does: nothing has changed
+// then. Every operator new is replaced by one that can refuse.
 #include "support/sample_checkpoint.hpp"
 #include "support/sample_hybrid.hpp"
+#include <rwkv/chat.hpp>
 #include <rwkv/hybrid.hpp>
 #include <rwkv/model.hpp>
+#include <rwkv/speculate.hpp>
+#include <rwkv/train/objective.hpp>
 
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <cstdlib>
+#include <memory>
 #include <new>
 #include <optional>
 #include <vector>
@@ -73,6 +77,25 @@ std::size_t failures(const T& from, const T& to, Use use) {
     use(expected);
     REQUIRE(target == expected);
     if (!failed) return attempts;
+  }
+}
+
+/// Calls `f` with memory for one allocation more each time, and then `check(failed)`, until it gets
+/// through. Returns how many attempts failed.
+template <class F, class Check>
+std::size_t attempts(F&& f, Check&& check) {
+  for (std::size_t n = 0;; ++n) {
+    REQUIRE(n < 1000);
+    bool failed = false;
+    left = static_cast<long>(n);
+    try {
+      f();
+    } catch (const std::bad_alloc&) {
+      failed = true;
+    }
+    left = -1;
+    check(failed);
+    if (!failed) return n;
   }
 }
 
@@ -147,4 +170,70 @@ TEST_CASE("a cache alone") {
   const rwkv::KvCache taken(std::move(moved));
   CHECK(taken == full.cache(0));
   CHECK(moved == empty.cache(0));  // and may be used on
+}
+
+TEST_CASE("a text that is fed by guesses and into a history") {
+  const rwkv::Model<> model(test::sample_checkpoint());
+  const auto text = tokens(120);
+  rwkv::State<> plain = model.initial_state();
+  rwkv::Workspace<> work(model.shape(), 16);
+  model.forward(plain, text, work);
+  rwkv::NgramDraft draft;
+  rwkv::History history(model.shape(), 6 * rwkv::RowLog::bytes_for(model.shape(), 16));
+  rwkv::Feeder feeder(model.shape(), {.draft = &draft, .draft_tokens = 3, .history = &history});
+  rwkv::State<> state = model.initial_state();
+  std::size_t fed = 0;
+  const auto feed = [&] {
+    for (; fed < text.size(); ++fed) {
+      rwkv::Feeder::Request request{&feeder, &state, std::span(&text[fed], 1), 4};
+      rwkv::feed(model, std::span(&request, 1), work);
+    }
+    feeder.settle(state, {});
+  };
+  CHECK(attempts(feed, [&](bool) { CHECK(history.size() <= fed); }) > 10);
+  CHECK(state == plain);
+  REQUIRE(history.size() > 16);
+  rwkv::State<> before = model.initial_state();
+  model.forward(before, std::span(text).first(text.size() - history.size()), work);
+  history.rewind(state, history.size());
+  CHECK(state == before);
+}
+
+TEST_CASE("a conversation: what failed was not said") {
+  const rwkv::Model<> model(test::sample_checkpoint({.vocab = 256}));
+  rwkv::Workspace<> work(model.shape(), 16);
+  const rwkv::GenerateOptions options{.max_tokens = 3, .stop_tokens = {}};
+  rwkv::Conversation talk(model, model.initial_state(), rwkv::Tokenizer::bytes());
+  (void)talk.ask("a", work, options);
+  const rwkv::State<> before = talk.state();
+  const auto say = [&] { (void)talk.ask("b", work, options); };
+  CHECK(attempts(say, [&](bool failed) {
+          CHECK(talk.size() == (failed ? 1 : 2));
+          CHECK((talk.state() == before) == failed);
+        }) > 10);
+}
+
+TEST_CASE("a state as bytes") {
+  const rwkv::HybridModel model(test::sample_hybrid(), config(150));
+  rwkv::HybridWorkspace work(model.shape(), 16);
+  rwkv::HybridState state(model.shape());
+  model.forward(state, tokens(5), work);
+  std::optional<rwkv::HybridState> again;
+  const auto there_and_back = [&] { again = model.state_from_bytes(model.state_to_bytes(state)); };
+  CHECK(attempts(there_and_back, [&](bool failed) { CHECK(again.has_value() != failed); }) > 100);
+  CHECK(again == state);
+}
+
+TEST_CASE("a loss, and the next one") {
+  const auto layout = std::make_shared<const rwkv::train::Layout>(
+      rwkv::Model<>(test::sample_checkpoint()).shape().dimensions());
+  const rwkv::train::Parameters zeros(layout);
+  const auto text = tokens(9);
+  std::vector<rwkv::train::Sample> batch(2);
+  for (rwkv::train::Sample& sample : batch) sample.tokens = text;
+  rwkv::train::Objective objective(layout);
+  double loss = 0;
+  const auto compute = [&] { loss = objective.loss(zeros, batch, {}); };
+  CHECK(attempts(compute, [](bool) {}) > 3);
+  CHECK(loss == doctest::Approx(std::log(10.0)));
 }

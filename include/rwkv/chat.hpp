@@ -339,13 +339,14 @@ class Conversation {
         if (token >= model_.shape().vocab())
           fail_with(ErrorCategory::format, path.string(), ": token ", token,
                     " is outside the model's vocabulary of ", model_.shape().vocab());
+    std::vector<Kept> turns;
+    for (auto& turn : script.turns) turns.push_back({std::move(turn), std::nullopt, 0});
     constraint_ = chat::detail::constraint_for(script.settings, tokenizer_);
     script.settings.kept_states = settings_.kept_states;
     settings_ = std::move(script.settings);
     state_ = std::move(state);
     after_ = std::move(script.after);
-    turns_.clear();
-    for (auto& turn : script.turns) turns_.push_back({std::move(turn), std::nullopt, 0});
+    turns_ = std::move(turns);
   }
 #endif
 
@@ -445,9 +446,9 @@ class Conversation {
     answer.tokens = generated.tokens.size();
     answer.prompt_seconds = generated.prompt_seconds;
     answer.generate_seconds = generated.generate_seconds;
-    std::swap(state, state_);
-    after_ = std::move(after);
     turns_.push_back({std::move(record), std::nullopt, again ? 0 : generated.tokens.size()});
+    std::swap(state, state_);  // from here on nothing throws
+    after_ = std::move(after);
     if (settings_.kept_states > 0) turns_.back().before = std::move(state);
     if (turns_.size() > settings_.kept_states)
       turns_[turns_.size() - 1 - settings_.kept_states].before.reset();

@@ -9,6 +9,7 @@
 
 #include <rwkv/rewind.hpp>
 
+#include <utility>
 #include <vector>
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
@@ -16,7 +17,7 @@ namespace rwkv::inline RWKV_ABI::inline RWKV_ISA {
 /// The last tokens of one sequence: what they did to its state, in logs (row_log.hpp) of a few
 /// dozen tokens each, of which the oldest is given up for a new one when the budget is used up. A
 /// token takes 7 C floats of a layer and its share of a state per log; a copy of a state per token
-/// would be some ten times as much. A value type.
+/// would be some ten times as much. A value type; one that was moved away is empty.
 ///
 /// It recognises a state by its token-shift rows: one that went another way (was reset, restored,
 /// or fed by something else) begins a new history, or, if the history holds the place, an earlier
@@ -26,6 +27,22 @@ class History {
   /// Throws Error (argument) if `bytes` do not hold at least two logs of a token. Memory is taken
   /// as it is needed.
   RWKV_FUNCTION History(const DynamicShape& shape, std::size_t bytes);
+  History(const History&) = default;
+  History(History&& other) noexcept
+      : shape_(other.shape_),
+        capacity_(other.capacity_),
+        logs_at_most_(other.logs_at_most_),
+        logs_(std::move(other.logs_)),
+        used_(std::exchange(other.used_, 0)) {}
+  History& operator=(History other) noexcept {
+    shape_ = other.shape_;
+    capacity_ = other.capacity_;
+    logs_at_most_ = other.logs_at_most_;
+    logs_.swap(other.logs_);
+    used_ = other.used_;
+    return *this;
+  }
+  ~History() = default;
 
   [[nodiscard]] const DynamicShape& shape() const noexcept { return shape_; }
   /// Tokens that can be taken back.

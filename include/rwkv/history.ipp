@@ -72,10 +72,12 @@ RowLog& History::log_with_room(const Rows& rows, std::size_t tokens) {
   if (!find(rows)) clear();
   if (used_ > 0 && (logs_[used_ - 1].size() == 0 || logs_[used_ - 1].room() >= tokens))
     return logs_[used_ - 1];
-  if (used_ == logs_at_most_)
+  if (used_ == logs_at_most_) {
     std::rotate(logs_.begin(), logs_.begin() + 1, logs_.end());
-  else if (used_++ == logs_.size())
-    logs_.emplace_back(shape_, capacity_);
+  } else {
+    reserve();  // before it counts
+    ++used_;
+  }
   logs_[used_ - 1].clear();
   return logs_[used_ - 1];
 }

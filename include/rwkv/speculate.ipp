@@ -36,9 +36,9 @@ RWKV_FUNCTION void NgramDraft::add_edge(std::uint32_t node, Token token, std::ui
     for (std::uint32_t e = 0; e < edges_.size(); ++e)
       table_[slot_of(edges_[e].from, edges_[e].token)] = e;
   }
-  table_[slot_of(node, token)] = static_cast<std::uint32_t>(edges_.size());
-  edges_.push_back({token, node, to, nodes_[node].edges});
-  nodes_[node].edges = static_cast<std::uint32_t>(edges_.size() - 1);
+  const std::size_t slot = slot_of(node, token);
+  edges_.push_back({token, node, to, nodes_[node].edges});  // may throw
+  table_[slot] = nodes_[node].edges = static_cast<std::uint32_t>(edges_.size() - 1);
 }
 
 // Blumer et al.: all nodes that the new token makes, in amortised constant time.
@@ -76,6 +76,7 @@ RWKV_FUNCTION void NgramDraft::extend(Token token) {
 }
 
 RWKV_FUNCTION void NgramDraft::append(std::span<const Token> tokens) {
+  if (nodes_.empty()) reset();  // it was moved away
   // Nodes and edges are counted in 32 bits: at most two and three per token.
   const std::size_t longest =
       std::clamp(options_.longest_text, std::size_t{2}, std::size_t{1} << 30);
@@ -91,7 +92,7 @@ RWKV_FUNCTION void NgramDraft::append(std::span<const Token> tokens) {
 }
 
 RWKV_FUNCTION void NgramDraft::propose(std::size_t most, std::vector<Token>& guesses) {
-  if (agree_ == 0 || agree_ < options_.shortest) return;
+  if (agree_ == 0 || agree_ < options_.shortest || text_.empty()) return;
   const std::size_t begin = guesses.size();
   const std::size_t count = (std::min)(most, agree_);
   for (std::size_t i = 0; i < count; ++i) {
@@ -133,6 +134,7 @@ RWKV_FUNCTION void ModelDraft::forget_guesses() {
 }
 
 RWKV_FUNCTION void ModelDraft::append(std::span<const Token> tokens) {
+  internal::check_state(model_.shape(), state_, "the draft's state");
   for (const Token token : tokens) {
     if (right_ < fed_ && guesses_[right_] == token) {
       ++right_;
@@ -145,6 +147,7 @@ RWKV_FUNCTION void ModelDraft::append(std::span<const Token> tokens) {
 }
 
 RWKV_FUNCTION void ModelDraft::propose(std::size_t most, std::vector<Token>& guesses) {
+  internal::check_state(model_.shape(), state_, "the draft's state");
   if (right_ > 0 && right_ == fed_) {  // the log begins anew
     guesses_.erase(guesses_.begin(), guesses_.begin() + static_cast<std::ptrdiff_t>(fed_));
     log_.clear();

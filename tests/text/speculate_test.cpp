@@ -504,3 +504,45 @@ TEST_CASE("wrong drafts get a sentence or do no harm") {
     (void)rwkv::generate(hybrid, state, work, characters(), std::span(prompt).first(1), options);
   });
 }
+
+TEST_CASE("drafts and histories that were moved away are empty, or say so") {
+  const Model<> model = test::model_of_type(DType::f32, tiny);
+  rwkv::Workspace work(model.shape());
+  State<> state = model.initial_state();
+  NgramDraft draft;
+  History history(model.shape(), 1 << 20);
+  ModelDraft small(model);
+  std::vector<Token> guesses;
+  {
+    Feeder feeder(model.shape(), {.draft = &draft, .draft_tokens = 3, .history = &history});
+    Feeder::Request request{&feeder, &state, prompt, 4};
+    rwkv::feed(model, std::span(&request, 1), work);
+    feeder.settle(state, {});
+    small.append(prompt);
+    small.propose(3, guesses);
+  }
+  REQUIRE(history.size() == prompt.size());
+  NgramDraft taken_draft = std::move(draft);
+  History taken = std::move(history);
+  const ModelDraft taken_small = std::move(small);
+  CHECK(taken.size() == prompt.size());
+  CHECK(taken.ends_with(state));
+  CHECK(history.size() == 0);
+  CHECK_FALSE(history.ends_with(state));
+  CHECK_THROWS_AS(history.rewind(state, 1), rwkv::Error);
+  history = taken;
+  history.rewind(state, prompt.size());
+  CHECK(state == model.initial_state());
+  guesses.clear();
+  draft.propose(3, guesses);
+  CHECK(guesses.empty());
+  draft.append(prompt);
+  draft.propose(3, guesses);
+  std::vector<Token> same;
+  taken_draft.propose(3, same);
+  CHECK(guesses == same);
+  test::check_error(rwkv::ErrorCategory::argument, "the draft's state was moved away",
+                    [&] { small.append(prompt); });
+  test::check_error(rwkv::ErrorCategory::argument, "the draft's state was moved away",
+                    [&] { small.propose(3, guesses); });
+}

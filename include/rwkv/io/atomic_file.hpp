@@ -89,6 +89,7 @@ class AtomicFile {
   /// Makes the file visible under its name; nothing can be written afterwards.
   void commit() {
     RWKV_ASSERT(file_ != nullptr);
+    const std::filesystem::path folder = target_.parent_path();  // behind the rename nothing throws
     if (std::fflush(file_) != 0) refuse_and_discard("write", errno);
 #if RWKV_IO_HAS_FSYNC
     if (!temporary_.empty() && ::fsync(::fileno(file_)) != 0) refuse_and_discard("write", errno);
@@ -102,7 +103,7 @@ class AtomicFile {
     std::filesystem::rename(temporary_, target_, error);
     if (error) refuse_and_discard("replace", error.value());
     temporary_.clear();
-    persist_directory();
+    persist(folder);
   }
 
  private:
@@ -210,10 +211,9 @@ class AtomicFile {
   }
 
   // The rename itself survives a power failure only once the directory is on the disk.
-  void persist_directory() const noexcept {
+  static void persist([[maybe_unused]] const std::filesystem::path& folder) noexcept {
 #if RWKV_IO_HAS_FSYNC
-    const auto parent = target_.parent_path();
-    const int fd = ::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_CLOEXEC);
+    const int fd = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_CLOEXEC);
     if (fd < 0) return;
     ::fsync(fd);
     ::close(fd);

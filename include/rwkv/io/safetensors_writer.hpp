@@ -6,15 +6,15 @@
 #include <rwkv/io/safetensors_header.hpp>
 #include <rwkv/io/tensor_entry.hpp>
 
-#include <nlohmann/json.hpp>
-
 #if !defined(RWKV_NO_FILES)
 #include <rwkv/io/atomic_file.hpp>
 #endif
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <numeric>
+#include <string>
 
 namespace rwkv::inline RWKV_ABI::io::inline RWKV_ISA {
 
@@ -34,6 +34,32 @@ template <class T>
 }
 
 namespace detail {
+
+/// Appends `text`, which is UTF-8, as a string of JSON. By hand: to be destroyed, the values of
+/// nlohmann/json ask for memory, and end the program if there is none.
+inline void append_json(std::string& json, std::string_view text) {
+  constexpr std::string_view special = "\"\\\b\f\n\r\t", letters = "\"\\bfnrt";
+  constexpr std::string_view digits = "0123456789abcdef";
+  json += '"';
+  for (const char c : text) {
+    const auto code = static_cast<unsigned char>(c);
+    if (const std::size_t at = special.find(c); at != special.npos)
+      (json += '\\') += letters[at];
+    else if (code < 0x20)
+      ((json += "\\u00") += digits[code >> 4]) += digits[code & 15];
+    else
+      json += c;
+  }
+  json += '"';
+}
+
+/// The same for a list of numbers.
+inline void append_json(std::string& json, std::span<const std::size_t> numbers) {
+  json += '[';
+  for (std::size_t i = 0; i < numbers.size(); ++i)
+    (json += i == 0 ? "" : ",") += std::to_string(numbers[i]);
+  json += ']';
+}
 
 /// What a safetensors file consists of: the length field and header, then tensors in this order.
 struct SafetensorsPlan {
@@ -61,14 +87,22 @@ struct SafetensorsPlan {
   });
 
   std::string json = "{";
-  const auto field = [&json](const std::string& key, const nlohmann::json& value) {
-    if (json.size() > 1) json += ',';
-    json += nlohmann::json(key).dump() + ':' + value.dump();
+  const auto key = [&json](std::string_view name) {
+    if (json.back() != '{') json += ',';
+    append_json(json, name);
+    json += ':';
   };
-  for (const auto& [key, value] : metadata)
-    if (!is_utf8(key) || !is_utf8(value))
-      fail_with(ErrorCategory::argument, "metadata ", printable(key), " is not UTF-8");
-  if (!metadata.empty()) field("__metadata__", metadata);
+  if (!metadata.empty()) {
+    key("__metadata__");
+    json += '{';
+    for (const auto& [name, value] : metadata) {
+      if (!is_utf8(name) || !is_utf8(value))
+        fail_with(ErrorCategory::argument, "metadata ", printable(name), " is not UTF-8");
+      key(name);
+      append_json(json, value);
+    }
+    json += '}';
+  }
 
   std::size_t offset = 0;
   std::vector<std::string_view> names;
@@ -83,9 +117,15 @@ struct SafetensorsPlan {
       refuse(tensor.name, ": the shape ", to_string(tensor.shape), " is too large");
     const std::size_t end = offset + bytes_of(tensor);
     names.push_back(tensor.name);
-    field(tensor.name, {{"dtype", safetensors_name_of(tensor.dtype)},
-                        {"shape", tensor.shape},
-                        {"data_offsets", {offset, end}}});
+    const std::size_t offsets[] = {offset, end};
+    key(tensor.name);
+    json += "{\"data_offsets\":";
+    append_json(json, std::span<const std::size_t>(offsets));
+    json += ",\"dtype\":";
+    append_json(json, safetensors_name_of(tensor.dtype));
+    json += ",\"shape\":";
+    append_json(json, std::span<const std::size_t>(tensor.shape));
+    json += '}';
     offset = end;
   }
   std::sort(names.begin(), names.end());
@@ -178,7 +218,9 @@ class SafetensorsWriter {
   /// Replaces a metadata value by another one of the same length; both consist of characters that
   /// JSON does not escape.
   void replace(std::string_view key, std::string_view value) {
-    const std::string before = nlohmann::json(key).dump() + ":\"";
+    std::string before;
+    detail::append_json(before, key);
+    before += ":\"";
     const std::size_t at = plan_.head.find(before);
     RWKV_ASSERT(at != std::string::npos);
     file_.overwrite(at + before.size(), std::as_bytes(std::span(value)));

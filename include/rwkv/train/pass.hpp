@@ -16,8 +16,10 @@ class Pass {
   void reserve(const Layout& layout, std::size_t rows, std::size_t checkpoints) {
     const DynamicShape& shape = layout.shape();
     const SparseLayout& sparse = layout.sparse();
-    if (shape == shape_ && sparse == sparse_ && rows <= rows_ && checkpoints <= checkpoints_)
+    if (laid_out_ && shape == shape_ && sparse == sparse_ && rows <= rows_ &&
+        checkpoints <= checkpoints_)
       return;
+    laid_out_ = false;  // until there was memory for all of it
     shape_ = shape;
     sparse_ = sparse;
     Dimensions d = shape.dimensions();
@@ -49,6 +51,7 @@ class Pass {
         sparse_scratch_ = SparseAttentionScratch(arena, rows_, shape.embed(), sparse.config.chunk);
       head_scratch_ = HeadScratch(arena, shape);
     });
+    laid_out_ = true;
   }
 
   /// Runs `rows` forward and, if `task.gradient`, backward. `tokens`: one per row, ids within the
@@ -129,6 +132,7 @@ class Pass {
   Rows beginnings_;            // the rows without their initial states
   std::size_t rows_ = 0;
   std::size_t checkpoints_ = 0;
+  bool laid_out_ = false;
   Arena arena_;
   float* x_ = nullptr;         // [R, C] residual stream; backward: its gradient
   float* dv_first_ = nullptr;  // [R, C]

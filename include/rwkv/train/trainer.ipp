@@ -208,13 +208,14 @@ RWKV_FUNCTION io::Metadata TrainerBase::resume(
                   io::detail::printable(name), ' ', io::to_string(tensor.shape),
                   ", and what was asked for has none of this name");
     }
+  io::Metadata metadata = c.metadata;
   restore(position);
   std::size_t i = 0;
   for (const auto& [prefix, buffer] : buffers())
     std::copy(read[i].begin(), read[i].end(), buffer.begin()), ++i;
   optimizer_->set_steps(steps);
   if (lora_) lora_->merge(base_, *merged_);
-  return c.metadata;
+  return metadata;
 }
 
 RWKV_FUNCTION std::span<float> TrainerBase::values() noexcept {
