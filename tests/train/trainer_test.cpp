@@ -441,6 +441,19 @@ TEST_CASE("a checkpoint of another run is refused and changes nothing") {
     write_model(file, t.model());
     error_of(ErrorCategory::format, [&] { t.resume(file); });
   }
+  SUBCASE("random numbers that are always 0, which some choices would wait for ever for") {
+    std::string bytes = test::read_file(file);
+    for (const char* word : {"0", "1", "2", "3"}) {
+      const std::string key = "\"train.random." + std::string(word) + "\":\"";
+      std::size_t at = bytes.find(key);
+      REQUIRE(at != std::string::npos);
+      for (at += key.size(); bytes[at] != '"'; ++at) bytes[at] = '0';
+    }
+    test::write_file(file, bytes);
+    auto other = trainer();
+    CHECK(mentions(error_of(ErrorCategory::format, [&] { other.resume(file); }), "random numbers"));
+    CHECK(other.steps() == 0);
+  }
   SUBCASE("no such file") {
     error_of(ErrorCategory::io, [&] { t.resume("/nonexistent/checkpoint"); });
   }

@@ -183,6 +183,8 @@ RWKV_FUNCTION io::Metadata TrainerBase::resume(
   position.next = detail::stored_number(c, "train.next");
   for (std::size_t i = 0; i < position.random.size(); ++i)
     position.random[i] = detail::stored_number(c, "train.random." + std::to_string(i));
+  if (position.random == Random::State{})  // would never leave it
+    fail_with(ErrorCategory::format, c.source, ": the state of the random numbers is 0");
   const std::uint64_t steps = detail::stored_number(c, "train.step");
 
   // Everything is read and checked before anything changes.
