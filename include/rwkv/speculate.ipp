@@ -372,11 +372,17 @@ RWKV_FUNCTION void Feeder::feed(std::span<Request> requests, const Forward& forw
       if (requests[i].tokens[t] >= shape.vocab())
         fail_with(ErrorCategory::argument, "request ", i, ": token ", requests[i].tokens[t],
                   " at position ", t, " is outside the vocabulary of ", shape.vocab());
-    for (std::size_t j = 0; j < i; ++j)
-      if (requests[j].feeder == requests[i].feeder || requests[j].state == requests[i].state)
-        fail_with(ErrorCategory::argument, "requests ", j, " and ", i, " have the same ",
-                  requests[j].feeder == requests[i].feeder ? "feeder" : "state",
+    for (std::size_t j = 0; j < i; ++j) {
+      const History* const history = requests[i].feeder->options_.history;
+      const char* const shared =
+          requests[j].feeder == requests[i].feeder                                ? "feeder"
+          : requests[j].state == requests[i].state                                ? "state"
+          : history != nullptr && requests[j].feeder->options_.history == history ? "history"
+                                                                                  : nullptr;
+      if (shared != nullptr)
+        fail_with(ErrorCategory::argument, "requests ", j, " and ", i, " have the same ", shared,
                   ": each sequence has its own");
+    }
   }
   Pass all, last;
   std::size_t known = 0;

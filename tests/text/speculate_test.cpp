@@ -487,6 +487,8 @@ TEST_CASE("wrong drafts get a sentence or do no harm") {
   REQUIRE(short_history.capacity() < prompt.size());
   refuse({{&logging, &own_state, some}, {&feeder, &other_state, outside}}, "request 1: token 40");
   refuse({{&logging, &own_state, some}, {&feeder, &own_state, some}}, "have the same state");
+  Feeder sharing(model.shape(), {.history = &short_history});
+  refuse({{&logging, &own_state, some}, {&sharing, &other_state, some}}, "have the same history");
   const std::vector<Token> late{1, 2, 3, 4, 40};
   refuse({{&logging, &own_state, late}}, "token 40 at position 4");
   std::vector<Feeder::Request> foreign_state{{&logging, &own_state, some},
