@@ -4,6 +4,7 @@
 #include "support/sample_checkpoint.hpp"
 #include "support/sample_hybrid.hpp"
 #include <rwkv/chat.hpp>
+#include <rwkv/generate_batch.hpp>
 #include <rwkv/hybrid.hpp>
 #include <rwkv/model.hpp>
 #include <rwkv/speculate.hpp>
@@ -197,6 +198,59 @@ TEST_CASE("a text that is fed by guesses and into a history") {
   model.forward(before, std::span(text).first(text.size() - history.size()), work);
   history.rewind(state, history.size());
   CHECK(state == before);
+}
+
+TEST_CASE("texts of a batch, some of them by guesses") {
+  const rwkv::Model<> model(test::sample_checkpoint({.vocab = 256}));
+  const auto bytes = rwkv::Tokenizer::bytes();
+  const auto prompt = tokens(12);
+  rwkv::Workspace<> work(model.shape(), 16);
+  const rwkv::GenerateOptions plain{
+      .max_tokens = 8, .sampler = {.temperature = 0, .presence_penalty = 0}, .stop_tokens = {}};
+  rwkv::State<> whole = model.initial_state();
+  const auto want =
+      rwkv::generate(model, whole, work, bytes, std::span<const Token>(prompt), plain);
+  auto script = prompt;
+  script.insert(script.end(), want.tokens.begin(), want.tokens.end());
+  script[15] ^= 1;
+  std::size_t failed = 0;
+  for (const int at : {0, 1, 2, 4})
+    for (long n = 0; n < 40; ++n) {
+      std::vector<rwkv::State<>> states(3, model.initial_state());
+      rwkv::FixedDraft draft(script);
+      rwkv::History history(model.shape(), 2 * rwkv::RowLog::bytes_for(model.shape(), 7));
+      rwkv::Feeder guessing(model.shape(), {.draft = &draft, .draft_tokens = 3});
+      rwkv::Feeder logging(model.shape(), {.history = &history});
+      rwkv::GenerateBatch batch(model, bytes);
+      for (rwkv::AnyFeeder* const feeder :
+           {static_cast<rwkv::AnyFeeder*>(&guessing), static_cast<rwkv::AnyFeeder*>(&logging),
+            static_cast<rwkv::AnyFeeder*>(nullptr)}) {
+        rwkv::GenerateOptions options = plain;
+        options.feeder = feeder;
+        (void)batch.add(states[batch.size()], std::span<const Token>(prompt), options);
+      }
+      bool more = true;
+      for (int step = 0; more; ++step) {
+        left = step == at ? n : -1;
+        try {
+          more = batch.step(work);
+        } catch (const std::bad_alloc&) {
+          ++failed;
+        }
+        left = -1;
+      }
+      // Those that did not fail themselves go on; what failed has the state of what it says.
+      for (std::size_t s = 0; s < 3; ++s) {
+        const auto got = batch.take(s);
+        auto read = prompt;
+        read.insert(read.end(), got.tokens.begin(), got.tokens.end());
+        REQUIRE(std::equal(got.tokens.begin(), got.tokens.end(), want.tokens.begin()));
+        rwkv::State<> state = model.initial_state();
+        model.forward(state, read, work);
+        REQUIRE(state == states[s]);
+      }
+    }
+  CHECK(failed > 20);
 }
 
 TEST_CASE("a conversation: what failed was not said") {

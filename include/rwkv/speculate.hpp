@@ -182,6 +182,8 @@ class DraftLength {
   /// Of `guessed` tokens the first `right` were right.
   RWKV_FUNCTION void judged(std::size_t guessed, std::size_t right);
   RWKV_FUNCTION void took(std::size_t rows, double seconds);
+  /// Passes of up to so many rows can be told without memory.
+  void make_room(std::size_t rows) { seconds_.reserve(rows + 1); }
   RWKV_FUNCTION void guessing_took(std::size_t guesses, double seconds);
 
  private:
@@ -235,12 +237,16 @@ class Feeder final : public AnyFeeder {
                                  ExecutorRef exec);
 
  private:
-  // Takes the request's tokens from what was read ahead; true if that is all of them.
-  bool take(Request& request);
-  // What the next pass reads, and where it is logged. Without guesses it has `rows` rows, for
+  // Whether all of these were read ahead.
+  [[nodiscard]] bool is_ahead(std::span<const Token> tokens) const noexcept;
+  // Takes so many such tokens; returns the logits after them.
+  std::span<const float> take(std::size_t tokens) noexcept;
+  // What the next pass reads, and where guesses are logged. Without guesses it has `rows` rows, for
   // `beside` other texts, too.
   [[nodiscard]] Slot<> begin(Request& request, std::size_t rows, std::size_t beside,
-                             const Forward& forward, ExecutorRef exec);
+                             ExecutorRef exec);
+  // Where what is not guessed is logged, if anywhere.
+  void log_input(Slot<>& slot, const Forward& forward, ExecutorRef exec);
   void guess(std::size_t expected, std::size_t rows, std::size_t beside);
   void forget() noexcept;
   [[nodiscard]] std::size_t most_guesses() const noexcept;

@@ -275,19 +275,21 @@ RWKV_FUNCTION Feeder::Feeder(const DynamicShape& shape, const FeederOptions& opt
     fail(ErrorCategory::shape, "the history belongs to a model of another shape");
 }
 
-RWKV_FUNCTION bool Feeder::take(Request& request) {
-  std::size_t taken = 0;
-  while (taken < request.tokens.size() && taken_ < read_.size() &&
-         read_[taken_] == request.tokens[taken])
-    ++taken, ++taken_;
-  request.tokens = request.tokens.subspan(taken);
-  counts_.accepted += taken;
-  counts_.tokens += taken;
-  return request.tokens.empty();
+RWKV_FUNCTION bool Feeder::is_ahead(std::span<const Token> tokens) const noexcept {
+  const std::size_t ahead = read_.size() - (std::min)(taken_, read_.size());
+  return !tokens.empty() && tokens.size() <= ahead &&
+         std::equal(tokens.begin(), tokens.end(), read_.end() - static_cast<std::ptrdiff_t>(ahead));
+}
+
+RWKV_FUNCTION std::span<const float> Feeder::take(std::size_t tokens) noexcept {
+  taken_ += tokens;
+  counts_.accepted += tokens;
+  counts_.tokens += tokens;
+  return logits_of(taken_ - 1);
 }
 
 RWKV_FUNCTION Slot<> Feeder::begin(Request& request, std::size_t rows, std::size_t beside,
-                                   const Forward& forward, ExecutorRef exec) {
+                                   ExecutorRef exec) {
   if (!read_.empty()) length_.judged(read_.size() - known_, taken_ - known_);
   settle(*request.state, exec);
 
@@ -303,26 +305,31 @@ RWKV_FUNCTION Slot<> Feeder::begin(Request& request, std::size_t rows, std::size
   }
   known_ = tokens.size();
   taken_ = known_;
+  if (history != nullptr) history->reserve();  // for `log_input`, or what `settle` appends
   if (known_ < read_.size()) {
     if (!own_log_ || own_log_->capacity() < read_.size())
       own_log_.emplace(shape_, (std::max)(read_.size(), detail::longest_with_guesses +
                                                             options_.most_draft_tokens));
     own_log_->clear();
-    if (history != nullptr) history->reserve();  // for what `settle` appends, which must not fail
     return {.state = request.state, .tokens = read_, .log = &*own_log_};
   }
-  if (history == nullptr) return {.state = request.state, .tokens = read_};
-  if (known_ > history->capacity()) {
-    // Of a long input the end is logged.
-    const Slot<> head{.state = request.state, .tokens = tokens.first(known_ - history->capacity())};
+  // Of a long input the end is logged.
+  const std::size_t logged = history == nullptr ? known_ : (std::min)(known_, history->capacity());
+  return {.state = request.state, .tokens = std::span<const Token>(read_).last(logged)};
+}
+
+RWKV_FUNCTION void Feeder::log_input(Slot<>& slot, const Forward& forward, ExecutorRef exec) {
+  History* const history = options_.history;
+  if (history == nullptr || slot.log != nullptr) return;
+  if (slot.tokens.size() < known_) {
+    const Slot<> head{.state = slot.state,
+                      .tokens = std::span(read_).first(known_ - slot.tokens.size())};
     forward(std::span(&head, 1), Logits::none, {});
-    tokens = std::span<const Token>(read_).last(history->capacity());
     // An abandoned pass leaves a state that is none; the history is of the one before.
-    if (!exec.proceed()) return {.state = request.state, .tokens = tokens};
+    if (!exec.proceed()) return;
   }
-  RowLog& log = history->log_for(*request.state, tokens.size());
+  slot.log = &history->log_for(*slot.state, slot.tokens.size());
   size_before_ = history->size();
-  return {.state = request.state, .tokens = tokens, .log = &log};
 }
 
 RWKV_FUNCTION std::size_t Feeder::most_guesses() const noexcept {
@@ -349,14 +356,15 @@ RWKV_FUNCTION void Feeder::guess(std::size_t expected, std::size_t rows, std::si
 
 RWKV_FUNCTION void Feeder::feed(std::span<Request> requests, const Forward& forward,
                                 ExecutorRef exec) {
-  // Those that must take part in a pass; if it throws, nothing was read.
+  // Those that must take part in a pass; if it throws, nothing was read: of those that have not
+  // begun, what was read ahead is still there.
   struct Pass {
     std::vector<Request*> requests;
     std::vector<Slot<>> slots;
+    std::size_t begun = 0, rows = 0, read = 0;
     bool done = false;
     ~Pass() {
-      if (!done)
-        for (Request* const request : requests) request->feeder->abandon();
+      for (std::size_t i = 0; !done && i < begun; ++i) requests[i]->feeder->abandon();
     }
   };
   for (std::size_t i = 0; i < requests.size(); ++i) {
@@ -388,19 +396,16 @@ RWKV_FUNCTION void Feeder::feed(std::span<Request> requests, const Forward& forw
   std::size_t known = 0;
   for (Request& request : requests) {
     request.logits = {};
-    Feeder& feeder = *request.feeder;
-    if (feeder.options_.draft != nullptr) feeder.options_.draft->append(request.tokens);
-    if (feeder.take(request)) {
-      request.logits = feeder.logits_of(feeder.taken_ - 1);
-      continue;
-    }
+    if (Draft* const draft = request.feeder->options_.draft) draft->append(request.tokens);
+    if (request.feeder->is_ahead(request.tokens)) continue;  // taken when nothing fails any more
     last.requests.push_back(&request);
     known += request.tokens.size();
   }
   bool guessed = false;
   for (Request* const request : last.requests) {
     Feeder& feeder = *request->feeder;
-    last.slots.push_back(feeder.begin(*request, known, last.requests.size() - 1, forward, exec));
+    ++last.begun;
+    last.slots.push_back(feeder.begin(*request, known, last.requests.size() - 1, exec));
     known += feeder.read_.size() - feeder.known_;
     guessed = guessed || feeder.known_ < feeder.read_.size();
   }
@@ -415,22 +420,29 @@ RWKV_FUNCTION void Feeder::feed(std::span<Request> requests, const Forward& forw
       Pass& to = is_long ? last : all;
       to.requests.push_back(both.requests[i]);
       to.slots.push_back(both.slots[i]);
+      ++to.begun;
     }
     both.done = true;
   }
-  for (Pass* const pass : {&all, &last}) {
-    if (pass->requests.empty()) continue;
-    std::size_t rows = 0, read = 0;
-    for (std::size_t i = 0; i < pass->slots.size(); ++i) {
+  // All memory before the first state changes.
+  for (Pass* const pass : {&all, &last})
+    for (std::size_t i = pass->slots.size(); i-- > 0;) {
       Feeder& feeder = *pass->requests[i]->feeder;
       feeder.rows_ = pass == &last ? 1 : pass->slots[i].tokens.size();
-      rows += feeder.rows_;
-      read += pass->slots[i].tokens.size();
+      pass->rows += feeder.rows_;
+      pass->read += pass->slots[i].tokens.size();
+      const std::size_t numbers = (i == 0 ? pass->rows : feeder.rows_) * feeder.shape_.vocab();
+      if (feeder.logits_.size() < numbers) feeder.logits_.resize(numbers);
+      feeder.length_.make_room(detail::most_rows_timed);
     }
+  for (Pass* const pass : {&all, &last})
+    for (std::size_t i = 0; i < pass->slots.size(); ++i)
+      pass->requests[i]->feeder->log_input(pass->slots[i], forward, exec);
+  for (Pass* const pass : {&all, &last}) {
+    if (pass->requests.empty()) continue;
     Feeder& first = *pass->requests.front()->feeder;
     const std::size_t vocab = first.shape_.vocab();
-    if (first.logits_.size() < rows * vocab) first.logits_.resize(rows * vocab);
-    const std::span<float> logits = std::span(first.logits_).first(rows * vocab);
+    const std::span<float> logits = std::span(first.logits_).first(pass->rows * vocab);
     const double start = detail::seconds_now();
     forward(std::span<const Slot<>>(pass->slots), pass == &last ? Logits::last : Logits::all,
             logits);
@@ -438,17 +450,18 @@ RWKV_FUNCTION void Feeder::feed(std::span<Request> requests, const Forward& forw
     std::size_t row = 0;
     for (Request* const request : pass->requests) {
       Feeder& feeder = *request->feeder;
-      if (feeder.options_.draft != nullptr && read <= detail::most_rows_timed)
-        feeder.length_.took(read, seconds);
-      if (row > 0) {
-        const auto own = logits.subspan(row * vocab, feeder.rows_ * vocab);
-        feeder.logits_.assign(own.begin(), own.end());
-      }
+      if (feeder.options_.draft != nullptr && pass->read <= detail::most_rows_timed)
+        feeder.length_.took(pass->read, seconds);
+      if (row > 0)
+        std::ranges::copy(logits.subspan(row * vocab, feeder.rows_ * vocab),
+                          feeder.logits_.begin());
       row += feeder.rows_;
       request->logits = feeder.logits_of(feeder.known_ - 1);
     }
     pass->done = true;
   }
+  for (Request& request : requests)
+    if (request.logits.empty()) request.logits = request.feeder->take(request.tokens.size());
 }
 
 RWKV_FUNCTION std::span<const float> Feeder::feed(State<>& state, std::span<const Token> tokens,
@@ -460,15 +473,9 @@ RWKV_FUNCTION std::span<const float> Feeder::feed(State<>& state, std::span<cons
 }
 
 RWKV_FUNCTION bool Feeder::feed_ahead(AnyFeeder::Request& request) {
-  const auto ahead = std::span<const Token>(read_).subspan(taken_);
-  const std::size_t n = request.tokens.size();
-  if (n == 0 || n > ahead.size() ||
-      !std::equal(request.tokens.begin(), request.tokens.end(), ahead.begin()))
-    return false;
+  if (!is_ahead(request.tokens)) return false;
   if (options_.draft != nullptr) options_.draft->append(request.tokens);
-  Request taken{.feeder = this, .state = request.state, .tokens = request.tokens};
-  (void)take(taken);
-  request.logits = logits_of(taken_ - 1);
+  request.logits = take(request.tokens.size());
   return true;
 }
 

@@ -165,8 +165,12 @@ TEST_CASE("a model of either architecture is fed by guesses if it is RWKV-7") {
   CHECK(state.rwkv() == plain.state);
   CHECK(feeder.counts().accepted > 10);
   rwkv::GenerateBatch batch(any, characters());
-  test::check_error(rwkv::ErrorCategory::unsupported, "rwkv::feed",
-                    [&] { (void)batch.add(state, std::span(prompt), options); });
+  state = any.initial_state();
+  draft.reset();
+  const auto number = batch.add(state, std::span(prompt), options);
+  batch.run(work);
+  CHECK(batch.take(number).tokens == plain.result.tokens);
+  CHECK(state.rwkv() == plain.state);
 
   const rwkv::AnyModel hybrid{rwkv::HybridModel(test::sample_hybrid())};
   rwkv::AnyState other = hybrid.initial_state();
@@ -176,6 +180,9 @@ TEST_CASE("a model of either architecture is fed by guesses if it is RWKV-7") {
     (void)rwkv::generate(hybrid, other, other_work, characters(), std::span(prompt).first(1),
                          options);
   });
+  rwkv::GenerateBatch others(hybrid, characters());
+  test::check_error(rwkv::ErrorCategory::unsupported, "RWKV-X, for one, have no way back",
+                    [&] { (void)others.add(other, std::span(prompt).first(1), options); });
 }
 
 TEST_CASE("a draft of a model goes back with the text") {
