@@ -190,4 +190,9 @@ TEST_CASE("what does not fit a log is refused before anything has changed") {
   log = moved;
   rwkv::rewind(state, log, 0);
   CHECK(state == model.initial_state());
+  feed(log);
+  model.forward(state, tokens, work);
+  CHECK(sentence([&] { feed(log); }) ==
+        "the log of slot 0 does not end with its state, which went on without it");
+  CHECK(log.size() == 3);
 }

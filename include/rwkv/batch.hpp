@@ -44,6 +44,17 @@ void check_batch(const Shape& shape, std::span<const SlotT> slots, Logits which,
         if (slots[other].log == log)
           fail_with(ErrorCategory::argument, "slots ", other, " and ", s,
                     " have the same log: a log is of one sequence");
+      if (log != nullptr && log->size() > 0) {  // the last layer's rows tell the most
+        const std::size_t i = shape.layers() - 1, end = log->size() * log->stride();
+        const auto same = [end](std::span<const float> rows, std::span<const float> logged) {
+          return std::memcmp(rows.data(), logged.data() + end, rows.size_bytes()) == 0;
+        };
+        const auto& state = *slots[s].state;
+        if (!same(state.ffn_x_prev(i), log->ffn_x_prev(i)) ||
+            !same(state.att_x_prev(i), log->att_x_prev(i)))
+          fail_with(ErrorCategory::argument, "the log of slot ", s,
+                    " does not end with its state, which went on without it");
+      }
     }
     tokens += slots[s].tokens.size();
     if constexpr (requires { slots[s].positions; }) {

@@ -19,7 +19,7 @@ namespace rwkv::inline RWKV_ABI {
 
 /// The state of one sequence before some consecutive tokens, and what each of them did to it. A
 /// value type; one that was moved away has neither tokens nor room. A pass whose slot names a log
-/// appends to it; passes after the first go on where it ends.
+/// appends to it; passes after the first go on where it ends, or are refused.
 class RowLog {
  public:
   /// Room for so many tokens. Throws std::bad_alloc.
