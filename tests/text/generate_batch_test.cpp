@@ -161,7 +161,8 @@ TEST_CASE("sequences that are guessed or can be taken back are what each is alon
       }
       batch.step(work);
       for (auto it = running.begin(); it != running.end();) {
-        auto& [number, r] = *it;
+        const std::size_t number = it->first;
+        auto& r = it->second;
         const bool ended = batch.ended(number);
         if (!ended && random.below(40) > 0) {
           ++it;
