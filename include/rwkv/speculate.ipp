@@ -483,11 +483,16 @@ RWKV_FUNCTION void Feeder::feed_together(std::span<AnyFeeder::Request> requests,
                                          const Forward& forward, ExecutorRef exec) {
   std::vector<Request> mine;
   mine.reserve(requests.size());
-  for (const AnyFeeder::Request& request : requests)
+  for (const AnyFeeder::Request& request : requests) {
+#if defined(__cpp_rtti)
+    if (dynamic_cast<Feeder*>(request.feeder) == nullptr)
+      fail(ErrorCategory::argument, "sequences of one batch have feeders of different kinds");
+#endif
     mine.push_back({.feeder = static_cast<Feeder*>(request.feeder),
                     .state = request.state,
                     .tokens = request.tokens,
                     .expected = request.expected});
+  }
   feed(mine, forward, exec);
   for (std::size_t i = 0; i < mine.size(); ++i) requests[i].logits = mine[i].logits;
 }

@@ -505,6 +505,25 @@ TEST_CASE("wrong drafts get a sentence or do no harm") {
                     [&] { rwkv::feed(model, std::span(foreign_state), own_work); });
   CHECK(own_state == model.initial_state());
 
+  struct Foreign final : rwkv::AnyFeeder {
+    std::span<const float> feed(State<>&, std::span<const Token>, std::size_t, const Forward&,
+                                rwkv::ExecutorRef) override {
+      return {};
+    }
+    void settle(State<>&, rwkv::ExecutorRef) override {}
+    void abandon() override {}
+    bool feed_ahead(Request&) override { return false; }
+    void feed_together(std::span<Request>, const Forward&, rwkv::ExecutorRef) override {}
+    std::unique_ptr<AnyFeeder> plain() const override { return nullptr; }
+  } another;
+  rwkv::GenerateBatch batch(model, characters());
+  (void)batch.add(own_state, some, options);
+  options.feeder = &another;
+  (void)batch.add(other_state, some, options);
+  test::check_error(rwkv::ErrorCategory::argument, "feeders of different kinds",
+                    [&] { (void)batch.step(own_work); });
+  options.feeder = &feeder;
+
   const rwkv::HybridModel hybrid(test::sample_hybrid());
   rwkv::HybridState state(hybrid.shape());
   rwkv::HybridWorkspace work(hybrid.shape());
