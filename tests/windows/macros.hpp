@@ -30,7 +30,6 @@
 #include <unordered_map>
 #include <variant>
 #include <vector>
-
 #include <windows.h>
 
 #undef min

@@ -177,7 +177,7 @@ RWKV_INLINE void with_sums(bool more, std::size_t some, float* y, std::size_t ld
 template <class L, std::size_t Rows>
 void multiply_all_lines(const std::byte* group, std::size_t cols, Range tiles,
                         const QuantisedActivations& x, std::size_t first, std::size_t rows,
-                        float* y, std::size_t ldy) noexcept {
+                        float* y, std::size_t ldy, AskedFor next = {}) noexcept {
   const QuantisedRows<Rows> row(x, first, rows);
   with_sums<Rows>(tiles.begin > 0, rows - first < Rows ? rows - first : Rows, y + first * ldy, ldy,
                   [&](auto& sums) RWKV_INLINE_LAMBDA {
@@ -186,6 +186,7 @@ void multiply_all_lines(const std::byte* group, std::size_t cols, Range tiles,
                       add_lines<L, Rows>(
                           group, cols, {t, t + together},
                           [&](std::size_t k, std::size_t) RWKV_INLINE_LAMBDA {
+                            next.ask();
                             return AllInputs<Rows>{row, k};
                           },
                           row, sums);
@@ -206,16 +207,30 @@ void multiply_all_lines(const std::byte* data, std::size_t cols, Range groups,
       const Range tiles{t, t + most < all ? t + most : all};
       const std::byte* const group = data + g * ByInput::group_bytes(cols);
       float* const to = y + g * ByInput::outputs;
+      // What comes next: codes, and with the first ones all scales of the group. Few rows are
+      // multiplied at the speed of memory, which is better left alone.
+      const bool last_tiles = tiles.end == all;
+      const std::size_t begin = last_tiles ? 0 : tiles.end;
+      const std::byte* const of = last_tiles ? group + ByInput::group_bytes(cols) : group;
+      const std::byte* const after = begin > 0 ? of + ByInput::codes(cols, begin) : of;
+      const std::size_t bytes =
+          rows <= few_rows || (last_tiles && g + 1 == groups.end)
+              ? 0
+              : static_cast<std::size_t>(
+                    of + ByInput::codes(cols, begin + most < all ? begin + most : all) - after);
+      const std::size_t steps = (tiles.end - tiles.begin) * (panel_rows / L::width);
       if (rows == 1) multiply_all_lines<L, 1>(group, cols, tiles, x, 0, 1, to, ldy);
       for (std::size_t first = 0; rows > 1 && first < rows;) {
         const std::size_t rest = rows - first;
-        if (many == last || rest > 2 * last || (rest > last && rest <= many)) {
-          multiply_all_lines<L, many>(group, cols, tiles, x, first, rows, to, ldy);
-          first += many;
-        } else {
-          multiply_all_lines<L, last>(group, cols, tiles, x, first, rows, to, ldy);
-          first += last;
-        }
+        const bool more = many == last || rest > 2 * last || (rest > last && rest <= many);
+        const std::size_t done = rest > (more ? many : last) ? first + (more ? many : last) : rows;
+        const AskedFor next{after + bytes * first / rows, after + bytes * done / rows,
+                            bytes / steps * (done - first) / rows + 1};
+        if (more)
+          multiply_all_lines<L, many>(group, cols, tiles, x, first, rows, to, ldy, next);
+        else
+          multiply_all_lines<L, last>(group, cols, tiles, x, first, rows, to, ldy, next);
+        first = done;
       }
     }
 }
