@@ -211,12 +211,19 @@ RWKV_FUNCTION io::Metadata TrainerBase::resume(
                   ", and what was asked for has none of this name");
     }
   io::Metadata metadata = c.metadata;
+  std::optional<Parameters> merged;  // products ask for memory
+  if (lora_) {
+    Lora next = *lora_;
+    std::copy(read[0].begin(), read[0].end(), next.values().begin());
+    merged.emplace(*merged_);
+    next.merge(base_, *merged);
+  }
   restore(position);
   std::size_t i = 0;
   for (const auto& [prefix, buffer] : buffers())
     std::copy(read[i].begin(), read[i].end(), buffer.begin()), ++i;
   optimizer_->set_steps(steps);
-  if (lora_) lora_->merge(base_, *merged_);
+  if (merged) *merged_ = std::move(*merged);
   return metadata;
 }
 
