@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "support/tokenizer_json.hpp"
+
 #include <rwkv/core/error.hpp>
 #include <rwkv/io/tokenizer_json.hpp>
 

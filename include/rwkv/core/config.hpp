@@ -32,7 +32,7 @@
 // in an inline namespace RWKV_ISA within (core/isa.hpp); the types that programs hand around
 // (errors, shapes, states, tensors, tokenizers, options) are not, so that an object file built for
 // one processor catches what another one throws.
-#define RWKV_ABI v0_7
+#define RWKV_ABI v0_8
 
 // Header-only is the default. With RWKV_COMPILED the headers declare, and what is heavy is defined
 // once, in the translation units of rwkv/compiled/ (the CMake target rwkv::compiled, or

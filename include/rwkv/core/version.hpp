@@ -3,5 +3,5 @@
 #pragma once
 
 #define RWKV_VERSION_MAJOR 0
-#define RWKV_VERSION_MINOR 7
+#define RWKV_VERSION_MINOR 8
 #define RWKV_VERSION_PATCH 0
