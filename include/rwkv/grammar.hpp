@@ -79,7 +79,7 @@ class Grammar {
   /// A grammar in GBNF, as llama.cpp reads it: rules `name ::= alternatives`, of which `root`
   /// describes the text; "literals", [sets], "." (any character), ( ), |, *, +, ?, {m,n}, escapes
   /// `\n \r \t \\ \" \[ \] \xHH \uHHHH \UHHHHHHHH`, # comments. Left recursion is refused, and
-  /// so are tokens (<name>).
+  /// so are tokens (`<name>`).
   [[nodiscard]] static Grammar from_gbnf(std::string_view grammar,
                                          const std::string& source = "grammar");
 

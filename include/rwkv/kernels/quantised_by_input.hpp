@@ -224,8 +224,7 @@ void multiply_all_lines(const std::byte* data, std::size_t cols, Range groups,
         const std::size_t rest = rows - first;
         const bool more = many == last || rest > 2 * last || (rest > last && rest <= many);
         const std::size_t done = rest > (more ? many : last) ? first + (more ? many : last) : rows;
-        const AskedFor next{after + bytes * first / rows, after + bytes * done / rows,
-                            bytes / steps * (done - first) / rows + 1};
+        const AskedFor next = AskedFor::share(after, bytes, first, done, rows, steps);
         if (more)
           multiply_all_lines<L, many>(group, cols, tiles, x, first, rows, to, ldy, next);
         else

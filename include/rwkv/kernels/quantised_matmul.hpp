@@ -185,10 +185,18 @@ struct AskedFor {
   std::size_t piece = 0;
 
   RWKV_INLINE void ask() noexcept {
-    if (at == end) return;
-    const std::byte* const next = static_cast<std::size_t>(end - at) > piece ? at + piece : end;
-    for (; at < next; at += alignment) simd::prefetch_far<1>(at);
-    at = next;
+    const std::size_t left = static_cast<std::size_t>(end - at), n = piece < left ? piece : left;
+    for (std::size_t i = 0; i < n; i += alignment) simd::prefetch_far<1>(at + i);
+    at += n;
+  }
+
+  /// What rows [first, last) of `rows` ask for in so many steps, of some bytes.
+  static AskedFor share(const std::byte* from, std::size_t bytes, std::size_t first,
+                        std::size_t last, std::size_t rows, std::size_t steps) noexcept {
+    const std::size_t per_row = bytes / rows;
+    const std::byte* const to = from + (last < rows ? per_row * last : bytes);
+    from += per_row * first;
+    return {from, to, steps > 0 ? static_cast<std::size_t>(to - from) / steps + 1 : 0};
   }
 };
 
@@ -268,8 +276,7 @@ void quantised_panels(const QuantisedMatrix& w, Range panels, const QuantisedAct
       const std::size_t rest = rows - first;
       const bool many = most == last || rest > 2 * last || (rest > last && rest <= most);
       const std::size_t done = rest > (many ? most : last) ? first + (many ? most : last) : rows;
-      AskedFor next{after + bytes * first / rows, after + bytes * done / rows};
-      if (bytes > 0) next.piece = static_cast<std::size_t>(next.end - next.at) / steps + 1;
+      const AskedFor next = AskedFor::share(after, bytes, first, done, rows, steps);
       if (many)
         quantised_block<L, Bits, Parts, most, V>(w, some, x, first, rows, y, ldy, next);
       else
