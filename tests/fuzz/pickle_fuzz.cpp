@@ -20,11 +20,15 @@ rwkv::io::Checkpoint run_pickle(std::span<const std::byte> bytes) {
       });
   const auto root = machine.run();
   rwkv::io::Checkpoint checkpoint;
-  const auto found = pickle::find_state_dict(machine, root);
-  if (found.dict)
-    for (const auto& [key, value] : machine.items(*found.dict))
-      if (const auto* ref = std::get_if<pickle::TensorRef>(&value))
-        checkpoint.tensors.emplace(std::to_string(checkpoint.tensors.size()), machine.tensor(*ref));
+  const auto add = [&](const pickle::Value& value) {
+    if (const auto* ref = std::get_if<pickle::TensorRef>(&value))
+      checkpoint.tensors.emplace(std::to_string(checkpoint.tensors.size()), machine.tensor(*ref));
+  };
+  const auto found = pickle::find_state_dict(machine, root).value.value_or(root);
+  if (const auto* dict = std::get_if<pickle::Dict>(&found))
+    for (const auto& [key, value] : machine.items(*dict)) add(value);
+  else if (const auto* tuple = std::get_if<pickle::Tuple>(&found))
+    for (const pickle::Value& value : machine.tuples()[*tuple]) add(value);
   return checkpoint;
 }
 
