@@ -14,7 +14,7 @@ ln -sfn "${NLOHMANN:-/usr/include/nlohmann}" "$objects/include/nlohmann"  # and 
 compiler=(${CXX_WASM:-clang++-19} --target=wasm32-wasi)
 ! command -v ccache >/dev/null || compiler=(ccache "${compiler[@]}")
 flags=(-std=c++20 -msimd128 -mbulk-memory -mnontrapping-fptoint -msign-ext -fno-exceptions -fno-rtti -flto
-  -fvisibility=hidden -DNDEBUG -DRWKV_COMPILED -DRWKV_NO_PTH -DRWKV_FEWER_KERNELS
+  -fno-c++-static-destructors -fvisibility=hidden -DNDEBUG -DRWKV_COMPILED -DRWKV_NO_PTH -DRWKV_FEWER_KERNELS
   -I"$root/include" -isystem "$objects/include" -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror)
 small=(-Oz -DRWKV_PREFER_SIZE)
 "${compiler[@]}" "${flags[@]}" -Os -fno-vectorize -fno-slp-vectorize -fno-unroll-loops -c "$web/src/kernels.cpp" -o "$objects/kernels.o" &
@@ -25,8 +25,9 @@ ${CXX_WASM:-clang++-19} --target=wasm32-wasi -mexec-model=reactor -flto \
   -Wl,--lto-O2,--gc-sections,--strip-all,--export=__stack_pointer \
   "$objects"/{kernels,library,rwkv}.o -o "$objects/rwkv.wasm"
 if command -v wasm-opt >/dev/null; then
-  wasm-opt --enable-{simd,bulk-memory,mutable-globals,sign-ext,nontrapping-float-to-int} -Oz -Oz \
-    --strip-producers --strip-target-features \
+  # Somewhat more is inlined than -Oz would: smaller, too, when it is compressed.
+  wasm-opt --enable-{simd,bulk-memory,mutable-globals,sign-ext,nontrapping-float-to-int} -Oz -Oz -Oz \
+    -ocimfs=24 -fimfs=4 -aimfs=4 --strip-producers --strip-target-features \
     "$objects/rwkv.wasm" -o "$out/rwkv.wasm"
 else
   cp "$objects/rwkv.wasm" "$out/"

@@ -143,7 +143,7 @@ RWKV_INLINE void transpose(Sixteen (&rows)[n]) noexcept {
 /// for it until then.
 template <std::size_t bytes>
 RWKV_INLINE void prefetch_far([[maybe_unused]] const void* p) noexcept {
-#if defined(__GNUC__)
+#if defined(__GNUC__) && !defined(__wasm__)  // which has no such instruction
   constexpr std::size_t line = 64;
   RWKV_UNROLL
   for (std::size_t i = 0; i < bytes; i += line)
@@ -154,7 +154,7 @@ RWKV_INLINE void prefetch_far([[maybe_unused]] const void* p) noexcept {
 /// Asks for memory that will be read soon, where the compiler can.
 template <std::size_t bytes>
 RWKV_INLINE void prefetch([[maybe_unused]] const std::byte* p) noexcept {
-#if defined(__GNUC__)
+#if defined(__GNUC__) && !defined(__wasm__)  // which has no such instruction
   constexpr std::size_t line = 64;
   RWKV_UNROLL
   for (std::size_t i = 0; i < bytes; i += line) __builtin_prefetch(p + i);
