@@ -185,12 +185,16 @@ class DraftLength {
   /// Passes of up to so many rows can be told without memory.
   void make_room(std::size_t rows) { seconds_.reserve(rows + 1); }
   RWKV_FUNCTION void guessing_took(std::size_t guesses, double seconds);
+  /// Behind guesses: to the state without the wrong ones.
+  RWKV_FUNCTION void settling_took(double seconds);
 
  private:
   [[nodiscard]] double expected_seconds(std::size_t rows, bool alone) const;
+  [[nodiscard]] bool worth_a_try(std::size_t guesses, std::size_t rows, std::size_t beside) const;
 
   double right_ = 0.7;              // share
   double guess_ = 0;                // seconds
+  double settle_ = 0;               // seconds
   std::vector<double> seconds_{0};  // by rows; 0: not known
   std::size_t passes_without_ = 0;  // in a row
   std::size_t try_after_ = 8;       // so many of them

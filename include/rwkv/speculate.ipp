@@ -208,9 +208,11 @@ RWKV_FUNCTION std::size_t DraftLength::choose(std::size_t most, std::size_t rows
   double expected = 1 + static_cast<double>(beside);  // tokens per pass
   double power = 1;
   for (std::size_t guesses = 0; guesses <= most; ++guesses) {
-    const double seconds =
-        expected_seconds(rows + guesses, beside == 0) + static_cast<double>(guesses) * guess_;
-    if (expected > best_rate * seconds) {
+    const double seconds = expected_seconds(rows + guesses, beside == 0) +
+                           static_cast<double>(guesses) * guess_ + (guesses > 0 ? settle_ : 0);
+    // Of several texts, the others' guesses and who ends first are not reckoned with.
+    const double surely = beside > 0 && guesses > 0 ? 1.1 : 1;
+    if (expected > best_rate * seconds * surely) {
       best = guesses;
       best_rate = expected / seconds;
     }
@@ -223,9 +225,19 @@ RWKV_FUNCTION std::size_t DraftLength::choose(std::size_t most, std::size_t rows
     // The text may have become one that can be guessed.
     passes_without_ = 0;
     try_after_ = (std::min)(2 * try_after_, std::size_t{64});
-    best = (std::min)(most, std::size_t{2});
+    const std::size_t some = (std::min)(most, std::size_t{2});
+    if (worth_a_try(some, rows, beside)) best = some;
   }
   return best;
+}
+
+// One of several texts tries only what would pay if it were right, as far as that is known.
+RWKV_FUNCTION bool DraftLength::worth_a_try(std::size_t guesses, std::size_t rows,
+                                            std::size_t beside) const {
+  if (beside == 0 || rows + guesses >= seconds_.size()) return true;
+  const double texts = 1 + static_cast<double>(beside), more = static_cast<double>(guesses);
+  const double seconds = expected_seconds(rows + guesses, false) + more * guess_ + settle_;
+  return (texts + more) * expected_seconds(rows, false) > texts * seconds;
 }
 
 RWKV_FUNCTION void DraftLength::judged(std::size_t guessed, std::size_t right) {
@@ -252,6 +264,8 @@ RWKV_FUNCTION void DraftLength::guessing_took(std::size_t guesses, double second
   // The first time a model reads the prompt.
   if (std::exchange(guessed_before_, true)) learn(guess_, seconds / static_cast<double>(guesses));
 }
+
+RWKV_FUNCTION void DraftLength::settling_took(double seconds) { learn(settle_, seconds); }
 
 [[nodiscard]] inline double seconds_now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -291,7 +305,10 @@ RWKV_FUNCTION std::span<const float> Feeder::take(std::size_t tokens) noexcept {
 RWKV_FUNCTION Slot<> Feeder::begin(Request& request, std::size_t rows, std::size_t beside,
                                    ExecutorRef exec) {
   if (!read_.empty()) length_.judged(read_.size() - known_, taken_ - known_);
+  const bool guessed = known_ < read_.size();
+  const double start = guessed ? detail::seconds_now() : 0;
   settle(*request.state, exec);
+  if (guessed) length_.settling_took(detail::seconds_now() - start);
 
   History* const history = options_.history;
   read_.assign(request.tokens.begin(), request.tokens.end());
