@@ -1090,19 +1090,6 @@ TEST_CASE("nothing is written over a part of itself, or what it was made of") {
     check_refused(o);
     CHECK(o.err.find(one.second) != std::string::npos);
   }
-  spit(shell.path("t"), "1 2");
-  for (const char* command :
-       {"logits a.safetensors --tokens t --out ./a.safetensors",
-        "logits a.safetensors --tokens t --out t",
-        "logits a.safetensors --tokens t --out o.npy --state-out a.safetensors",
-        "gradients a.safetensors --tokens t --out a.safetensors",
-        "generate a.safetensors --tokens 1 --state-out a.safetensors"}) {
-    CAPTURE(command);
-    const auto o = shell.run(command);
-    check_refused(o);
-    CHECK(o.err.find(" are the same file") != std::string::npos);
-  }
-  CHECK(slurp(shell.path("t")) == "1 2");
   CHECK(slurp(shell.path("a.safetensors")) == before);
   CHECK_FALSE(std::filesystem::exists(shell.path("x.bin")));
   CHECK_FALSE(std::filesystem::exists(shell.path("x.hpp")));
@@ -1200,7 +1187,7 @@ TEST_CASE("what is read is not written over, and standard input is read once") {
     CAPTURE(over);
     const auto o = shell.run(over);
     check_refused(o);
-    CHECK(o.err.find("are the same file") != std::string::npos);
+    CHECK(o.err.find(" are the same file") != std::string::npos);
   }
   spit(shell.path("script.txt"), "the cat\n/save a.safetensors\n");
   const auto chat = shell.run("chat a.safetensors --tokens 2 < script.txt");

@@ -104,12 +104,12 @@ bool print(std::string_view text) {
 }
 
 void run(const Generate& options) {
-  require_apart({{"the model", options.model}, {"--state-out", options.state_out}});
   check_writable(options.state_out);
   const auto grammar = grammar_of(options);  // before anything that takes time
   rwkv::ThreadPool pool(options.threads);
   const auto checkpoint = rwkv::io::read_checkpoint(options.model);
-  require_not_over({"--state-out", options.state_out}, {{"the model", checkpoint.source},
+  require_not_over({"--state-out", options.state_out}, {{"the model", options.model},
+                                                        {"the model", checkpoint.source},
                                                         {"--vocab", options.vocab},
                                                         {"--prompt-file", options.prompt_file}});
   with_model(checkpoint, options.hybrid, pool, load_options(options), options.device,

@@ -69,14 +69,14 @@ void write(const std::string& path, double loss, const train::Parameters& gradie
 }  // namespace
 
 void run(const Gradients& o) {
-  require_apart({{"the model", o.model}, {"--tokens", o.tokens}, {"--out", o.out}});
   check_writable(o.out);
   rwkv::ThreadPool pool(o.threads);
   const io::Checkpoint checkpoint =
       with_adapters(io::read_checkpoint(o.model), read_adapters(o.adapters));
-  require_not_over(
-      {"--out", o.out},
-      {{"the model", checkpoint.source}, {"--tokens", o.tokens}, {"--state-in", o.state_in}});
+  require_not_over({"--out", o.out}, {{"the model", o.model},
+                                      {"the model", checkpoint.source},
+                                      {"--tokens", o.tokens},
+                                      {"--state-in", o.state_in}});
   const train::Parameters parameters = train::read_parameters(checkpoint);
   rwkv::State initial(parameters.shape());
   if (!o.state_in.empty())

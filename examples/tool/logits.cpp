@@ -134,18 +134,17 @@ void write_logits(const LogitsOptions& options, const Model& model, State& state
 }  // namespace
 
 void run(const LogitsOptions& options) {
-  require_apart({{"the model", options.model},
-                 {"--tokens", options.tokens},
-                 {"--out", options.out},
-                 {"--state-out", options.state_out}});
+  require_apart({{"--out", options.out}, {"--state-out", options.state_out}});
   check_writable(options.state_out);
   rwkv::ThreadPool pool(options.threads);
   const auto checkpoint = rwkv::io::read_checkpoint(options.model);
-  require_not_over({"--out", options.out}, {{"the model", checkpoint.source},
+  require_not_over({"--out", options.out}, {{"the model", options.model},
+                                            {"the model", checkpoint.source},
                                             {"--tokens", options.tokens},
                                             {"--state-in", options.state_in}});
-  require_not_over({"--state-out", options.state_out},
-                   {{"the model", checkpoint.source}, {"--tokens", options.tokens}});
+  require_not_over({"--state-out", options.state_out}, {{"the model", options.model},
+                                                        {"the model", checkpoint.source},
+                                                        {"--tokens", options.tokens}});
   with_model(checkpoint, options.hybrid, pool, load_options(options), options.device,
              [&](const auto& model, auto state, const auto& make_workspace) {
                const auto tokens = parse_tokens(read_all(options.tokens), options.tokens);
