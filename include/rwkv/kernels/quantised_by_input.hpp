@@ -219,18 +219,18 @@ void multiply_all_lines(const std::byte* data, std::size_t cols, Range groups,
               : static_cast<std::size_t>(
                     of + ByInput::codes(cols, begin + most < all ? begin + most : all) - after);
       const std::size_t steps = (tiles.end - tiles.begin) * (panel_rows / L::width);
-      if (rows == 1) multiply_all_lines<L, 1>(group, cols, tiles, x, 0, 1, to, ldy);
-      for (std::size_t first = 0; rows > 1 && first < rows;) {
-        const std::size_t rest = rows - first;
-        const bool more = many == last || rest > 2 * last || (rest > last && rest <= many);
-        const std::size_t done = rest > (more ? many : last) ? first + (more ? many : last) : rows;
-        const AskedFor next = AskedFor::share(after, bytes, first, done, rows, steps);
-        if (more)
-          multiply_all_lines<L, many>(group, cols, tiles, x, first, rows, to, ldy, next);
-        else
-          multiply_all_lines<L, last>(group, cols, tiles, x, first, rows, to, ldy, next);
-        first = done;
+      if (rows == 1) {
+        multiply_all_lines<L, 1>(group, cols, tiles, x, 0, 1, to, ldy);
+        continue;
       }
+      for_blocks_of_rows<many, last>(
+          rows, [&](bool more, std::size_t first, std::size_t done) RWKV_INLINE_LAMBDA {
+            const AskedFor next = AskedFor::share(after, bytes, first, done, rows, steps);
+            if (more)
+              multiply_all_lines<L, many>(group, cols, tiles, x, first, rows, to, ldy, next);
+            else
+              multiply_all_lines<L, last>(group, cols, tiles, x, first, rows, to, ldy, next);
+          });
     }
 }
 

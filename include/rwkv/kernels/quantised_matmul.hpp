@@ -200,6 +200,19 @@ struct AskedFor {
   }
 };
 
+/// Calls f(whether the block is one of Most rows, its first row, the one behind it) for blocks of Most
+/// rows and of Last ones, of which the last may have fewer.
+template <std::size_t Most, std::size_t Last, class F>
+RWKV_INLINE void for_blocks_of_rows(std::size_t rows, F&& f) noexcept {
+  for (std::size_t first = 0; first < rows;) {
+    const std::size_t rest = rows - first;
+    const bool most = Most == Last || rest > 2 * Last || (rest > Last && rest <= Most);
+    const std::size_t some = most ? Most : Last, end = rest > some ? first + some : rows;
+    f(most, first, end);
+    first = end;
+  }
+}
+
 /// Panels [panels.begin, panels.end), at most V, for rows [first, first + Rows); beyond `end`, the
 /// last one again.
 template <class L, unsigned Bits, std::size_t Parts, std::size_t Rows, std::size_t V>
@@ -272,17 +285,14 @@ void quantised_panels(const QuantisedMatrix& w, Range panels, const QuantisedAct
     const Range some{p, p + (left < V ? left : V)};
     const std::byte* const after = w.data + some.end * panel_bytes;
     const std::size_t bytes = (left - (some.end - p) < V ? left - (some.end - p) : V) * panel_bytes;
-    for (std::size_t first = 0; first < rows;) {
-      const std::size_t rest = rows - first;
-      const bool many = most == last || rest > 2 * last || (rest > last && rest <= most);
-      const std::size_t done = rest > (many ? most : last) ? first + (many ? most : last) : rows;
-      const AskedFor next = AskedFor::share(after, bytes, first, done, rows, steps);
-      if (many)
-        quantised_block<L, Bits, Parts, most, V>(w, some, x, first, rows, y, ldy, next);
-      else
-        quantised_block<L, Bits, Parts, last, V>(w, some, x, first, rows, y, ldy, next);
-      first = done;
-    }
+    for_blocks_of_rows<most, last>(
+        rows, [&](bool many, std::size_t first, std::size_t done) RWKV_INLINE_LAMBDA {
+          const AskedFor next = AskedFor::share(after, bytes, first, done, rows, steps);
+          if (many)
+            quantised_block<L, Bits, Parts, most, V>(w, some, x, first, rows, y, ldy, next);
+          else
+            quantised_block<L, Bits, Parts, last, V>(w, some, x, first, rows, y, ldy, next);
+        });
   }
 }
 
