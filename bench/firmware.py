@@ -159,7 +159,7 @@ def texts(core, program):
 
 def build_on_host(program, models, work):
     elf = work / f"{program}-host"
-    run([BUILD, "host", program.split("-")[0], models / PROGRAMS[program][0], elf,
+    run([BUILD, "host", program.split("-")[0], models / PROGRAMS[program][0], elf, "-O1",
          *(["-mfma"] if FUSED else []), *FLAGS.get(program, [])])
     return elf
 

@@ -40,12 +40,16 @@ foreach(target IN ITEMS rwkv_compiled rwkv_compiled_training rwkv_c)
   endif()
 endforeach()
 
+set(RWKV_PROGRAM_OPTIONS "" CACHE STRING
+  "Further options for examples and benchmarks, such as -O0: what takes time is in the library")
+
 # rwkv_add_program(<target> <source>...): an executable that uses the compiled library, at our warning
 # level. It may include whatever the library includes.
 function(rwkv_add_program target)
   add_executable(${target} ${ARGN})
   target_link_libraries(${target} PRIVATE rwkv_warnings rwkv_native rwkv::compiled
     $<TARGET_NAME_IF_EXISTS:rwkv::compiled_training> rwkv::rwkv)
+  target_compile_options(${target} PRIVATE ${RWKV_PROGRAM_OPTIONS})
 endfunction()
 
 # The same for one that compiles the library itself.

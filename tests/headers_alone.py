@@ -8,7 +8,8 @@ Parsing headers one by one is parsing the standard library as often. A header th
 file is as good as alone if everything before it is what it includes itself (and before it needs it:
 includes are at the top). So headers are put into as few files as possible, each of which includes ever
 larger ones, every one of them with all that the one before it brings: <rwkv/core/config.hpp>,
-<rwkv/core/half.hpp>, <rwkv/quant/rows.hpp> and so on.
+<rwkv/core/half.hpp>, <rwkv/quant/rows.hpp> and so on. By the same token several files may begin with one
+precompiled header.
 """
 import argparse
 import concurrent.futures
@@ -17,6 +18,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 
 INCLUDE = pathlib.Path(__file__).resolve().parent.parent / "include"
 
@@ -68,6 +70,27 @@ def chains(headers, before):
             yield chain
 
 
+def beginnings(headers, files, brings, most=5):
+    """The precompiled header that each file may begin with, by its first header: those that are worth
+    compiling for that are few."""
+    cost = {name: len(brings[name]) for name in headers}  # standard headers count like any
+
+    def best(first, chosen):
+        return max((k for k in chosen if brings[k] <= brings[first]), key=cost.get, default=None)
+
+    def saved(chosen):
+        begun = (best(chain[0], chosen) for chain in files)
+        return sum(cost[k] for k in begun if k) - 2 * sum(map(cost.get, chosen))
+
+    chosen = []
+    for _ in range(most):
+        more = max(headers, key=lambda name: saved([*chosen, name]))
+        if saved([*chosen, more]) <= saved(chosen):
+            break
+        chosen.append(more)
+    return {chain[0]: best(chain[0], chosen) for chain in files}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
@@ -86,13 +109,36 @@ def main():
     before = {a: [b for b in headers[i + 1:] if brings[a] <= brings[b]]
               for i, a in enumerate(headers)}
     files = list(chains(headers, before))
+    begin = beginnings(headers, files, brings)
     failed = False
-    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        for chain, done in zip(files, pool.map(lambda f: compile(f, "-fsyntax-only"), files)):
-            sys.stderr.write(done.stderr)
-            if done.returncode != 0:
-                failed = True
-                print("error: one of these does not compile alone:", *chain, sep="\n  ")
+
+    def report(chain, done):
+        nonlocal failed
+        sys.stderr.write(done.stderr)
+        if done.returncode != 0:
+            failed = True
+            print("error: one of these does not compile alone:", *chain, sep="\n  ")
+
+    with (concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool,
+          tempfile.TemporaryDirectory() as folder):
+        once = sorted({name for name in begin.values() if name})
+        stand_in = {name: os.path.join(folder, name.replace("/", "_")) for name in once}
+
+        def precompile(name):
+            with open(stand_in[name], "w", encoding="utf-8") as file:
+                file.write(f"#include <{name}>\n")
+            return subprocess.run([*arguments.compiler, f"-I{INCLUDE}", "-x", "c++-header", file.name,
+                                   "-o", f"{file.name}.gch"], text=True, stderr=subprocess.PIPE)
+
+        def parse(chain):
+            first = begin[chain[0]]
+            options = ("-Winvalid-pch", "-include", stand_in[first]) if first else ()
+            return compile(chain, "-fsyntax-only", *options)
+
+        for name, done in zip(once, pool.map(precompile, once)):
+            report([name], done)
+        for chain, done in zip(files, pool.map(parse, files)):
+            report(chain, done)
     print(f"{len(headers)} headers in {len(files)} files")
     return failed
 

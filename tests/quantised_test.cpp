@@ -90,7 +90,7 @@ constexpr test::SampleSizes sizes[] = {
 
 TEST_CASE("quantised at load: the same bits as from a file of that type") {
   test::Backwards three(3);
-  test::Thinned combinations(4);
+  test::Thinned combinations(7);
   for (const DType type : block_types)
     for (const test::SampleSizes& size : sizes) {
       if (rwkv::block_elements(type) == 32 && size.embed == 256) continue;  // as 128
@@ -299,7 +299,7 @@ TEST_CASE("weights that meet zeros are left out, and nothing changes") {
   struct Case {
     float key_bias, spoilt;
   };
-  test::Thinned combinations(3);
+  test::Thinned combinations(5);
   for (const Case c : {Case{-0.125f, 1},
                        {-8.0f, 1},
                        {-0.125f, inf},

@@ -119,7 +119,7 @@ TEST_CASE("date: what the calendar says of eight digits") {
     return date.accepted();
   };
   std::size_t dates = 0, others = 0;
-  for (int number = 0; number < 20 * strings; ++number) {
+  for (int number = 0; number < 8 * strings; ++number) {
     const bool leap_day = number % 4 == 0;
     const unsigned year = number % 8 == 0 ? 100 * below(100) : below(10000),
                    month = leap_day ? 2 : below(14), day = leap_day ? 29 : below(33);
@@ -135,8 +135,8 @@ TEST_CASE("date: what the calendar says of eight digits") {
     CHECK_FALSE(accepted(damaged));
     CHECK_FALSE(accepted(std::string(text) + static_cast<char>(below(256))));
   }
-  CHECK(dates > static_cast<std::size_t>(5 * strings));
-  CHECK(others > static_cast<std::size_t>(5 * strings));
+  CHECK(dates > static_cast<std::size_t>(2 * strings));
+  CHECK(others > static_cast<std::size_t>(2 * strings));
 }
 
 TEST_CASE("multiple_of_three: numbers of any length") {

@@ -86,8 +86,8 @@ void check_case(const rwkv::LoadOptions& options, bool tables_apart) {
   // Plain loops, as on a microcontroller: they may round more often.
   const rwkv::StaticModel scalar(*weights);
   rwkv::State<Shape> scalar_state;
-  rwkv::Workspace<Shape, 1> one;
-  const auto by_scalars = run(scalar, scalar_state, one, tokens);
+  rwkv::Workspace<Shape, 3> three;
+  const auto by_scalars = run(scalar, scalar_state, three, tokens);
   REQUIRE(by_scalars.size() == want.size());
   const bool blocks = options.matrix_type && is_block(*options.matrix_type);
   for (std::size_t i = 0; i < want.size(); ++i)
@@ -103,7 +103,6 @@ void check_case(const rwkv::LoadOptions& options, bool tables_apart) {
   REQUIRE_MESSAGE(quads.has_value(), std::string(why));
   CHECK(quads->intact());
   rwkv::State<Shape> quad_state;
-  rwkv::Workspace<Shape, 3> three;
   CHECK(test::same_bits(run(rwkv::StaticModel(*quads), quad_state, three, tokens), by_scalars));
 }
 
@@ -151,9 +150,9 @@ void check_fetching(std::optional<DType> type, bool quads) {
   REQUIRE(weights.has_value());
   const rwkv::StaticModel where_they_lie(*weights);
   const auto text = test::tokens_of<Case>();
-  const auto tokens = std::span(text).first(3);
+  const auto tokens = std::span(text).first(4);
   rwkv::State<Shape> states[2];
-  rwkv::Workspace<Shape, 2> works[2];
+  rwkv::Workspace<Shape, 3> works[2];
   Fetcher fetcher;
   const auto want = where_they_lie.forward(states[0], tokens, works[0]);
   const auto got = where_they_lie.forward(states[1], tokens, works[1], fetcher);
@@ -178,7 +177,7 @@ TEST_CASE_TEMPLATE("a blob gives the bits of Model, whatever types it has", Case
                    test::ExtendedF16, test::Bf16) {
   check_case<Case>({}, false);
   check_case<Case>({}, true);
-  test::Thinned types(2);
+  test::Thinned types(3);
   for (const DType type :
        {DType::q8_0, DType::q4_0, DType::q5_1, DType::q6_k, DType::q4_k, DType::f16})
     if (!types.leaves_out())

@@ -79,9 +79,9 @@ rwkv::io::Checkpoint through_file(const rwkv::io::Checkpoint& checkpoint,
 
 TEST_CASE("random automata: the model accepts exactly the prefixes that the DFA accepts") {
 #if defined(RWKV_TEST_SANITIZER)
-  constexpr std::size_t automata = 200;
+  constexpr std::size_t automata = 100;
 #else
-  constexpr std::size_t automata = 2000;
+  constexpr std::size_t automata = 800;
 #endif
   test::Random random(6);
   std::size_t symbols_read = 0, wrong = 0, inexact = 0;

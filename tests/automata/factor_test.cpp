@@ -2,6 +2,7 @@
 // Every function on few states, and random ones on many: the moves and the micro-steps do what f
 // says, exactly.
 #include "support/numbers.hpp"
+#include "support/sanitizers.hpp"
 #include <rwkv/automata/factor.hpp>
 
 #include <doctest/doctest.h>
@@ -131,7 +132,7 @@ TEST_CASE("permutations cost no more than two micro-steps per two states, twice"
 TEST_CASE("random functions and permutations on many states are factored") {
   test::Random random(1);
   for (const std::size_t n : {6u, 7u, 12u, 31u, 64u, 200u})
-    for (std::size_t trial = 0; trial < 40; ++trial) {
+    for (std::size_t trial = 0; trial < (test::sanitized ? 12 : 40); ++trial) {
       std::vector<std::size_t> f(n);
       for (std::size_t& y : f) y = random.below(n);
       if (trial % 4 == 1)

@@ -153,7 +153,7 @@ TEST_CASE("damaged files are read or refused") {
   const Bytes bytes = test::to_ggmf(model, 1);
   // There is no directory: a file that ends behind a tensor lacks the others, but is well formed.
   CHECK(test::truncate_everywhere(bytes, parse) < model.size());
-  CHECK(test::flip_bytes(bytes, bytes.size(), 5000, parse) > 2000);
+  CHECK(test::flip_bytes(bytes, bytes.size(), 3000, parse) > 1200);
   for (const BlockType& type : block_types) {
     const Bytes blocks = block_file(type);
     CHECK(test::truncate_everywhere(blocks, parse) < 5);

@@ -667,7 +667,7 @@ TEST_CASE("damaged files are read or refused") {
   const Bytes bytes = test::to_pth(
       test::sample_model({.layers = 1, .embed = 4, .head_size = 4, .ffn = 4, .vocab = 2}));
   CHECK(test::truncate_everywhere(bytes, parse) == 0);
-  CHECK(test::flip_bytes(bytes, bytes.size() / 3, 5000, parse) > 2000);
+  CHECK(test::flip_bytes(bytes, bytes.size() / 3, 2000, parse) > 800);
 }
 
 #ifdef RWKV_GOLDENS
@@ -719,6 +719,6 @@ TEST_CASE("golden files cut at every percent are refused") {
   const rwkv::io::MappedFile file(goldens / "rwkv7/r7_l2_c32/model.pth");
   const Bytes bytes(file.bytes().begin(), file.bytes().end());
   CHECK(test::truncate_everywhere(bytes, parse) == 0);
-  CHECK(test::flip_bytes(bytes, 7000, 1000, parse) > 100);
+  CHECK(test::flip_bytes(bytes, 7000, 500, parse) > 50);
 }
 #endif

@@ -2,6 +2,7 @@
 // exp, sigmoid and tanh: documented error bounds against double, special values, and the same bits
 // for every lanes type.
 #include "support/numbers.hpp"
+#include "support/sanitizers.hpp"
 #include "support/wide_lanes.hpp"
 #include <rwkv/kernels/math.hpp>
 #include <rwkv/simd/native.hpp>
@@ -53,6 +54,7 @@ std::vector<float> arguments() {
 
 template <class L, class F>
 void same_for_all_lanes(F f) {
+  if (test::sanitized && L::width != Native::width) return;  // loops of another length
   const std::vector<float> x = arguments();
   std::vector<float> y(x.size());
   for (std::size_t i = 0; i < x.size(); i += L::width) f(L::load(&x[i])).store(&y[i]);

@@ -3,6 +3,7 @@
 // other: for any number of rows, any division of the work and any width of the registers.
 #include "support/executors.hpp"
 #include "support/numbers.hpp"
+#include "support/sanitizers.hpp"
 #include <rwkv/kernels/chosen.hpp>
 #include <rwkv/kernels/lanes.hpp>
 #include <rwkv/kernels/product.hpp>
@@ -98,8 +99,10 @@ std::vector<float> product(const rwkv::AnyMatrix& w, const kernels::ProductInput
 
 TEST_CASE("products with blocks are those of the numbers that the blocks stand for") {
   test::Random random(1);
+  test::Thinned combinations(4);
   for (const DType type : block_types)
     for (const std::size_t outputs : {1u, 16u, 75u}) {
+      if (combinations.leaves_out()) continue;
       CAPTURE(rwkv::name_of(type));
       CAPTURE(outputs);
       const Coded w(type, outputs, 512, random);
@@ -158,6 +161,7 @@ TEST_CASE("inputs of every size: zeros, denormals, the largest floats, NaN") {
 
 TEST_CASE("a row has the same bits alone and among others, however the work is divided") {
   test::Random random(3);
+  test::Thinned lone(8), few(5);
   for (const DType type : block_types) {
     CAPTURE(rwkv::name_of(type));
     const Coded w(type, 150, 256, random);
@@ -165,10 +169,12 @@ TEST_CASE("a row has the same bits alone and among others, however the work is d
       const Rows x(21, w.view(inputs), random);
       const auto all = product<Chosen>(w.view(inputs), x.view(), x.count);
       for (std::size_t m = 0; m < x.count; ++m) {
+        if (lone.leaves_out()) continue;
         const auto alone = product<Chosen>(w.view(inputs), x.row(m), 1);
         REQUIRE(test::same_bits({alone.data(), alone.size()}, {&all[m * w.rows], w.rows}));
       }
       for (std::size_t rows = 2; rows <= 13; ++rows) {
+        if (few.leaves_out()) continue;
         const auto some = product<Chosen>(w.view(inputs), x.view(), rows);
         REQUIRE(test::same_bits({some.data(), some.size()}, {all.data(), some.size()}));
       }

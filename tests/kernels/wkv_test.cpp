@@ -2,6 +2,7 @@
 // The recurrence against its definition in double, and the promise that no cut of the tokens, no
 // vector width and no reuse of v for y changes a bit.
 #include "support/numbers.hpp"
+#include "support/sanitizers.hpp"
 #include "support/wide_lanes.hpp"
 #include <rwkv/kernels/reference.hpp>
 #include <rwkv/kernels/wkv.hpp>
@@ -125,13 +126,14 @@ TEST_CASE("the recurrence agrees with double and touches nothing between the row
 }
 
 TEST_CASE("any cut of the tokens gives the same bits") {
+  test::Thinned cuts(5);
   for (const std::size_t n : head_sizes) {
     CAPTURE(n);
     const Sequence s(n, 17, static_cast<unsigned>(n));
     const Result whole = run<Native>(s, {17});
     CHECK(run<Native>(s, std::vector<std::size_t>(17, 1)) == whole);
     for (std::size_t first = 0; first <= 17; ++first)
-      CHECK(run<Native>(s, {first, 17 - first}) == whole);
+      if (!cuts.leaves_out()) CHECK(run<Native>(s, {first, 17 - first}) == whole);
     CHECK(run<Native>(s, {0, 3, 0, 5, 9}) == whole);
   }
 }

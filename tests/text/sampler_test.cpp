@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "../support/sanitizers.hpp"
 #include "support.hpp"
+#include "support/sanitizers.hpp"
 #include <rwkv/sampler.hpp>
 
 #include <cstdlib>
@@ -169,7 +170,7 @@ TEST_CASE("argmax: the lowest of several, never NaN") {
 TEST_CASE("every combination of filters draws as the naive pipeline would") {
   test::Random random(11);
   int compared = 0;
-  while (compared < 100) {
+  while (compared < (test::sanitized ? 40 : 100)) {
     std::vector<float> logits(1 + random.below(24));
     const bool ties = random.below(2) == 0;
     for (float& x : logits)
@@ -242,7 +243,7 @@ TEST_CASE("a vocabulary of 65536") {
        {SamplerOptions{.top_p = 1}, SamplerOptions{.temperature = 0.8f, .top_p = 0.7f},
         SamplerOptions{.top_p = 1, .top_k = 1000}, SamplerOptions{.top_p = 1, .min_p = 0.1f}}) {
     const auto p = naive_probabilities(logits, o);
-    const auto counts = draw(logits, o, 1000);
+    const auto counts = draw(logits, o, test::sanitized ? 300 : 1000);
     std::vector<double> folded_p(16);
     std::vector<std::size_t> folded(16);
     for (std::size_t i = 0; i < p.size(); ++i) {

@@ -2,6 +2,7 @@
 #include "../support/sample_hybrid.hpp"
 #include "../support/sample_types.hpp"
 #include "support.hpp"
+#include "support/sanitizers.hpp"
 #include <rwkv/any_model.hpp>
 #include <rwkv/exec/thread_pool.hpp>
 #include <rwkv/generate_batch.hpp>
@@ -93,6 +94,7 @@ std::vector<Token> spoilt(const std::vector<Token>& text, std::size_t percent, u
 
 TEST_CASE("the same text and state with any draft: types, passes, threads, samplers") {
   rwkv::ThreadPool pool({.threads = 2, .oversubscribe = true});
+  test::Thinned combinations(4);
   for (const DType type : {DType::f32, DType::f16, DType::q8_0, DType::q4_k}) {
     CAPTURE(rwkv::name_of(type));
     const Model<> model = test::model_of_type(type);
@@ -100,6 +102,7 @@ TEST_CASE("the same text and state with any draft: types, passes, threads, sampl
       const Run plain = run(model, options);
       for (const std::size_t percent : {0u, 30u, 100u}) {
         for (const std::size_t draft_tokens : {0u, 1u, 5u}) {
+          if (combinations.leaves_out()) continue;
           FixedDraft draft(spoilt(plain.result.tokens, percent, 3));
           History history(model.shape(), 8 << 20);
           Feeder feeder(model.shape(), {.draft = &draft,

@@ -2,6 +2,7 @@
 #include "../support/temporary_directory.hpp"
 #include "../support/tokenizer_json.hpp"
 #include "support.hpp"
+#include "support/sanitizers.hpp"
 #include <rwkv/tokenizer.hpp>
 
 #include <map>
@@ -86,7 +87,7 @@ TEST_CASE("every entry encodes to itself; empty ids decode to nothing") {
 
 TEST_CASE("random vocabularies and texts: as the naive search, and back") {
   test::Random random(3);
-  for (int round = 0; round < 300; ++round) {
+  for (int round = 0; round < (test::sanitized ? 100 : 300); ++round) {
     const std::size_t letters = 1 + random.below(4);
     const auto word = [&](std::size_t n) {
       std::string s;
@@ -115,7 +116,7 @@ TEST_CASE("random vocabularies and texts: as the naive search, and back") {
 TEST_CASE("any bytes come back") {
   const Tokenizer tokenizer(small_vocabulary());
   test::Random random(4);
-  for (int round = 0; round < 500; ++round) {
+  for (int round = 0; round < (test::sanitized ? 200 : 500); ++round) {
     const std::string text = test::messy_text(random, random.below(200));
     const auto tokens = tokenizer.encode(text);
     REQUIRE(tokenizer.decode(tokens) == text);
