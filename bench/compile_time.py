@@ -5,7 +5,8 @@ beside a file that includes nlohmann/json and Eigen/Dense and uses both, compile
 
   bench/compile_time.py [--compiler g++] [--example hello]... [--mode MODE]... [--repeat 3] [--json]
   bench/compile_time.py --check        only what the table of bounds names; exit status 1 if one is
-                                       exceeded (minima of the runs, which neighbours disturb least)
+                                       exceeded (minima of the runs, which neighbours disturb least),
+                                       or if hello without the library does not say what it should
 """
 import argparse
 import json
@@ -29,6 +30,7 @@ int main(int, char** argv) {
   std::cout << b.ldlt().solve(Eigen::VectorXd::Ones(3)) << j.dump();
 }
 """
+REVERSE = ROOT / "examples" / "models" / "reverse" / "reverse.safetensors"
 INCLUDE = "#include <rwkv/model.hpp>\nint main() {}\n"
 MODES = {  # flags
     "header-only": ["-O2"],
@@ -59,9 +61,19 @@ class Compiler:
     def __init__(self, name, folder):
         self.name, self.folder = name, folder
 
+    def object(self, source):
+        return self.folder / f"{source.stem}.o"
+
+    def run(self, source, *arguments):
+        """What the program of the last object made of this source says."""
+        program = self.folder / source.stem
+        subprocess.run([self.name, str(self.object(source)), "-o", str(program), "-pthread"], check=True)
+        return subprocess.run([str(program), *map(str, arguments)], check=True, text=True,
+                              stdout=subprocess.PIPE).stdout
+
     def measure(self, source, flags):
         """User seconds, peak MB and object KB of one compilation."""
-        out = self.folder / "out.o"
+        out = self.object(source)
         log = self.folder / "time"
         command = [self.name, "-std=c++20", f"-I{ROOT}/include", *eigen_flags(), *flags, "-c",
                    str(source), "-o", str(out)]
@@ -108,6 +120,10 @@ def main():
             for source, mode in jobs:
                 results.setdefault((source, mode), []).append(
                     compiler.measure(sources[source], MODES[mode]))
+                if arguments.check and (source, mode) == ("hello", "header-only"):
+                    said = compiler.run(sources[source], REVERSE, "90817263=")
+                    if said.strip() != "90817263=36271809":
+                        sys.exit(f"hello, header-only, said {said!r}")
 
     best = {key: tuple(min(column) for column in zip(*runs)) for key, runs in results.items()}
     reference_seconds, reference_mb, reference_kb = best["reference"]

@@ -4,7 +4,10 @@
 //     speculate --model MODEL [--tokens 48] [--rounds 3] [--threads 1] [--csv FILE]
 //       Speed by the share of right guesses and their number per pass, as a multiple of plain
 //       decoding: guesses come from a script in which that share of the model's own text is right.
-//       For any model, with random weights too; plot_speculate.py plots the CSV.
+//       For any model, with random weights too; plot_speculate.py plots the CSV. Before that: how
+//       long passes of so many rows take.
+//     speculate --model MODEL --sequences N [--tokens 48] ...
+//       The same for N texts of a GenerateBatch, with the number of guesses that the library chooses.
 //     speculate --model MODEL --prompt FILE [--draft MODEL] [--tokens 400] [--prompt-bytes 2000] ...
 //       A text is continued, greedily, with guesses that are looked up in it (or a smaller model's).
 //     speculate --model MODEL --recite FILE [--vocab VOCABULARY] [--tokens 400] ...
@@ -15,6 +18,7 @@
 // --processor-time, for busy machines, the time counts during which the one thread had a processor.
 #include "options.hpp"
 #include <rwkv/exec/thread_pool.hpp>
+#include <rwkv/generate_batch.hpp>
 #include <rwkv/speculate.hpp>
 
 #include <algorithm>
@@ -92,6 +96,98 @@ bool same(const Timed& a, const Timed& b) {
   return false;
 }
 
+/// The text, but only so large a share of its tokens.
+std::vector<Token> partly(std::vector<Token> text, double right, std::size_t seed,
+                          std::size_t vocab) {
+  std::mt19937 random(static_cast<unsigned>(seed));
+  for (Token& token : text)
+    if (static_cast<double>(random() % 1000) >= right * 1000)
+      token = (token + 1) % static_cast<Token>(vocab);
+  return text;
+}
+
+void print_passes(const rwkv::Model<>& model, std::size_t rounds, rwkv::ThreadPool& pool) {
+  constexpr std::size_t numbers[] = {1, 2, 3, 4, 5, 6, 8, 12, 16};
+  rwkv::Workspace work(model.shape(), 16);
+  std::vector<float> logits(16 * model.shape().vocab());
+  std::vector<std::vector<double>> times(std::size(numbers));
+  for (std::size_t round = 0; round < 4 * rounds; ++round)
+    for (std::size_t i = 0; i < std::size(numbers); ++i) {
+      rwkv::State<> state = model.initial_state();
+      const std::vector<Token> tokens(numbers[i], 1);
+      const rwkv::Slot<> slot{&state, tokens};
+      const double begin = now();
+      model.forward(std::span(&slot, 1), rwkv::Logits::all,
+                    std::span(logits).first(numbers[i] * model.shape().vocab()), work, pool);
+      times[i].push_back(now() - begin);
+    }
+  std::printf("| rows |");
+  for (const std::size_t n : numbers) std::printf(" %zu |", n);
+  std::printf("\n|---|");
+  for (std::size_t i = 0; i < std::size(numbers); ++i) std::printf("---|");
+  std::printf("\n| ms |");
+  for (auto& of_number : times) std::printf(" %.2f |", 1e3 * median(std::move(of_number)));
+  std::puts("\n");
+}
+
+/// Texts that a batch continues greedily, each from a first token of its own.
+struct Batch {
+  std::vector<std::vector<Token>> texts;
+  double seconds = 0;
+};
+Batch decode_together(const rwkv::Model<>& model, std::size_t sequences, std::size_t count,
+                      const Batch* guessed, double right, std::size_t seed,
+                      rwkv::ThreadPool& pool) {
+  rwkv::GenerateOptions options{.max_tokens = count};
+  options.sampler.temperature = 0;
+  options.stop_tokens.clear();
+  options.any_vocabulary = true;  // only numbers of tokens are looked at
+  std::vector<rwkv::State<>> states(sequences, model.initial_state());
+  std::vector<std::unique_ptr<rwkv::FixedDraft>> drafts;
+  std::vector<std::unique_ptr<rwkv::Feeder>> feeders;
+  rwkv::GenerateBatch<rwkv::Model<>, rwkv::State<>> batch(model, rwkv::Tokenizer::bytes());
+  for (std::size_t s = 0; s < sequences; ++s) {
+    const Token first = static_cast<Token>(1 + s % (model.shape().vocab() - 1));
+    if (guessed != nullptr) {
+      auto script = partly(guessed->texts[s], right, seed * sequences + s, model.shape().vocab());
+      script.insert(script.begin(), first);
+      drafts.push_back(std::make_unique<rwkv::FixedDraft>(std::move(script)));
+      feeders.push_back(std::make_unique<rwkv::Feeder>(
+          model.shape(), rwkv::FeederOptions{.draft = drafts.back().get()}));
+      options.feeder = feeders.back().get();
+    }
+    batch.add(states[s], std::span(&first, 1), options);
+  }
+  rwkv::Workspace work(model.shape(), 128);
+  Batch result;
+  const double begin = now();
+  batch.run(work, pool);
+  result.seconds = now() - begin;
+  for (std::size_t s = 0; s < sequences; ++s)
+    result.texts.push_back(std::move(batch.take(s).tokens));
+  return result;
+}
+
+int simulate_batch(const rwkv::Model<>& model, std::size_t sequences, std::size_t count,
+                   std::size_t rounds, rwkv::ThreadPool& pool) {
+  std::puts("| right guesses | speed of the batch |\n|---|---|");
+  for (const double right : {0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0}) {
+    std::vector<double> ratios;
+    for (std::size_t round = 0; round < rounds; ++round) {
+      const Batch plain = decode_together(model, sequences, count, nullptr, 0, 0, pool);
+      const Batch fed = decode_together(model, sequences, count, &plain, right, round + 1, pool);
+      if (plain.texts != fed.texts) {
+        std::fputs("error: a text is another one with guesses\n", stderr);
+        return 1;
+      }
+      ratios.push_back(plain.seconds / fed.seconds);
+    }
+    std::printf("| %.0f %% | %.2f |\n", 100 * right, median(ratios));
+    std::fflush(stdout);
+  }
+  return 0;
+}
+
 int simulate(const rwkv::Model<>& model, std::size_t count, std::size_t rounds,
              rwkv::ThreadPool& pool, const std::string& csv) {
   const rwkv::State<> start = model.initial_state();
@@ -106,11 +202,8 @@ int simulate(const rwkv::Model<>& model, std::size_t count, std::size_t rounds,
   for (const double right : {0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0}) {
     std::vector<std::vector<double>> ratios(std::size(lengths));
     for (std::size_t round = 0; round < rounds; ++round) {
-      std::vector<Token> script = text.tokens;
-      std::mt19937 random(static_cast<unsigned>(round + 1));
-      for (Token& token : script)
-        if (static_cast<double>(random() % 1000) >= right * 1000)
-          token = (token + 1) % static_cast<Token>(model.shape().vocab());
+      const std::vector<Token> script =
+          partly(text.tokens, right, round + 1, model.shape().vocab());
       for (std::size_t i = 0; i < std::size(lengths); ++i) {
         const Timed plain = decode(model, start, 1, count, nullptr, 0, pool);
         rwkv::FixedDraft draft(script);
@@ -194,7 +287,8 @@ int main(int argc, char** argv) try {
   bench::Options options(
       argc, argv,
       "speculate --model MODEL [--tokens 48] [--rounds 3] [--threads 1] [--csv FILE] "
-      "[--processor-time] | --model MODEL --prompt FILE [--prompt-bytes 2000] [--draft MODEL] "
+      "[--processor-time] [--sequences N] | --model MODEL --prompt FILE [--prompt-bytes 2000] "
+      "[--draft MODEL] "
       "[--draft-tokens 0] [--tokens 400] | --model MODEL --recite FILE [--vocab FILE] ...");
   const std::string path = options.text("model", "");
   const std::string prompt = options.text("prompt", "");
@@ -207,19 +301,26 @@ int main(int argc, char** argv) try {
       options.number<std::size_t>("tokens", prompt.empty() && recite.empty() ? 48 : 400);
   const auto rounds = options.number<std::size_t>("rounds", 3);
   const auto threads = options.number<std::size_t>("threads", 1);
+  const auto sequences = options.number<std::size_t>("sequences", 0);
   const std::string csv = options.text("csv", "");
   processor_time = options.flag("processor-time");
   options.finish();
-  if (path.empty() || rounds == 0 || count == 0 || (processor_time && threads != 1)) {
+  const bool not_for_batches = !csv.empty() || !prompt.empty() || !recite.empty();
+  if (path.empty() || rounds == 0 || count == 0 || (processor_time && threads != 1) ||
+      (sequences > 0 && not_for_batches)) {
     std::fputs(
         "speculate needs --model MODEL, a round and a token at least; --processor-time is that "
-        "of one thread\n",
+        "of one thread; --sequences goes without --csv, --prompt and --recite\n",
         stderr);
     return 2;
   }
   rwkv::ThreadPool pool(threads);
   const auto model = rwkv::load(path);
-  if (prompt.empty() && recite.empty()) return simulate(model, count, rounds, pool, csv);
+  if (sequences > 0) return simulate_batch(model, sequences, count, rounds, pool);
+  if (prompt.empty() && recite.empty()) {
+    print_passes(model, rounds, pool);
+    return simulate(model, count, rounds, pool, csv);
+  }
   const auto tokenizer = !vocab.empty() ? rwkv::Tokenizer::from_vocab_file(vocab)
                          : recite.empty()
                              ? rwkv::Tokenizer::from_checkpoint(rwkv::io::read_checkpoint(path))

@@ -66,7 +66,7 @@ enum {
  * next call fails. */
 RWKV_API const char* rwkv_last_error(void);
 
-/* "0.8.0" */
+/* "0.8.1" */
 RWKV_API const char* rwkv_version(void);
 
 /* ---- models ---- */

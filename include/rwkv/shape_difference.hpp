@@ -10,28 +10,8 @@
 namespace rwkv::inline RWKV_ABI {
 
 /// "3 layers where 2 were expected": the first dimension in which they differ.
-[[nodiscard]] inline std::string shape_difference(const Dimensions& is,
-                                                  const Dimensions& expected) {
-  struct Field {
-    std::size_t Dimensions::*member;
-    const char* name;
-  };
-  constexpr Field fields[] = {{&Dimensions::layers, " layers"},
-                              {&Dimensions::embed, " channels"},
-                              {&Dimensions::head_size, " channels per head"},
-                              {&Dimensions::ffn, " channels of the ffn"},
-                              {&Dimensions::vocab, " tokens"},
-                              {&Dimensions::decay_rank, " ranks of the decay"},
-                              {&Dimensions::icl_rank, " ranks of the learning rate"},
-                              {&Dimensions::value_rank, " ranks of the value"},
-                              {&Dimensions::gate_rank, " ranks of the gate"},
-                              {&Dimensions::deep_rank, " ranks of DeepEmbed"}};
-  for (const Field& f : fields)
-    if (is.*f.member != expected.*f.member)
-      return std::to_string(is.*f.member) + f.name + " where " +
-             std::to_string(expected.*f.member) + " were expected";
-  return "no difference";
-}
+[[nodiscard]] RWKV_FUNCTION std::string shape_difference(const Dimensions& is,
+                                                         const Dimensions& expected);
 
 template <std::size_t... D>
 [[nodiscard]] std::string shape_difference(const Shape<D...>& is, const Shape<D...>& expected) {
@@ -55,3 +35,7 @@ void check_state(const Shape& shape, const State& state, const char* name,
 }  // namespace internal
 
 }  // namespace rwkv::inline RWKV_ABI
+
+#if RWKV_HEADER_ONLY
+#include <rwkv/shape_difference.ipp>
+#endif

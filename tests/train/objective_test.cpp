@@ -165,7 +165,7 @@ TEST_CASE("gradients equal finite differences") {
     for (const std::size_t head_size :
          {std::size_t{8}, std::size_t{16}, std::size_t{32}, std::size_t{64}}) {
       if (test::sanitized && head_size != 32) continue;  // the one with threads
-      if (eigenvalues == Eigenvalues::extended && head_size == 64) continue;  // a factor of a
+      if (eigenvalues == Eigenvalues::extended && head_size != 16) continue;  // a factor of a
       const bool extended = eigenvalues == Eigenvalues::extended;
       CAPTURE(extended);
       CAPTURE(head_size);

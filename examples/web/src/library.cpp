@@ -14,6 +14,7 @@
 #include <rwkv/io/json_events.ipp>
 #include <rwkv/io/model_settings.ipp>
 #include <rwkv/io/read.ipp>
+#include <rwkv/io/safetensors_writer.ipp>
 #include <rwkv/io/stored_weights.ipp>
 #include <rwkv/io/vocabulary_file.ipp>
 #include <rwkv/io/weight_arena.ipp>
@@ -22,6 +23,7 @@
 #include <rwkv/quant/q8_0.hpp>
 #include <rwkv/quant/rows.ipp>
 #include <rwkv/sampler.ipp>
+#include <rwkv/shape_difference.ipp>
 #include <rwkv/tokenizer.ipp>
 
 #include <cstring>

@@ -2,6 +2,7 @@
 // Models: from a checkpoint to logits.
 #include <rwkv/compiled/part.hpp>
 #include <rwkv/hybrid.ipp>
+#include <rwkv/hybrid_shape.ipp>
 #include <rwkv/io/deep_embed.ipp>
 #include <rwkv/io/describe.ipp>
 #include <rwkv/io/dimensions.ipp>
@@ -11,6 +12,7 @@
 #include <rwkv/memory.ipp>
 #include <rwkv/model.hpp>
 #include <rwkv/rewind.ipp>
+#include <rwkv/shape_difference.ipp>
 
 namespace rwkv::inline RWKV_ABI::inline RWKV_ISA::detail {
 
