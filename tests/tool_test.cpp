@@ -844,8 +844,10 @@ TEST_CASE("DeepEmbed from training to flash") {
 
 TEST_CASE("bench prints what it promises") {
   const TrainedShell shell;
+  test::Thinned kinds(3);
   for (const std::string how : {"", " --type bf16 --batch 3", " --type q8_0 --exact-inputs",
                                 " --type bf16 --bf16-inputs", " --dense"}) {
+    if (kinds.leaves_out()) continue;
     CAPTURE(how);
     const auto b =
         shell.run("bench a.safetensors --json --prompt 32 --generate 20 --threads 1" + how);

@@ -117,7 +117,7 @@ TEST_CASE("logits and states on the emulated device agree with float64 goldens")
     const std::size_t vocab = model.shape().vocab();
 
     // Every thread is emulated: long texts take long.
-    constexpr std::size_t bearable = test::sanitized ? 16 : 40;
+    constexpr std::size_t bearable = test::sanitized ? 12 : 24;
     const bool whole = tokens.size() <= bearable;
     if (!whole) tokens.resize(bearable);
     while (positions.back() >= tokens.size()) positions.pop_back();
