@@ -128,6 +128,7 @@ void print_passes(const rwkv::Model<>& model, std::size_t rounds, rwkv::ThreadPo
   std::printf("\n| ms |");
   for (auto& of_number : times) std::printf(" %.2f |", 1e3 * median(std::move(of_number)));
   std::puts("\n");
+  std::fflush(stdout);
 }
 
 /// Texts that a batch continues greedily, each from a first token of its own.

@@ -18,7 +18,7 @@ mkdir -p "$out"
 "$nvcc" --version | tail -n 2
 
 architectures=()
-for number in 75 80 90 120; do
+for number in 75 80 120; do
   architectures+=(-gencode "arch=compute_$number,code=sm_$number")
 done
 "$nvcc" -std=c++20 -O3 -fmad=false --threads 0 "${architectures[@]}" -Werror all-warnings \
