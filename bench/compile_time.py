@@ -5,8 +5,9 @@ beside a file that includes nlohmann/json and Eigen/Dense and uses both, compile
 
   bench/compile_time.py [--compiler g++] [--example hello]... [--mode MODE]... [--repeat 3] [--json]
   bench/compile_time.py --check        only what the table of bounds names; exit status 1 if one is
-                                       exceeded (minima of the runs, which neighbours disturb least),
-                                       or if hello without the library does not say what it should
+                                       exceeded (minima of the runs, which neighbours disturb least;
+                                       what seems to exceed one is measured once more), or if hello
+                                       without the library does not say what it should
 """
 import argparse
 import json
@@ -42,11 +43,22 @@ MODES = {  # flags
 }
 # (what, mode): largest user seconds as a multiple of the reference file, largest memory in MB
 BOUNDS = {
-    ("hello", "header-only"): (5.0, 1150),
+    ("hello", "header-only"): (4.7, 1150),
     ("hello", "header-only, native"): (3.6, 1100),
     ("hello", "compiled"): (0.5, 300),
     ("#include <rwkv/model.hpp>", "compiled"): (0.3, 300),
 }
+
+
+def best_of(results):
+    return {key: tuple(min(column) for column in zip(*runs)) for key, runs in results.items()}
+
+
+def exceeded(best):
+    """What takes more than its bound."""
+    reference = best["reference"][0]
+    return [key for key, (times, mb) in BOUNDS.items()
+            if key in best and (best[key][0] > times * reference or best[key][1] > mb)]
 
 
 def eigen_flags():
@@ -115,7 +127,10 @@ def main():
         else:
             jobs = [(s, m) for s in sources for m in arguments.mode or MODES]
         results = {}
-        for _ in range(arguments.repeat):  # in turns, so that all meet the same neighbours
+        rounds = 0
+        while rounds < arguments.repeat or (arguments.check and rounds == arguments.repeat
+                                            and exceeded(best_of(results))):
+            rounds += 1  # in turns, so that all meet the same neighbours
             results.setdefault("reference", []).append(compiler.measure(reference, ["-O2"]))
             for source, mode in jobs:
                 results.setdefault((source, mode), []).append(
@@ -125,7 +140,7 @@ def main():
                     if said.strip() != "90817263=36271809":
                         sys.exit(f"hello, header-only, said {said!r}")
 
-    best = {key: tuple(min(column) for column in zip(*runs)) for key, runs in results.items()}
+    best = best_of(results)
     reference_seconds, reference_mb, reference_kb = best["reference"]
     rows = [("nlohmann/json + Eigen/Dense", "-O2", reference_seconds, 1.0, reference_mb,
              reference_kb)]
@@ -140,16 +155,13 @@ def main():
             print(f"| {file} | {mode} | {seconds:.2f} | {times:.2f} | {mb:.0f} | {kb:.0f} |")
     if not arguments.check:
         return 0
-    exceeded = 0
-    for key, (times, mb) in BOUNDS.items():
-        if key not in best:
-            continue
+    too_much = exceeded(best)
+    for key in too_much:
+        times, mb = BOUNDS[key]
         seconds, peak, _ = best[key]
-        if seconds > times * reference_seconds or peak > mb:
-            exceeded += 1
-            print(f"exceeded: {key[0]}, {key[1]}: {seconds / reference_seconds:.2f} times the "
-                  f"reference (bound {times}), {peak:.0f} MB (bound {mb})")
-    return 1 if exceeded else 0
+        print(f"exceeded: {key[0]}, {key[1]}: {seconds / reference_seconds:.2f} times the "
+              f"reference (bound {times}), {peak:.0f} MB (bound {mb})")
+    return 1 if too_much else 0
 
 
 if __name__ == "__main__":
